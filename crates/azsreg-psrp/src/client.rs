@@ -1,0 +1,277 @@
+//! The client's side of one runspace pool, without a socket.
+//!
+//! The caller asks for a request, sends it, and hands the answer back:
+//! [`open`](Pool::open) → [`opened`](Pool::opened) → [`receive`](Pool::receive) until [`Event::PoolOpened`] →
+//! [`command`](Pool::command) → `receive` until [`Event::PipelineEnded`] → [`close`](Pool::close).
+//! Pool-level traffic stays on the shell, a pipeline's on its command (`reference/wire-pep.md` rows 9 and 10).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use uuid::Uuid;
+
+use crate::clixml::{Value, from_xml};
+use crate::fragment::{Defragmenter, Fragmenter};
+use crate::message::{Destination, Message, kind};
+use crate::messages::{self, Command, ErrorRecord, HostCall, PipelineState, PoolState, ProgressRecord};
+use crate::wsman::{self, Request, ResponseError, action};
+use crate::{DecodeError, xml::Element};
+
+/// What a receive brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The pool takes commands from now on.
+    PoolOpened,
+    /// The pool is broken or closed by the server.
+    PoolEnded(Option<ErrorRecord>),
+    /// An output object.
+    Output(Value),
+    /// A non-terminating error.
+    Error(ErrorRecord),
+    /// A line of the verbose stream.
+    Verbose(String),
+    /// A line of the warning stream.
+    Warning(String),
+    /// A line of the debug stream.
+    Debug(String),
+    /// A progress record.
+    Progress(ProgressRecord),
+    /// The server calls the client's host; see [`Pool::decline`].
+    HostCall(HostCall),
+    /// The pipeline has ended, with the terminating error if it failed.
+    PipelineEnded(PipelineState, Option<ErrorRecord>),
+}
+
+/// A request to send: the envelope and the id that its answer must relate to.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The envelope.
+    pub envelope: String,
+    /// Its message id.
+    pub id: Uuid,
+}
+
+/// One runspace pool as its client sees it.
+#[derive(Debug)]
+pub struct Pool {
+    id: Uuid,
+    session: Uuid,
+    url: String,
+    resource_uri: String,
+    shell: Option<String>,
+    timeout: Duration,
+    max_envelope: usize,
+    fragmenter: Fragmenter,
+    streams: HashMap<Uuid, Defragmenter>,
+}
+
+impl Pool {
+    /// A pool of the session configuration `configuration` at `url`, not yet opened.
+    #[must_use]
+    pub fn new(url: &str, configuration: &str, timeout: Duration) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            session: Uuid::new_v4(),
+            url: url.to_owned(),
+            resource_uri: format!("{}{configuration}", wsman::POWERSHELL_URI),
+            shell: None,
+            timeout,
+            max_envelope: wsman::DEFAULT_MAX_ENVELOPE,
+            fragmenter: Fragmenter::default(),
+            streams: HashMap::new(),
+        }
+    }
+
+    fn request(&self, action: &str, options: &[(&str, &str, bool)], body: &str) -> Outgoing {
+        let id = Uuid::new_v4();
+        let envelope = Request {
+            action,
+            resource_uri: &self.resource_uri,
+            to: &self.url,
+            message_id: id,
+            session_id: self.session,
+            shell_id: self.shell.as_deref(),
+            options,
+            timeout: self.timeout,
+            max_envelope: self.max_envelope,
+            body,
+        }
+        .encode();
+        Outgoing { envelope, id }
+    }
+
+    fn message(&mut self, kind: u32, pipeline: Uuid, data: String) -> Vec<Vec<u8>> {
+        let message = Message { destination: Destination::Server, kind, pool: self.id, pipeline, data };
+        self.fragmenter.cut(&message.encode(), wsman::fragment_limit(self.max_envelope))
+    }
+
+    /// The request that creates the shell and carries the pool's first messages.
+    pub fn open(&mut self) -> Outgoing {
+        let mut first = self.message(kind::SESSION_CAPABILITY, Uuid::nil(), messages::session_capability("2.0"));
+        first.extend(self.message(kind::INIT_RUNSPACEPOOL, Uuid::nil(), messages::init_runspace_pool()));
+        let body = format!(
+            concat!(
+                r#"<rsp:Shell ShellId="{}"><rsp:InputStreams>stdin pr</rsp:InputStreams>"#,
+                r#"<rsp:OutputStreams>stdout</rsp:OutputStreams>"#,
+                r#"<creationXml xmlns="http://schemas.microsoft.com/powershell">{}</creationXml></rsp:Shell>"#
+            ),
+            self.id.to_string().to_uppercase(),
+            BASE64_STANDARD.encode(first.concat()),
+        );
+        self.request(action::CREATE, &[("protocolversion", "2.3", true)], &body)
+    }
+
+    /// Takes the answer to [`open`](Self::open).
+    ///
+    /// # Errors
+    /// A fault, or an answer that names no shell.
+    pub fn opened(&mut self, sent: &Outgoing, answer: &str) -> Result<(), ResponseError> {
+        let body = wsman::response(answer, sent.id)?;
+        let selected = body
+            .at(&["ResourceCreated", "ReferenceParameters", "SelectorSet"])
+            .and_then(|set| set.children.iter().find(|s| s.attribute("Name") == Some("ShellId")))
+            .map(|s| s.text.trim())
+            .or_else(|| body.text_at(&["Shell", "ShellId"]))
+            .ok_or(DecodeError::Missing("the ShellId of the created shell"))?;
+        self.shell = Some(selected.to_owned());
+        Ok(())
+    }
+
+    /// Whether the shell exists and has to be deleted at the end.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shell.is_some()
+    }
+
+    /// Asks for what the pool (`None`) or a pipeline has to say.
+    #[must_use]
+    pub fn receive(&self, pipeline: Option<Uuid>) -> Outgoing {
+        let command = pipeline.map_or(String::new(), |id| format!(" CommandId=\"{}\"", id.to_string().to_uppercase()));
+        let body = format!("<rsp:Receive><rsp:DesiredStream{command}>stdout</rsp:DesiredStream></rsp:Receive>");
+        self.request(action::RECEIVE, &[("WSMAN_CMDSHELL_OPTION_KEEPALIVE", "True", false)], &body)
+    }
+
+    /// Takes the answer to [`receive`](Self::receive). A timeout fault is no event: ask again.
+    ///
+    /// # Errors
+    /// Another fault, or messages that cannot be read.
+    pub fn received(&mut self, sent: &Outgoing, answer: &str) -> Result<Vec<Event>, ResponseError> {
+        let body = match wsman::response(answer, sent.id) {
+            Err(ResponseError::Fault(fault)) if fault.is_timeout() => return Ok(Vec::new()),
+            other => other?,
+        };
+        let response = body.child("ReceiveResponse").ok_or(DecodeError::Missing("ReceiveResponse"))?;
+        let mut events = Vec::new();
+        let mut pipeline = Uuid::nil();
+        for stream in response.children.iter().filter(|child| child.name == "Stream") {
+            pipeline = command_id(stream)?;
+            for bytes in self.streams.entry(pipeline).or_default().push(&wsman::base64_of(stream)?)? {
+                if let Some(event) = event(&Message::decode(&bytes)?)? {
+                    events.push(event);
+                }
+            }
+        }
+        // A command that ends without a PIPELINE_STATE was ended by the service itself.
+        let state = response.child("CommandState");
+        let done = state.is_some_and(|state| state.attribute("State") == Some(wsman::STATE_DONE));
+        if done && !pipeline.is_nil() && !events.iter().any(|event| matches!(event, Event::PipelineEnded(..))) {
+            events.push(Event::PipelineEnded(PipelineState::Stopped, None));
+        }
+        Ok(events)
+    }
+
+    /// The requests that start a pipeline: Command with the first fragment, Send for each further one.
+    pub fn command(&mut self, commands: &[Command]) -> (Uuid, Vec<Outgoing>) {
+        let pipeline = Uuid::new_v4();
+        let data = messages::create_pipeline(commands);
+        let mut fragments = self.message(kind::CREATE_PIPELINE, pipeline, data).into_iter();
+        let id = pipeline.to_string().to_uppercase();
+        let first = BASE64_STANDARD.encode(fragments.next().unwrap_or_default());
+        let body = format!(
+            r#"<rsp:CommandLine CommandId="{id}"><rsp:Command /><rsp:Arguments>{first}</rsp:Arguments></rsp:CommandLine>"#
+        );
+        let mut requests = vec![self.request(action::COMMAND, &[("WINRS_SKIP_CMD_SHELL", "FALSE", false)], &body)];
+        requests.extend(fragments.map(|fragment| self.send("stdin", Some(pipeline), &fragment)));
+        (pipeline, requests)
+    }
+
+    fn send(&self, stream: &str, pipeline: Option<Uuid>, fragment: &[u8]) -> Outgoing {
+        let command = pipeline.map_or(String::new(), |id| format!(" CommandId=\"{}\"", id.to_string().to_uppercase()));
+        let body = format!(
+            r#"<rsp:Send><rsp:Stream Name="{stream}"{command}>{}</rsp:Stream></rsp:Send>"#,
+            BASE64_STANDARD.encode(fragment)
+        );
+        self.request(action::SEND, &[], &body)
+    }
+
+    /// The requests that decline a host call, so that the server never waits for a person who isn't there.
+    pub fn decline(&mut self, pipeline: Option<Uuid>, call: &HostCall) -> Vec<Outgoing> {
+        let kind =
+            if pipeline.is_some() { kind::PIPELINE_HOST_RESPONSE } else { kind::RUNSPACEPOOL_HOST_RESPONSE };
+        let fragments = self.message(kind, pipeline.unwrap_or_default(), messages::decline_host_call(call));
+        fragments.iter().map(|fragment| self.send("pr", pipeline, fragment)).collect()
+    }
+
+    /// The request that stops a pipeline.
+    #[must_use]
+    pub fn stop(&self, pipeline: Uuid) -> Outgoing {
+        let body = format!(
+            r#"<rsp:Signal CommandId="{}"><rsp:Code>{}</rsp:Code></rsp:Signal>"#,
+            pipeline.to_string().to_uppercase(),
+            wsman::SIGNAL_STOP
+        );
+        self.request(action::SIGNAL, &[], &body)
+    }
+
+    /// The request that deletes the shell.
+    #[must_use]
+    pub fn close(&self) -> Outgoing {
+        self.request(action::DELETE, &[], "")
+    }
+
+    /// Checks an answer of which only the absence of a fault matters (Command, Send, Signal, Delete).
+    ///
+    /// # Errors
+    /// A fault, or an answer to another request.
+    pub fn acknowledged(&self, sent: &Outgoing, answer: &str) -> Result<(), ResponseError> {
+        wsman::response(answer, sent.id).map(drop)
+    }
+}
+
+fn command_id(stream: &Element) -> Result<Uuid, DecodeError> {
+    match stream.attribute("CommandId") {
+        None => Ok(Uuid::nil()),
+        Some(id) => id.parse().map_err(|_| DecodeError::malformed("a CommandId", id)),
+    }
+}
+
+fn event(message: &Message) -> Result<Option<Event>, DecodeError> {
+    let data = message.data.as_str();
+    Ok(Some(match message.kind {
+        kind::RUNSPACEPOOL_STATE => match messages::read_pool_state(data)? {
+            (state, _) if state == PoolState::Opened as i64 => Event::PoolOpened,
+            (state, error) if state == PoolState::Broken as i64 || state == PoolState::Closed as i64 => {
+                Event::PoolEnded(error)
+            }
+            _ => return Ok(None),
+        },
+        // Null output can be an empty message (`reference/wire-pep.md` row 18).
+        kind::PIPELINE_OUTPUT if data.is_empty() => Event::Output(Value::Null),
+        kind::PIPELINE_OUTPUT => Event::Output(from_xml(data)?),
+        kind::ERROR_RECORD => Event::Error(messages::read_error_record(data)?),
+        kind::VERBOSE_RECORD => Event::Verbose(messages::read_informational_record(data)?),
+        kind::WARNING_RECORD => Event::Warning(messages::read_informational_record(data)?),
+        kind::DEBUG_RECORD => Event::Debug(messages::read_informational_record(data)?),
+        kind::PROGRESS_RECORD => Event::Progress(messages::read_progress_record(data)?),
+        kind::RUNSPACEPOOL_HOST_CALL | kind::PIPELINE_HOST_CALL => Event::HostCall(messages::read_host_call(data)?),
+        kind::PIPELINE_STATE => {
+            let (state, error) = messages::read_pipeline_state(data)?;
+            if !state.is_final() {
+                return Ok(None);
+            }
+            Event::PipelineEnded(state, error)
+        }
+        _ => return Ok(None),
+    }))
+}

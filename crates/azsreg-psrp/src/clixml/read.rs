@@ -1,0 +1,213 @@
+//! CLIXML to values.
+
+use std::collections::HashMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+use super::{Content, Object, Value};
+use crate::DecodeError;
+use crate::xml::Element;
+
+/// A document may hold this many values once references are followed.
+pub const MAX_VALUES: usize = 1_000_000;
+
+/// Reads one value: an element such as `<S>`, `<Obj>`, `<Nil/>`, or the first child of an `<Objs>` document.
+///
+/// # Errors
+/// Not well-formed, a primitive that is not of its type, a reference to nothing, or a limit passed. An element that
+/// MS-PSRP 2.2.5 does not know is an error too.
+pub fn from_xml(document: &str) -> Result<Value, DecodeError> {
+    let root = Element::parse(document)?;
+    let mut reader = Reader::default();
+    if root.name == "Objs" {
+        return root.children.first().map_or(Ok(Value::Null), |first| reader.value(first));
+    }
+    reader.value(&root)
+}
+
+#[derive(Default)]
+struct Reader {
+    objects: HashMap<String, (Value, usize)>,
+    types: HashMap<String, Vec<String>>,
+    count: usize,
+}
+
+impl Reader {
+    fn spend(&mut self, values: usize) -> Result<(), DecodeError> {
+        self.count = self.count.saturating_add(values);
+        if self.count > MAX_VALUES {
+            return Err(DecodeError::Limit { what: "CLIXML value count", limit: MAX_VALUES });
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, element: &Element) -> Result<Value, DecodeError> {
+        if element.name == "Obj" {
+            return self.object(element);
+        }
+        if element.name == "Ref" {
+            let id = element.attribute("RefId").ok_or(DecodeError::Missing("a reference's RefId"))?;
+            // A reference from inside the object that it names (a cycle) is null here: we have no use for cycles.
+            let Some((value, size)) = self.objects.get(id).cloned() else {
+                return Err(DecodeError::malformed("a reference", id));
+            };
+            self.spend(size)?;
+            return Ok(value);
+        }
+        self.spend(1)?;
+        primitive(element)
+    }
+
+    fn object(&mut self, element: &Element) -> Result<Value, DecodeError> {
+        let before = self.count;
+        self.spend(1)?;
+        let id = element.attribute("RefId").map(str::to_owned);
+        if let Some(id) = &id {
+            self.objects.insert(id.clone(), (Value::Null, 1));
+        }
+        let mut object = Object::default();
+        for child in &element.children {
+            match child.name.as_str() {
+                "TN" => {
+                    object.types = child.children.iter().filter(|t| t.name == "T").map(|t| t.text.clone()).collect();
+                    if let Some(id) = child.attribute("RefId") {
+                        self.types.insert(id.to_owned(), object.types.clone());
+                    }
+                }
+                "TNRef" => {
+                    let id = child.attribute("RefId").ok_or(DecodeError::Missing("a type reference's RefId"))?;
+                    object.types =
+                        self.types.get(id).cloned().ok_or_else(|| DecodeError::malformed("a type reference", id))?;
+                    self.spend(object.types.len())?;
+                }
+                "ToString" => object.text = Some(unescape_string(&child.text)),
+                "Props" => object.adapted = self.properties(child)?,
+                "MS" => object.extended = self.properties(child)?,
+                "LST" | "IE" => object.content = Content::List(self.items(child)?),
+                "STK" => object.content = Content::Stack(self.items(child)?),
+                "QUE" => object.content = Content::Queue(self.items(child)?),
+                "DCT" => object.content = Content::Dictionary(self.entries(child)?),
+                _ => object.content = Content::Primitive(self.value(child)?),
+            }
+        }
+        let value = Value::from(object);
+        if let Some(id) = id {
+            self.objects.insert(id, (value.clone(), self.count - before));
+        }
+        Ok(value)
+    }
+
+    fn items(&mut self, element: &Element) -> Result<Vec<Value>, DecodeError> {
+        element.children.iter().map(|child| self.value(child)).collect()
+    }
+
+    fn properties(&mut self, element: &Element) -> Result<Vec<(String, Value)>, DecodeError> {
+        let mut properties = Vec::with_capacity(element.children.len());
+        for child in &element.children {
+            // A member set (`MS` in `MS`) has no name of its own and nothing that we read.
+            let Some(name) = child.attribute("N") else { continue };
+            properties.push((unescape_string(name), self.value(child)?));
+        }
+        Ok(properties)
+    }
+
+    fn entries(&mut self, element: &Element) -> Result<Vec<(Value, Value)>, DecodeError> {
+        let mut entries = Vec::with_capacity(element.children.len());
+        for entry in &element.children {
+            let part = |name: &str| entry.children.iter().find(|child| child.attribute("N") == Some(name));
+            let key = part("Key").ok_or(DecodeError::Missing("a dictionary entry's Key"))?;
+            let value = part("Value").ok_or(DecodeError::Missing("a dictionary entry's Value"))?;
+            entries.push((self.value(key)?, self.value(value)?));
+        }
+        Ok(entries)
+    }
+}
+
+fn primitive(element: &Element) -> Result<Value, DecodeError> {
+    let text = element.text.as_str();
+    let trimmed = text.trim();
+    fn number<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, DecodeError> {
+        text.parse().map_err(|_| DecodeError::malformed(what, text))
+    }
+    let base64 = |what| BASE64_STANDARD.decode(trimmed).map_err(|_| DecodeError::malformed(what, trimmed));
+    Ok(match element.name.as_str() {
+        "Nil" => Value::Null,
+        "B" => match trimmed {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            other => return Err(DecodeError::malformed("a boolean", other)),
+        },
+        "By" => Value::Byte(number("a byte", trimmed)?),
+        "SB" => Value::SByte(number("a signed byte", trimmed)?),
+        "I16" => Value::I16(number("a 16-bit number", trimmed)?),
+        "U16" => Value::U16(number("an unsigned 16-bit number", trimmed)?),
+        "I32" => Value::I32(number("a 32-bit number", trimmed)?),
+        "U32" => Value::U32(number("an unsigned 32-bit number", trimmed)?),
+        "I64" => Value::I64(number("a 64-bit number", trimmed)?),
+        "U64" => Value::U64(number("an unsigned 64-bit number", trimmed)?),
+        "Sg" => Value::Single(number("a single", &dotnet_float(trimmed))?),
+        "Db" => Value::Double(number("a double", &dotnet_float(trimmed))?),
+        "D" => {
+            let digits = trimmed.strip_prefix('-').unwrap_or(trimmed);
+            if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit() || c == '.') {
+                return Err(DecodeError::malformed("a decimal", trimmed));
+            }
+            Value::Decimal(trimmed.to_owned())
+        }
+        "C" => Value::Char(number("a character", trimmed)?),
+        "S" => Value::String(unescape_string(text)),
+        "DT" => {
+            if trimmed.len() < 19 || trimmed.as_bytes()[10] != b'T' {
+                return Err(DecodeError::malformed("a date and time", trimmed));
+            }
+            Value::DateTime(trimmed.to_owned())
+        }
+        "TS" => {
+            if !trimmed.trim_start_matches('-').starts_with('P') {
+                return Err(DecodeError::malformed("a duration", trimmed));
+            }
+            Value::Duration(trimmed.to_owned())
+        }
+        "G" => Value::Guid(number("a GUID", trimmed)?),
+        "Version" => {
+            let parts = trimmed.split('.').collect::<Vec<_>>();
+            if !(2..=4).contains(&parts.len()) || parts.iter().any(|p| p.parse::<u32>().is_err()) {
+                return Err(DecodeError::malformed("a version", trimmed));
+            }
+            Value::Version(trimmed.to_owned())
+        }
+        "BA" => Value::Bytes(base64("a byte array")?),
+        "URI" => Value::Uri(unescape_string(text)),
+        "SBK" => Value::ScriptBlock(unescape_string(text)),
+        "XD" => Value::XmlDocument(unescape_string(text)),
+        "SS" => Value::SecureString(base64("a secure string")?),
+        other => return Err(DecodeError::malformed("a CLIXML element", other)),
+    })
+}
+
+/// .NET writes `INF`, `-INF` and `NaN`.
+fn dotnet_float(text: &str) -> String {
+    text.replace("INF", "inf")
+}
+
+/// Undoes the `_xHHHH_` escapes of MS-PSRP 2.2.5.3.2; surrogate halves are joined.
+fn unescape_string(text: &str) -> String {
+    if !text.contains("_x") {
+        return text.to_owned();
+    }
+    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let escaped = rest.as_bytes();
+        if escaped.len() >= 7 && escaped.starts_with(b"_x") && escaped[6] == b'_' && escaped[2..6].iter().all(u8::is_ascii_hexdigit) {
+            if let Ok(unit) = u16::from_str_radix(&rest[2..6], 16) {
+                units.push(unit);
+                rest = &rest[7..];
+                continue;
+            }
+        }
+        units.extend_from_slice(next.encode_utf16(&mut [0; 2]));
+        rest = &rest[next.len_utf8()..];
+    }
+    String::from_utf16_lossy(&units)
+}
