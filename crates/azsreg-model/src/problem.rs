@@ -1,0 +1,110 @@
+//! A problem as the operator sees it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::codes::Code;
+
+/// Exit codes of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "u8")]
+pub enum ExitCode {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Refused from the arguments alone.
+    Usage = 2,
+    /// Not registered, or not found.
+    NotRegistered = 3,
+    /// `--plan` found changes.
+    ChangesPlanned = 4,
+    /// Another operation holds the lock.
+    Locked = 5,
+    /// Interrupted after a step started: run the same command again.
+    Resumable = 6,
+    /// Refused after looking: a check failed.
+    CheckFailed = 7,
+    /// Expiring or expired.
+    Expiring = 8,
+    /// Interrupted before any step started.
+    Interrupted = 130,
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code as Self
+    }
+}
+
+/// What happened, why, and what to run next, under a stable code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The catalogue's entry.
+    #[serde(serialize_with = "code_only")]
+    pub code: &'static Code,
+    /// What happened, with the names of this case.
+    pub message: String,
+    /// Why, where this case knows better than the catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What to run next, where this case knows better than the catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Words of the other side, ids of the request: for a support case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+fn code_only<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.id)
+}
+
+impl Problem {
+    /// A problem of this code.
+    pub fn new(code: &'static Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), cause: None, next: None, details: Vec::new() }
+    }
+
+    /// With a cause of this case.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// With a next command of this case.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// With one more detail.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.details.push(detail.into());
+        self
+    }
+
+    /// Why it happened: this case's cause, or the catalogue's.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        self.cause.as_deref().unwrap_or(self.code.cause)
+    }
+
+    /// What to run next: this case's, or the catalogue's.
+    #[must_use]
+    pub fn then(&self) -> &str {
+        self.next.as_deref().unwrap_or(self.code.next)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.id, self.message)
+    }
+}
+
+impl std::error::Error for Problem {}

@@ -1,0 +1,155 @@
+//! The registration resource in Azure, its lock and its role (`facts-azure-api.md` sections 2 and 8).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// The resource provider.
+pub const PROVIDER: &str = "Microsoft.AzureStack";
+/// The lock's name.
+pub const LOCK_NAME: &str = "RegistrationResourceLock";
+/// The role that the stamp's bridge service principal gets on the registration.
+pub const REGISTRATION_OWNER_ROLE: &str = "Azure Stack Registration Owner";
+/// That role's id, the same in every tenant.
+pub const REGISTRATION_OWNER_ROLE_ID: Uuid = Uuid::from_u128(0x6f12_a6df_dd06_4f3e_bcb1_ce8b_e600_526a);
+
+/// What the lock says to whoever finds it.
+#[must_use]
+pub fn lock_notes(name: &str) -> String {
+    format!(
+        "Registration resource {name} is needed for syndication. Placing resource lock to prevent accidental deletion."
+    )
+}
+
+/// The actions that `register` needs, each with the scope that it needs it on.
+#[must_use]
+pub fn actions_needed() -> [&'static str; 9] {
+    [
+        "Microsoft.AzureStack/register/action",
+        "Microsoft.Resources/subscriptions/resourceGroups/read",
+        "Microsoft.Resources/subscriptions/resourceGroups/write",
+        "Microsoft.AzureStack/registrations/read",
+        "Microsoft.AzureStack/registrations/write",
+        "Microsoft.AzureStack/registrations/getActivationKey/action",
+        "Microsoft.Authorization/locks/write",
+        "Microsoft.Authorization/roleAssignments/read",
+        "Microsoft.Authorization/roleAssignments/write",
+    ]
+}
+
+/// The resource id of a registration. Compares without regard to case, as Resource Manager does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RegistrationId {
+    /// The subscription.
+    pub subscription: Uuid,
+    /// The resource group.
+    pub resource_group: String,
+    /// The registration's name.
+    pub name: String,
+}
+
+/// Not the id of a registration.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("{0:?} is not the resource id of a registration")]
+pub struct RegistrationIdError(String);
+
+impl PartialEq for RegistrationId {
+    fn eq(&self, other: &Self) -> bool {
+        self.subscription == other.subscription
+            && self.resource_group.eq_ignore_ascii_case(&other.resource_group)
+            && self.name.eq_ignore_ascii_case(&other.name)
+    }
+}
+
+impl Eq for RegistrationId {}
+
+impl fmt::Display for RegistrationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "/subscriptions/{}/resourceGroups/{}/providers/{PROVIDER}/registrations/{}",
+            self.subscription, self.resource_group, self.name
+        )
+    }
+}
+
+impl FromStr for RegistrationId {
+    type Err = RegistrationIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || RegistrationIdError(text.to_owned());
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        let [a, subscription, b, group, c, provider, d, name] = parts[..] else { return Err(bad()) };
+        let words = [(a, "subscriptions"), (b, "resourceGroups"), (c, "providers"), (provider, PROVIDER), (d, "registrations")];
+        if words.iter().any(|(found, expected)| !found.eq_ignore_ascii_case(expected)) {
+            return Err(bad());
+        }
+        Ok(Self {
+            subscription: subscription.parse().map_err(|_| bad())?,
+            resource_group: group.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl TryFrom<String> for RegistrationId {
+    type Error = RegistrationIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<RegistrationId> for String {
+    fn from(id: RegistrationId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A registration as Azure shows it. Token, agreement number and flags are never returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registration {
+    /// Its resource id.
+    pub id: RegistrationId,
+    /// The stamp that it belongs to.
+    pub cloud_id: Option<Uuid>,
+    /// The bridge service principal's object id.
+    pub object_id: Option<Uuid>,
+    /// The billing model, as written.
+    pub billing_model: String,
+    /// The version of the resource.
+    pub etag: Option<String>,
+}
+
+/// A management lock's level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub enum LockLevel {
+    CanNotDelete,
+    ReadOnly,
+    Other,
+}
+
+/// A management lock on the registration itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lock {
+    /// Its name.
+    pub name: String,
+    /// What it forbids.
+    pub level: LockLevel,
+}
+
+/// A role assignment at the registration's scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoleAssignment {
+    /// Its name, a GUID.
+    pub name: String,
+    /// Who has the role: an object id.
+    pub principal_id: Uuid,
+    /// The role definition's GUID.
+    pub role_id: Uuid,
+}

@@ -1,0 +1,129 @@
+//! What an operator asks for, checked as far as the words alone allow.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::BillingModel;
+
+/// A registration of a connected stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterRequest {
+    /// The subscription that pays.
+    pub subscription: Uuid,
+    /// The registration's name; `AzureStack-<cloud id>` where none is given.
+    pub name: Option<String>,
+    /// The resource group.
+    pub resource_group: String,
+    /// The resource group's location; the cloud's default where none is given.
+    pub location: Option<String>,
+    /// How it is paid.
+    pub billing_model: BillingModel,
+    /// The agreement, for capacity.
+    pub agreement_number: Option<String>,
+    /// The asset tag, for custom.
+    pub ms_asset_tag: Option<String>,
+    /// Whether usage is reported.
+    pub usage_reporting: bool,
+    /// Whether marketplace items are offered.
+    pub marketplace: bool,
+    /// The directory of the subscription, where the operator named it.
+    pub tenant: Option<String>,
+}
+
+/// What the words alone show to be wrong.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum RequestError {
+    /// `facts-errors.md` row 58.
+    #[error("the capacity billing model needs an agreement number")]
+    AgreementNumber,
+    /// `facts-billing-usage.md` section 1.
+    #[error("the pay-as-you-use billing model needs usage reporting: it can't be off")]
+    UsageReporting,
+    /// `facts-errors.md` row 24.
+    #[error("the custom billing model needs an asset tag")]
+    MsAssetTag,
+    /// Resource names that Resource Manager refuses.
+    #[error("{what} {value:?} is not a name that Azure takes: {rule}")]
+    Name {
+        /// Registration or resource group.
+        what: &'static str,
+        /// As given.
+        value: String,
+        /// The rule.
+        rule: &'static str,
+    },
+}
+
+impl RegisterRequest {
+    /// Checks the rules that need nobody's answer.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate(&self) -> Result<(), RequestError> {
+        let empty = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
+        match self.billing_model {
+            BillingModel::Capacity if empty(&self.agreement_number) => return Err(RequestError::AgreementNumber),
+            BillingModel::PayAsYouUse if !self.usage_reporting => return Err(RequestError::UsageReporting),
+            BillingModel::Custom if empty(&self.ms_asset_tag) => return Err(RequestError::MsAssetTag),
+            _ => {}
+        }
+        let fits = |text: &str, most: usize| {
+            !text.is_empty()
+                && text.len() <= most
+                && !text.ends_with('.')
+                && text.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c))
+        };
+        const RULE: &str = "up to 90 letters, digits, - _ . ( ), not ending in a dot";
+        if let Some(name) = &self.name
+            && !fits(name, 90)
+        {
+            return Err(RequestError::Name { what: "registration name", value: name.clone(), rule: RULE });
+        }
+        if !fits(&self.resource_group, 90) {
+            return Err(RequestError::Name { what: "resource group", value: self.resource_group.clone(), rule: RULE });
+        }
+        Ok(())
+    }
+
+    /// The registration's name for this stamp.
+    #[must_use]
+    pub fn name_for(&self, cloud_id: Uuid) -> String {
+        self.name.clone().unwrap_or_else(|| format!("AzureStack-{cloud_id}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(billing_model: BillingModel) -> RegisterRequest {
+        RegisterRequest {
+            subscription: Uuid::nil(),
+            name: None,
+            resource_group: "azurestack".into(),
+            location: None,
+            billing_model,
+            agreement_number: None,
+            ms_asset_tag: None,
+            usage_reporting: billing_model.reports_usage_by_default(),
+            marketplace: true,
+            tenant: None,
+        }
+    }
+
+    #[test]
+    fn each_model_has_its_rule() {
+        assert_eq!(request(BillingModel::PayAsYouUse).validate(), Ok(()));
+        assert_eq!(request(BillingModel::Development).validate(), Ok(()));
+        assert_eq!(request(BillingModel::Ruggedized).validate(), Ok(()));
+        assert_eq!(request(BillingModel::Capacity).validate(), Err(RequestError::AgreementNumber));
+        assert_eq!(request(BillingModel::Custom).validate(), Err(RequestError::MsAssetTag));
+        let off = RegisterRequest { usage_reporting: false, ..request(BillingModel::PayAsYouUse) };
+        assert_eq!(off.validate(), Err(RequestError::UsageReporting));
+        let blank = RegisterRequest { agreement_number: Some(" ".into()), ..request(BillingModel::Capacity) };
+        assert_eq!(blank.validate(), Err(RequestError::AgreementNumber));
+        let slash = RegisterRequest { name: Some("a/b".into()), ..request(BillingModel::Development) };
+        assert!(matches!(slash.validate(), Err(RequestError::Name { .. })));
+    }
+}

@@ -1,0 +1,92 @@
+//! What a stamp says of itself (`facts-protocol.md` section 3, `facts-stamp.md` section 1).
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{RegistrationId, StampVersion};
+
+/// Where the stamp's accounts live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentitySystem {
+    /// Microsoft Entra (written `AzureAD` by the stamp).
+    #[serde(rename = "aad")]
+    Aad,
+    /// Active Directory Federation Services.
+    #[serde(rename = "adfs")]
+    Adfs,
+}
+
+impl fmt::Display for IdentitySystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aad => "Microsoft Entra",
+            Self::Adfs => "AD FS",
+        })
+    }
+}
+
+/// The answer of `Get-AzureStackStampInformation`, as far as azsreg uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StampInformation {
+    /// The stamp's cloud id.
+    pub cloud_id: Uuid,
+    /// The deployment's id (not the cloud id).
+    pub deployment_id: Option<Uuid>,
+    /// The build.
+    pub version: StampVersion,
+    /// How many hosts it has.
+    pub nodes: u32,
+    /// Where its accounts live.
+    pub identity_system: IdentitySystem,
+    /// The stamp's own directory.
+    pub tenant_id: Option<String>,
+    /// That directory's name.
+    pub tenant_name: Option<String>,
+    /// The DNS suffix.
+    pub domain: Option<String>,
+    /// The region's name.
+    pub region: Option<String>,
+    /// The admin Resource Manager.
+    pub admin_arm_endpoint: Option<String>,
+    /// The tenants' Resource Manager.
+    pub tenant_arm_endpoint: Option<String>,
+}
+
+/// The activation record, `Microsoft.AzureBridge.Admin/activations/default`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ActivationRecord {
+    /// The registration that it names.
+    pub registration: RegistrationId,
+    /// `Succeeded` when all is well.
+    pub provisioning_state: String,
+    /// Until when the activation is good; year 9999 stands for always.
+    pub expiration: Option<Timestamp>,
+    /// Whether marketplace syndication is on.
+    pub marketplace: bool,
+    /// Whether usage reporting is on.
+    pub usage_reporting: bool,
+}
+
+impl ActivationRecord {
+    /// An expiration as records write it, with or without a zone.
+    #[must_use]
+    pub fn parse_expiration(text: &str) -> Option<Timestamp> {
+        crate::key::parse_expiry(text)
+    }
+}
+
+/// The state of the newest run of an action on the stamp, as `Get-ActionStatus` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActionState {
+    /// It never ran.
+    None,
+    /// It runs now.
+    Running,
+    /// It ended well.
+    Completed,
+    /// It failed, with the stamp's words.
+    Failed(String),
+}
