@@ -1,0 +1,683 @@
+//! Resource Manager over HTTPS: paths, api-versions, envelopes, headers (`wire-azure.md`).
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Refused, caller};
+use crate::http::{self, Read, Reply, header, pairs, text, value};
+use crate::lab::{AzureWorld, State};
+use crate::world::arm::{ArmError, LOCATIONS, Subscription, group_scope, registration_scope};
+use crate::world::roles::{is_within, matches, subscription_of};
+
+/// The api-versions of Microsoft.AzureStack.
+const PROVIDER_VERSIONS: &[&str] = &["2016-01-01", "2017-06-01", "2020-06-01-preview", "2022-06-01"];
+/// The audience that some clients have hard-wired (`wire-azure.md`, "Sign-in" row 9).
+const HARD_WIRED: &str = "https://management.azure.com";
+
+type Answer = Result<Reply, ArmError>;
+
+pub(crate) fn handle(state: &State, request: &Read) -> Reply {
+    let mut reply = match route(state, request) {
+        Ok(reply) => reply,
+        Err(error) => {
+            let mut reply = http::json(error.status, &error.body());
+            header(&mut reply, "x-ms-failure-cause", "gateway");
+            if error.status == 401 {
+                header(&mut reply, "www-authenticate", &challenge(state, request, &error.message));
+            }
+            reply
+        }
+    };
+    let id = Uuid::new_v4().to_string();
+    header(&mut reply, "x-ms-request-id", &id);
+    let correlation = request.headers().get("x-ms-correlation-request-id").and_then(|v| v.to_str().ok());
+    header(&mut reply, "x-ms-correlation-request-id", correlation.unwrap_or(&id));
+    header(&mut reply, "x-ms-routing-request-id", &format!("LAB:{}:{id}", state.now().strftime("%Y%m%dT%H%M%SZ")));
+    let kind = match request.method().as_str() {
+        "GET" | "HEAD" => "x-ms-ratelimit-remaining-subscription-reads",
+        "DELETE" => "x-ms-ratelimit-remaining-subscription-deletes",
+        _ => "x-ms-ratelimit-remaining-subscription-writes",
+    };
+    header(&mut reply, kind, "11999");
+    let now = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    header(&mut reply, "date", &now);
+    header(&mut reply, "cache-control", "no-cache");
+    reply
+}
+
+/// Who asks without a token learns which tenant the subscription is of.
+fn challenge(state: &State, request: &Read, description: &str) -> String {
+    let azure = state.azure();
+    let segments = http::segments(request.uri().path());
+    let named = segments.get(1).and_then(|id| id.parse().ok()).and_then(|id| azure.arm.subscriptions.get(&id));
+    let tenant = named.map_or(azure.home, |subscription| subscription.tenant);
+    format!(
+        "Bearer authorization_uri=\"{}/{tenant}\", error=\"invalid_token\", error_description=\"{description}\"",
+        state.urls().authority
+    )
+}
+
+fn not_allowed() -> Answer {
+    Ok(text(StatusCode::METHOD_NOT_ALLOWED, ""))
+}
+
+fn check_version(namespace: &str, version: Option<&str>) -> Result<(), ArmError> {
+    let Some(version) = version.filter(|v| !v.is_empty()) else {
+        return Err(ArmError::new(
+            400,
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        ));
+    };
+    if namespace.eq_ignore_ascii_case("microsoft.azurestack") {
+        if PROVIDER_VERSIONS.contains(&version) {
+            return Ok(());
+        }
+        return Err(ArmError::new(
+            400,
+            "NoRegisteredProviderFound",
+            format!(
+                "No registered resource provider found for location 'global' and API version '{version}' for type 'registrations'. The supported api-versions are '{}'. The supported locations are 'global'.",
+                PROVIDER_VERSIONS.join(", ")
+            ),
+        ));
+    }
+    let date = version.strip_suffix("-preview").unwrap_or(version);
+    let known = date.len() == 10
+        && date.chars().enumerate().all(|(at, c)| if at == 4 || at == 7 { c == '-' } else { c.is_ascii_digit() })
+        && ("2014-04-01"..="2026-12-31").contains(&date);
+    if known {
+        return Ok(());
+    }
+    Err(ArmError::new(
+        400,
+        "InvalidApiVersionParameter",
+        format!("The api-version '{version}' is invalid. The supported versions are '2024-11-01,2022-12-01,2022-09-01,2021-04-01,2020-05-01,2016-09-01,2016-02-01,2015-01-01'."),
+    ))
+}
+
+fn body_of(request: &Read) -> Result<Value, ArmError> {
+    match serde_json::from_slice(request.body()) {
+        Ok(Value::Object(body)) => Ok(Value::Object(body)),
+        _ => Err(ArmError::new(
+            400,
+            "InvalidRequestContent",
+            "The request content was invalid and could not be deserialized: 'Unexpected character encountered while parsing value.'.",
+        )),
+    }
+}
+
+fn made(new: bool, body: &Value) -> Answer {
+    Ok(http::json(if new { 201 } else { 200 }, body))
+}
+
+/// A page of a list: `polite` pages are small, so that clients have to follow `nextLink`.
+fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
+    let query = pairs(request.uri().query().unwrap_or_default());
+    let skip: usize = value(&query, "$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
+    let size = state.options.page_size;
+    let more = items.len() > skip + size;
+    let shown: Vec<Value> = items.into_iter().skip(skip).take(size).collect();
+    let mut body = json!({ "value": shown });
+    if more {
+        let kept: Vec<String> = request
+            .uri()
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.to_ascii_lowercase().starts_with("$skiptoken") && !pair.to_ascii_lowercase().starts_with("%24skiptoken"))
+            .map(str::to_owned)
+            .collect();
+        body["nextLink"] = json!(format!(
+            "{}{}?{}&$skiptoken={}",
+            state.urls().arm,
+            request.uri().path(),
+            kept.join("&"),
+            skip + size
+        ));
+    }
+    http::json(200, &body)
+}
+
+fn route(state: &State, request: &Read) -> Answer {
+    let segments = http::segments(request.uri().path());
+    let lower: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
+    let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let query = pairs(request.uri().query().unwrap_or_default());
+    let version = value(&query, "api-version");
+    let method = request.method().as_str();
+    if !["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"].contains(&method) {
+        return not_allowed();
+    }
+    if parts == ["metadata", "endpoints"] {
+        check_version("microsoft.resources", version)?;
+        return metadata(state, version.unwrap_or_default());
+    }
+    let at = parts.iter().rposition(|part| *part == "providers");
+    let namespace = at.and_then(|at| parts.get(at + 1)).copied().unwrap_or("microsoft.resources");
+    let target = if method == "POST" && parts.last() == Some(&"register") { "microsoft.resources" } else { namespace };
+    let is_provider_itself = parts.len() == 4 && parts.get(2) == Some(&"providers");
+    check_version(if is_provider_itself { "microsoft.resources" } else { target }, version)?;
+
+    let who = match caller(state, request, &[&state.urls().arm, HARD_WIRED]) {
+        Ok(who) => who,
+        Err(Refused::Missing) => {
+            return Err(ArmError::new(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."));
+        }
+        Err(Refused::Expired) => {
+            return Err(ArmError::new(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than current UTC time."));
+        }
+        Err(Refused::Invalid(why)) => return Err(ArmError::new(401, "InvalidAuthenticationToken", why)),
+    };
+    let me = who.object_id;
+    let mut guard = state.azure();
+    let azure = &mut *guard;
+    match parts[..] {
+        ["tenants"] => {
+            let tenant = azure.directory.tenants.get(&who.tenant);
+            let items = tenant.map(|t| json!({"id": format!("/tenants/{}", t.id), "tenantId": t.id, "tenantCategory": "Home", "displayName": "azsreg lab", "defaultDomain": t.domain, "domains": [t.domain], "tenantType": "AAD"}));
+            Ok(http::json(200, &json!({"value": items.into_iter().collect::<Vec<_>>()})))
+        }
+        ["subscriptions"] if method == "GET" => {
+            let visible = azure.arm.subscriptions.values().filter(|s| s.tenant == who.tenant && azure.arm.can_see(me, s.id));
+            let items = visible.map(subscription_body).collect();
+            drop(guard);
+            Ok(page(state, request, items))
+        }
+        ["providers", "microsoft.azurestack", "operations"] if method == "GET" => Ok(http::json(200, &operations())),
+        ["providers", "microsoft.azurestack", "cloudmanifestfiles", ..] if method == "GET" => {
+            manifests(version.unwrap_or_default(), segments.get(3).map(String::as_str))
+        }
+        ["subscriptions", _, ..] => {
+            let subscription = azure.arm.subscription(me, &segments[1])?;
+            if subscription.tenant != who.tenant {
+                return Err(ArmError::new(
+                    401,
+                    "InvalidAuthenticationTokenTenant",
+                    format!("The access token is from the wrong issuer '{}/{}/'. It must match the tenant '{}/{}/' associated with this subscription.", state.urls().authority, who.tenant, state.urls().authority, subscription.tenant),
+                ));
+            }
+            let id = subscription.id;
+            let call = Call { state, request, me, subscription: id, method, query: &query };
+            in_subscription(&call, guard, &segments[2..], &parts[2..])
+        }
+        _ => match namespace {
+            "microsoft.authorization" => {
+                let call = Call { state, request, me, subscription: Uuid::nil(), method, query: &query };
+                let at = at.unwrap_or(0);
+                authorization(&call, guard, String::new(), &segments[at + 2..])
+            }
+            other => Err(ArmError::new(404, "InvalidResourceNamespace", format!("The resource namespace '{other}' is invalid."))),
+        },
+    }
+}
+
+struct Call<'a> {
+    state: &'a State,
+    request: &'a Read,
+    me: Uuid,
+    subscription: Uuid,
+    method: &'a str,
+    query: &'a [(String, String)],
+}
+
+type Guard<'a> = std::sync::MutexGuard<'a, AzureWorld>;
+
+impl Call<'_> {
+    fn may(&self, azure: &AzureWorld, action: &str, scope: &str) -> Result<(), ArmError> {
+        azure.arm.authorize(&azure.directory, self.me, action, scope)
+    }
+}
+
+fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&str]) -> Answer {
+    let scope = format!("/subscriptions/{}", call.subscription);
+    let at = parts.iter().rposition(|part| *part == "providers");
+    if let Some(at) = at.filter(|at| parts.get(at + 1) == Some(&"microsoft.authorization")) {
+        let scope = canonical(&guard, call.subscription, &names[..at], &parts[..at])?;
+        return authorization(call, guard, scope, &names[at + 2..]);
+    }
+    let azure = &mut *guard;
+    match (call.method, parts) {
+        ("GET", []) => {
+            let body = azure.arm.subscriptions.get(&call.subscription).map(subscription_body);
+            Ok(http::json(200, &body.unwrap_or_default()))
+        }
+        ("GET", ["locations"]) => {
+            let items = LOCATIONS.iter().map(|(name, shown)| {
+                json!({"id": format!("{scope}/locations/{name}"), "name": name, "type": "Region", "displayName": shown, "regionalDisplayName": shown, "metadata": {"regionType": "Physical", "regionCategory": "Recommended", "geographyGroup": "Lab"}})
+            });
+            Ok(http::json(200, &json!({"value": items.collect::<Vec<_>>()})))
+        }
+        ("GET", ["operationresults", _]) => Ok(text(StatusCode::NO_CONTENT, "")),
+        ("GET", ["providers"]) => {
+            let items = ["Microsoft.AzureStack", "Microsoft.Authorization", "Microsoft.Resources"];
+            let items = items.iter().map(|ns| provider_body(azure, call.subscription, ns)).collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", ["providers", ns]) => {
+            let ns = known_namespace(ns)?;
+            Ok(http::json(200, &provider_body(azure, call.subscription, ns)))
+        }
+        ("POST", ["providers", ns, verb @ ("register" | "unregister")]) => {
+            let ns = known_namespace(ns)?;
+            call.may(azure, &format!("{ns}/{verb}/action"), &scope)?;
+            if let Some(subscription) = azure.arm.subscriptions.get_mut(&call.subscription) {
+                let key = ns.to_ascii_lowercase();
+                if *verb == "register" {
+                    subscription.providers.insert(key);
+                } else {
+                    subscription.providers.remove(&key);
+                }
+            }
+            Ok(http::json(200, &provider_body(azure, call.subscription, ns)))
+        }
+        ("GET", ["resources"]) => {
+            let filter = value(call.query, "$filter").unwrap_or_default().to_owned();
+            let items = resources(call, azure, &scope, &filter);
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", ["resourcegroups"]) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/read", &scope)?;
+            let groups = azure.arm.groups.iter().filter(|((s, _), _)| *s == call.subscription);
+            let items = groups.map(|(_, g)| group_body(call.subscription, &g.name, &g.location, &g.tags)).collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", ["providers", "microsoft.azurestack", "registrations"]) => {
+            call.may(azure, "Microsoft.AzureStack/registrations/read", &scope)?;
+            azure.arm.provider_ready(call.subscription)?;
+            let items =
+                azure.arm.registrations.iter().filter(|r| r.subscription == call.subscription).map(|r| r.body()).collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        (_, ["resourcegroups", _, ..]) => in_group(call, guard, &names[1..], &parts[1..]),
+        (_, ["providers", ns, ..]) => {
+            known_namespace(ns)?;
+            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type could not be found in the namespace '{ns}' for api version '{}'.", value(call.query, "api-version").unwrap_or_default())))
+        }
+        _ => Err(ArmError::new(404, "NotFound", "The lab does not know this route.")),
+    }
+}
+
+fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&str]) -> Answer {
+    let azure = &mut *guard;
+    let group = names[0].as_str();
+    let scope = azure.arm.group(call.subscription, group).map_or_else(
+        |_| group_scope(call.subscription, group),
+        |known| group_scope(call.subscription, &known.name),
+    );
+    let read = "Microsoft.Resources/subscriptions/resourceGroups/read";
+    match (call.method, &parts[1..]) {
+        ("HEAD", []) => {
+            call.may(azure, read, &scope)?;
+            let found = azure.arm.group(call.subscription, group).is_ok();
+            Ok(text(if found { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }, ""))
+        }
+        ("GET", []) => {
+            call.may(azure, read, &scope)?;
+            let group = azure.arm.group(call.subscription, group)?;
+            Ok(http::json(200, &group_body(call.subscription, &group.name, &group.location, &group.tags)))
+        }
+        ("PUT", []) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/write", &scope)?;
+            let body = body_of(call.request)?;
+            let (new, group) = azure.arm.put_group(call.subscription, group, &body)?;
+            made(new, &group_body(call.subscription, &group.name, &group.location, &group.tags))
+        }
+        ("DELETE", []) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/delete", &scope)?;
+            azure.arm.delete_group(call.subscription, group)?;
+            Ok(accepted(call))
+        }
+        ("GET", ["resources"]) => {
+            azure.arm.group(call.subscription, group)?;
+            let items = resources(call, azure, &scope, "");
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        (method, ["providers", "microsoft.azurestack", "registrations", rest @ ..]) => {
+            azure.arm.provider_ready(call.subscription)?;
+            registrations(call, azure, method, &names[0], &names[4..], rest)
+        }
+        (_, ["providers", ns, ..]) => {
+            known_namespace(ns)?;
+            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type could not be found in the namespace '{ns}'.")))
+        }
+        _ => Err(ArmError::new(404, "NotFound", "The lab does not know this route.")),
+    }
+}
+
+fn registrations(
+    call: &Call<'_>,
+    azure: &mut AzureWorld,
+    method: &str,
+    group: &str,
+    names: &[String],
+    rest: &[&str],
+) -> Answer {
+    let subscription = call.subscription;
+    let Some(name) = names.first() else {
+        if method != "GET" {
+            return not_allowed();
+        }
+        let known = azure.arm.group(subscription, group)?.name.clone();
+        call.may(azure, "Microsoft.AzureStack/registrations/read", &group_scope(subscription, &known))?;
+        let items: Vec<Value> = azure
+            .arm
+            .registrations
+            .iter()
+            .filter(|r| r.subscription == subscription && r.group.eq_ignore_ascii_case(group))
+            .map(|r| r.body())
+            .collect();
+        return Ok(page(call.state, call.request, items));
+    };
+    let scope = azure.arm.registration(subscription, group, name).map_or_else(
+        |_| registration_scope(subscription, group, name),
+        |known| known.id(),
+    );
+    let action = |what: &str| format!("Microsoft.AzureStack/registrations/{what}");
+    let now = call.state.now();
+    match (method, &rest[1..]) {
+        ("GET", []) => {
+            call.may(azure, &action("read"), &scope)?;
+            Ok(http::json(200, &azure.arm.registration(subscription, group, name)?.body()))
+        }
+        ("PUT", []) => {
+            call.may(azure, &action("write"), &scope)?;
+            let body = body_of(call.request)?;
+            let (new, registration) =
+                azure.arm.put_registration(&mut azure.draw, now, subscription, group, name, &body)?;
+            made(new, &registration.body())
+        }
+        ("PATCH", []) => {
+            call.may(azure, &action("write"), &scope)?;
+            let mut body = body_of(call.request)?;
+            azure.arm.registration(subscription, group, name)?;
+            if body.get("location").is_none() {
+                body["location"] = json!("global");
+            }
+            let (_, registration) =
+                azure.arm.put_registration(&mut azure.draw, now, subscription, group, name, &body)?;
+            Ok(http::json(200, &registration.body()))
+        }
+        ("DELETE", []) => {
+            call.may(azure, &action("delete"), &scope)?;
+            let existed = azure.arm.delete_registration(subscription, group, name)?;
+            Ok(text(if existed { StatusCode::OK } else { StatusCode::NO_CONTENT }, ""))
+        }
+        ("POST", ["getactivationkey"]) => {
+            call.may(azure, &action("getActivationKey/action"), &scope)?;
+            let registration = azure.arm.registration(subscription, group, name)?;
+            let claims = registration.activation_claims(now, &call.state.urls().arm);
+            let key = call.state.keys.activation().sign(&claims, false);
+            Ok(http::json(200, &json!({ "activationKey": key })))
+        }
+        ("POST", ["enableremotemanagement"]) => {
+            call.may(azure, &action("enableRemoteManagement/action"), &scope)?;
+            azure.arm.registration(subscription, group, name)?;
+            Ok(text(StatusCode::OK, ""))
+        }
+        (_, []) => not_allowed(),
+        (_, [child, ..]) => {
+            if azure.arm.registration(subscription, group, name).is_err() {
+                return Err(ArmError::new(404, "ParentResourceNotFound", format!("Can not perform requested operation on nested resource. Parent resource '{name}' not found.")));
+            }
+            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type 'registrations/{child}' is not one that the lab has yet.")))
+        }
+    }
+}
+
+/// The scope as the world writes it: groups and registrations in the case they were made with.
+fn canonical(azure: &AzureWorld, subscription: Uuid, names: &[String], parts: &[&str]) -> Result<String, ArmError> {
+    match parts {
+        [] => Ok(format!("/subscriptions/{subscription}")),
+        ["resourcegroups", _] => Ok(group_scope(subscription, &azure.arm.group(subscription, &names[1])?.name)),
+        ["resourcegroups", _, "providers", "microsoft.azurestack", "registrations", _] => {
+            Ok(azure.arm.registration(subscription, &names[1], &names[5])?.id())
+        }
+        _ => Err(ArmError::new(404, "ResourceNotFound", format!("The Resource '{}' was not found.", names.join("/")))),
+    }
+}
+
+fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[String]) -> Answer {
+    let azure = &mut *guard;
+    let kind = names.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+    let filter = value(call.query, "$filter").unwrap_or_default().to_owned();
+    let reach = |a: &str| is_within(a, &scope) || is_within(&scope, a);
+    match (call.method, kind.as_str(), &names[1.min(names.len())..]) {
+        ("GET", "permissions", []) => Ok(http::json(200, &azure.arm.permissions(call.me, &scope))),
+        ("GET", "locks", []) => {
+            call.may(azure, "Microsoft.Authorization/locks/read", &scope)?;
+            let at_scope = filter.contains("atScope()");
+            let items = azure
+                .arm
+                .locks
+                .iter()
+                .filter(|lock| if at_scope { is_within(&scope, &lock.scope) } else { reach(&lock.scope) })
+                .map(|lock| lock.body())
+                .collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", "locks", [name]) => {
+            call.may(azure, "Microsoft.Authorization/locks/read", &scope)?;
+            match azure.arm.lock_at(&scope, name) {
+                Some(at) => Ok(http::json(200, &azure.arm.locks[at].body())),
+                None => Err(ArmError::new(404, "LockNotFound", format!("The lock '{name}' could not be found."))),
+            }
+        }
+        ("PUT", "locks", [name]) => {
+            call.may(azure, "Microsoft.Authorization/locks/write", &scope)?;
+            let body = body_of(call.request)?;
+            let (new, lock) = azure.arm.put_lock(&scope, name, &body)?;
+            made(new, &lock.body())
+        }
+        ("DELETE", "locks", [name]) => {
+            call.may(azure, "Microsoft.Authorization/locks/delete", &scope)?;
+            match azure.arm.lock_at(&scope, name) {
+                Some(at) => {
+                    azure.arm.locks.remove(at);
+                    Ok(text(StatusCode::OK, ""))
+                }
+                None => Ok(text(StatusCode::NO_CONTENT, "")),
+            }
+        }
+        ("GET", "roledefinitions", []) => {
+            let wanted = filter.split('\'').nth(1).map(str::to_owned).filter(|_| filter.contains("roleName"));
+            let items = azure
+                .arm
+                .roles
+                .iter()
+                .filter(|role| wanted.as_deref().is_none_or(|name| role.name.eq_ignore_ascii_case(name)))
+                .map(|role| role.body(&scope))
+                .collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", "roledefinitions", [id]) => {
+            match azure.arm.roles.iter().find(|role| role.id.to_string().eq_ignore_ascii_case(id)) {
+                Some(role) => Ok(http::json(200, &role.body(&scope))),
+                None => Err(ArmError::new(404, "RoleDefinitionDoesNotExist", format!("The specified role definition with ID '{id}' does not exist."))),
+            }
+        }
+        ("GET", "roleassignments", []) => {
+            call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
+            let at_scope = filter.contains("atScope()");
+            let principal = filter.contains("principalId").then(|| filter.split('\'').nth(1).unwrap_or_default().to_owned());
+            let items = azure
+                .arm
+                .assignments
+                .iter()
+                .filter(|a| if at_scope { is_within(&scope, &a.scope) } else { reach(&a.scope) })
+                .filter(|a| principal.as_deref().is_none_or(|p| a.principal.to_string().eq_ignore_ascii_case(p)))
+                .map(|a| a.body())
+                .collect();
+            drop(guard);
+            Ok(page(call.state, call.request, items))
+        }
+        ("GET", "roleassignments", [name]) => {
+            call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
+            let found = azure.arm.assignments.iter().find(|a| a.scope.eq_ignore_ascii_case(&scope) && a.name.eq_ignore_ascii_case(name));
+            match found {
+                Some(a) => Ok(http::json(200, &a.body())),
+                None => Err(ArmError::new(404, "RoleAssignmentNotFound", format!("The role assignment '{name}' is not found."))),
+            }
+        }
+        ("PUT", "roleassignments", [name]) => {
+            call.may(azure, "Microsoft.Authorization/roleAssignments/write", &scope)?;
+            let body = body_of(call.request)?;
+            let known = body.pointer("/properties/principalId").and_then(Value::as_str).and_then(|id| id.parse().ok());
+            let exists = known.is_some_and(|id: Uuid| {
+                azure.directory.applications.iter().any(|a| a.principal == Some(id))
+                    || azure.directory.users.iter().any(|user| user.object_id == id)
+            });
+            if !exists {
+                let id = known.map_or_else(String::new, |id| id.to_string());
+                return Err(ArmError::new(400, "PrincipalNotFound", format!("Principal {} does not exist in the directory. Check that you have the correct principal ID.", id.replace('-', ""))));
+            }
+            let (new, assignment) = azure.arm.put_assignment(&scope, name, &body)?;
+            made(new, &assignment.body())
+        }
+        ("DELETE", "roleassignments", [name]) => {
+            call.may(azure, "Microsoft.Authorization/roleAssignments/delete", &scope)?;
+            match azure.arm.delete_assignment(&scope, name)? {
+                Some(gone) => Ok(http::json(200, &gone.body())),
+                None => Ok(text(StatusCode::NO_CONTENT, "")),
+            }
+        }
+        (_, "locks" | "roleassignments" | "roledefinitions" | "permissions", _) => not_allowed(),
+        (_, other, _) => Err(ArmError::new(404, "InvalidResourceType", format!("The resource type '{other}' could not be found in the namespace 'Microsoft.Authorization'."))),
+    }
+}
+
+fn accepted(call: &Call<'_>) -> Reply {
+    let mut reply = text(StatusCode::ACCEPTED, "");
+    let version = value(call.query, "api-version").unwrap_or("2024-11-01");
+    let url = format!("{}/subscriptions/{}/operationresults/{}?api-version={version}", call.state.urls().arm, call.subscription, Uuid::new_v4().simple());
+    header(&mut reply, "location", &url);
+    header(&mut reply, "retry-after", "0");
+    reply
+}
+
+fn resources(call: &Call<'_>, azure: &AzureWorld, scope: &str, filter: &str) -> Vec<Value> {
+    let condition = |field: &str| {
+        let at = filter.to_ascii_lowercase().find(&format!("{} eq", field.to_ascii_lowercase()))?;
+        filter[at..].split('\'').nth(1).map(str::to_owned)
+    };
+    let (kind, group, name) = (condition("resourceType"), condition("resourceGroup"), condition("name"));
+    azure
+        .arm
+        .registrations
+        .iter()
+        .filter(|r| is_within(&r.id(), scope))
+        .filter(|_| kind.as_deref().is_none_or(|k| k.eq_ignore_ascii_case("Microsoft.AzureStack/registrations")))
+        .filter(|r| group.as_deref().is_none_or(|g| g.eq_ignore_ascii_case(&r.group)))
+        .filter(|r| name.as_deref().is_none_or(|n| n.eq_ignore_ascii_case(&r.name)))
+        .filter(|r| azure.arm.authorize(&azure.directory, call.me, "Microsoft.AzureStack/registrations/read", &r.id()).is_ok())
+        .map(|r| json!({"id": r.id(), "name": r.name, "type": "Microsoft.AzureStack/registrations", "location": "global"}))
+        .collect()
+}
+
+fn subscription_body(s: &Subscription) -> Value {
+    json!({
+        "id": format!("/subscriptions/{}", s.id), "subscriptionId": s.id, "tenantId": s.tenant, "displayName": s.name, "state": "Enabled",
+        "authorizationSource": "RoleBased", "managedByTenants": [],
+        "subscriptionPolicies": {"locationPlacementId": "Public_2014-09-01", "quotaId": s.quota_id, "spendingLimit": "Off"},
+    })
+}
+
+fn group_body(subscription: Uuid, name: &str, location: &str, tags: &Value) -> Value {
+    let mut body = json!({
+        "id": group_scope(subscription, name), "name": name, "type": "Microsoft.Resources/resourceGroups",
+        "location": location, "properties": {"provisioningState": "Succeeded"},
+    });
+    if !tags.is_null() {
+        body["tags"] = tags.clone();
+    }
+    body
+}
+
+fn known_namespace(ns: &str) -> Result<&'static str, ArmError> {
+    ["Microsoft.AzureStack", "Microsoft.Authorization", "Microsoft.Resources"]
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(ns))
+        .ok_or_else(|| ArmError::new(404, "InvalidResourceNamespace", format!("The resource namespace '{ns}' is invalid.")))
+}
+
+fn provider_body(azure: &AzureWorld, subscription: Uuid, ns: &str) -> Value {
+    let scope = format!("/subscriptions/{subscription}");
+    let registered = !ns.eq_ignore_ascii_case("Microsoft.AzureStack") || azure.arm.provider_ready(subscription).is_ok();
+    let kinds = if ns == "Microsoft.AzureStack" {
+        vec!["operations", "registrations", "registrations/products", "registrations/customerSubscriptions", "cloudManifestFiles", "generateDeploymentLicense", "linkedSubscriptions"]
+    } else {
+        vec![]
+    };
+    let kinds: Vec<Value> = kinds
+        .iter()
+        .map(|kind| json!({"resourceType": kind, "locations": ["Global", "West Central US"], "apiVersions": ["2022-06-01", "2020-06-01-preview", "2017-06-01", "2016-01-01"], "capabilities": "None"}))
+        .collect();
+    json!({
+        "id": format!("{}/providers/{ns}", subscription_of(&scope)), "namespace": ns, "registrationPolicy": "RegistrationRequired",
+        "registrationState": if registered { "Registered" } else { "NotRegistered" }, "resourceTypes": kinds,
+    })
+}
+
+fn operations() -> Value {
+    let names = [
+        ("Operations/read", "Lists operations"),
+        ("register/action", "Registers the subscription"),
+        ("cloudManifestFiles/read", "Reads the cloud manifest file"),
+        ("registrations/read", "Reads registrations"),
+        ("registrations/write", "Writes registrations"),
+        ("registrations/delete", "Deletes registrations"),
+        ("registrations/getActivationKey/action", "Gets the activation key"),
+        ("registrations/products/read", "Reads marketplace products"),
+        ("registrations/products/listDetails/action", "Reads extended details of a product"),
+        ("registrations/customerSubscriptions/read", "Reads customer subscriptions"),
+        ("registrations/customerSubscriptions/write", "Writes customer subscriptions"),
+        ("registrations/customerSubscriptions/delete", "Deletes customer subscriptions"),
+    ];
+    let items = names.iter().map(|(name, shown)| {
+        let resource = name.rsplit_once('/').map_or(*name, |(resource, _)| resource);
+        json!({"name": format!("Microsoft.AzureStack/{name}"), "origin": "user,system", "display": {"provider": "azsreg lab resource provider", "resource": resource, "operation": shown, "description": shown}})
+    });
+    debug_assert!(matches("Microsoft.AzureStack/*", "Microsoft.AzureStack/register/action"));
+    json!({"value": items.collect::<Vec<_>>()})
+}
+
+fn manifests(version: &str, name: Option<&str>) -> Answer {
+    if version == "2016-01-01" {
+        return Err(ArmError::new(400, "NoRegisteredProviderFound", format!("No registered resource provider found for location 'global' and API version '{version}' for type 'cloudManifestFiles'. The supported api-versions are '2017-06-01, 2020-06-01-preview, 2022-06-01'. The supported locations are 'global'.")));
+    }
+    let one = json!({
+        "id": "/providers/Microsoft.AzureStack/cloudManifestFiles/latest", "name": "latest", "type": "Microsoft.AzureStack/cloudManifestFiles",
+        "properties": {"deploymentData": {"externalDsmsCertificates": "", "customCloudVerificationKey": "", "customEnvironmentEndpoints": {"customCloudArmEndpoint": "", "externalDsmsEndpoint": ""}}, "signature": ""},
+    });
+    match name {
+        None => Ok(http::json(200, &json!({ "value": [one] }))),
+        Some(name) if name.eq_ignore_ascii_case("latest") => Ok(http::json(200, &one)),
+        Some(name) => Err(ArmError::new(404, "ResourceNotFound", format!("The cloud manifest file '{name}' was not found."))),
+    }
+}
+
+fn metadata(state: &State, version: &str) -> Answer {
+    let urls = state.urls();
+    let body = if version < "2019-05-01" {
+        json!({
+            "galleryEndpoint": format!("{}/gallery", urls.arm), "graphEndpoint": urls.graph, "portalEndpoint": urls.arm,
+            "authentication": {"loginEndpoint": format!("{}/", urls.authority), "audiences": [format!("{}/", urls.arm)]},
+        })
+    } else {
+        json!({
+            "name": "AzsregLab", "portal": urls.arm, "resourceManager": urls.arm, "graph": urls.graph, "graphAudience": urls.graph,
+            "microsoftGraphResourceId": urls.graph, "gallery": format!("{}/gallery", urls.arm), "batch": "", "media": "",
+            "authentication": {"loginEndpoint": urls.authority, "audiences": [format!("{}/", urls.arm)], "tenant": "common", "identityProvider": "AAD"},
+            "suffixes": {"storage": "core.azurestack.lab.invalid", "keyVaultDns": "vault.azurestack.lab.invalid", "acrLoginServer": "azurecr.lab.invalid"},
+        })
+    };
+    Ok(http::json(200, &body))
+}

@@ -1,0 +1,187 @@
+//! The lab's control port: for tests and rehearsals, on plain HTTP, apart from what is simulated.
+
+use hyper::StatusCode;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::faults::Rule;
+use crate::http::{self, Read, Reply, text};
+use crate::lab::State;
+use crate::world::directory::Application;
+use crate::world::stamp::TokenRequest;
+
+pub(crate) fn handle(state: &State, request: &Read) -> Reply {
+    let segments = http::segments(request.uri().path());
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let body: Value = if request.body().is_empty() {
+        Value::Null
+    } else {
+        match serde_json::from_slice(request.body()) {
+            Ok(body) => body,
+            Err(error) => return refused(&format!("the body is not JSON: {error}")),
+        }
+    };
+    let method = request.method().as_str();
+    let stamp = |name: &str| state.stamps.iter().find(|stamp| stamp.name == name);
+    match (method, &parts[..]) {
+        ("GET", ["health"]) => http::json(200, &json!({"seed": state.options.seed, "now": state.now().to_string()})),
+        ("GET", ["world"]) => http::json(200, &state.world()),
+        ("GET", ["faults"]) => http::json(200, &state.faults().list()),
+        ("DELETE", ["faults"]) => {
+            state.faults().clear();
+            http::json(200, &json!([]))
+        }
+        ("POST", ["faults"]) => match serde_json::from_value::<Rule>(body) {
+            Ok(rule) => {
+                state.faults().add(rule);
+                http::json(200, &state.faults().list())
+            }
+            Err(error) => refused(&error.to_string()),
+        },
+        ("POST", ["clock"]) => match body["advance_seconds"].as_i64() {
+            Some(seconds) => {
+                state.advance(SignedDuration::from_secs(seconds));
+                http::json(200, &json!({"now": state.now().to_string()}))
+            }
+            None => refused("advance_seconds is missing"),
+        },
+        ("POST", ["refresh-token"]) => {
+            let azure = &mut *state.azure();
+            let token = azure.directory.issue_refresh_token(&mut azure.draw, azure.operator);
+            http::json(200, &json!({ "refresh_token": token }))
+        }
+        ("POST", ["refresh-tokens", "revoke"]) => {
+            let number = body["aadsts"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(50_173);
+            state.azure().directory.revoke_refresh_tokens(number);
+            http::json(200, &json!({}))
+        }
+        ("POST", ["tenants", id, "policy"]) => {
+            let azure = &mut *state.azure();
+            let Some(tenant) = id.parse().ok().and_then(|id: Uuid| azure.directory.tenants.get_mut(&id)) else {
+                return refused("no such tenant");
+            };
+            let number = body["aadsts"].as_u64().and_then(|n| u32::try_from(n).ok());
+            tenant.policy = number.map(|number| (number, body["on"].as_str().unwrap_or("all").to_owned()));
+            if let Some(may) = body["users_may_register_applications"].as_bool() {
+                tenant.users_may_register_applications = may;
+            }
+            http::json(200, &json!({}))
+        }
+        ("POST", ["users"]) => users(state, &body),
+        ("POST", ["subscriptions", id]) => {
+            let azure = &mut *state.azure();
+            let Some(subscription) = id.parse().ok().and_then(|id: Uuid| azure.arm.subscriptions.get_mut(&id)) else {
+                return refused("no such subscription");
+            };
+            if let Some(quota) = body["quota_id"].as_str() {
+                subscription.quota_id = quota.to_owned();
+            }
+            http::json(200, &json!({}))
+        }
+        ("POST", ["activation-key"]) => activation_key(state, &body),
+        ("GET", ["stamps", name, "logons"]) => match stamp(name) {
+            Some(stamp) => {
+                let world = stamp.world();
+                http::json(200, &json!({"failed": world.logons_failed, "succeeded": world.logons_succeeded}))
+            }
+            None => refused("no such stamp"),
+        },
+        ("POST", ["stamps", name]) => {
+            let Some(stamp) = stamp(name) else { return refused("no such stamp") };
+            let mut world = stamp.world();
+            if let Some(seconds) = body["activation_seconds"].as_f64() {
+                world.options.activation = SignedDuration::try_from_secs_f64(seconds).unwrap_or_default();
+            }
+            if let Some(host) = body.get("broken_host") {
+                world.broken_host = host.as_str().map(str::to_owned);
+            }
+            http::json(200, &json!({}))
+        }
+        ("POST", ["stamps", name, "registration-token"]) => {
+            let Some(stamp) = stamp(name) else { return refused("no such stamp") };
+            let field = |name: &str| body[name].as_str().map(str::to_owned);
+            let model = field("billing_model").unwrap_or_else(|| "PayAsYouUse".into());
+            let request = TokenRequest {
+                usage: body["usage_reporting"].as_bool().unwrap_or(model == "PayAsYouUse"),
+                marketplace: body["marketplace"].as_bool().unwrap_or(true),
+                billing_model: model,
+                agreement_number: field("agreement_number"),
+                ms_asset_tag: field("ms_asset_tag"),
+                version: field("version"),
+            };
+            match stamp.world().registration_token(&request) {
+                Ok(token) => http::json(200, &json!({ "registration_token": token })),
+                Err(error) => refused(&error.message),
+            }
+        }
+        _ => text(StatusCode::NOT_FOUND, "the control port does not know this route\n"),
+    }
+}
+
+fn refused(why: &str) -> Reply {
+    http::json(400, &json!({ "error": why }))
+}
+
+/// A service principal with these built-in roles.
+fn users(state: &State, body: &Value) -> Reply {
+    let azure = &mut *state.azure();
+    let (app_id, object_id, principal) = (azure.draw.guid(), azure.draw.guid(), azure.draw.guid());
+    let secret = azure.draw.opaque();
+    azure.directory.applications.push(Application {
+        app_id,
+        object_id,
+        principal: Some(principal),
+        tenant: azure.home,
+        name: body["name"].as_str().unwrap_or("test principal").to_owned(),
+        uris: Vec::new(),
+        secrets: vec![secret.clone()],
+        certificates: Vec::new(),
+        owners: Vec::new(),
+    });
+    for role in body["roles"].as_array().into_iter().flatten() {
+        let (name, scope) = (role["role"].as_str().unwrap_or_default(), role["scope"].as_str().unwrap_or_default());
+        if !azure.arm.assign(&mut azure.draw, principal, "ServicePrincipal", name, scope) {
+            return refused(&format!("no role {name}"));
+        }
+    }
+    // Who signs in as a user from now on, for tests of a caller with fewer rights.
+    if body["operator"].as_bool() == Some(true) {
+        let (user, upn) = (azure.draw.guid(), format!("{}@{}", azure.draw.user_code().to_lowercase(), azure.domain));
+        let tenant = azure.home;
+        azure.directory.users.push(crate::world::directory::User { object_id: user, upn, tenant });
+        for role in body["roles"].as_array().into_iter().flatten() {
+            let (name, scope) = (role["role"].as_str().unwrap_or_default(), role["scope"].as_str().unwrap_or_default());
+            azure.arm.assign(&mut azure.draw, user, "User", name, scope);
+        }
+        azure.operator = user;
+        if azure.directory.auto_approve.is_some() {
+            azure.directory.auto_approve = Some(user);
+        }
+    }
+    http::json(200, &json!({"client_id": app_id, "client_secret": secret, "object_id": principal}))
+}
+
+/// Registers a token under the default subscription and hands out the key, for tests of the stamp alone.
+fn activation_key(state: &State, body: &Value) -> Reply {
+    let now = state.now();
+    let azure = &mut *state.azure();
+    let token = body["registration_token"].as_str().unwrap_or_default();
+    let subscription = azure.default_subscription;
+    if let Some(known) = azure.arm.subscriptions.get_mut(&subscription) {
+        known.providers.insert("microsoft.azurestack".into());
+    }
+    let group = json!({"location": "westcentralus"});
+    let resource = json!({"location": "global", "properties": {"registrationToken": token}});
+    let name = crate::world::token::decode(token).map_or_else(String::new, |t| format!("control-{}", t.cloud_id));
+    let registered = azure
+        .arm
+        .put_group(subscription, "control", &group)
+        .map(drop)
+        .and_then(|()| azure.arm.put_registration(&mut azure.draw, now, subscription, "control", &name, &resource))
+        .map(|(_, registration)| registration.activation_claims(now, &state.urls().arm));
+    match registered {
+        Ok(claims) => http::json(200, &json!({"activation_key": state.keys.activation().sign(&claims, false)})),
+        Err(error) => http::json(error.status, &error.body()),
+    }
+}

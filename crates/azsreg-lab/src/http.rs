@@ -1,0 +1,128 @@
+//! Serving HTTP on loopback: one listener, one handler, faults in between.
+
+use std::future::Future;
+use std::io;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// The largest body that the lab takes.
+const MAX_BODY: usize = 24 << 20;
+
+/// A request with its body read.
+pub(crate) type Read = Request<Bytes>;
+
+/// The connection is to be dropped without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("dropped")]
+pub(crate) struct Dropped;
+
+/// Accepts connections until the task is aborted. `connection` makes the handler of one connection.
+pub(crate) async fn serve<C, H, F>(listener: TcpListener, tls: Option<TlsAcceptor>, connection: C)
+where
+    C: Fn() -> H,
+    H: Fn(Read) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Reply, Dropped>> + Send + 'static,
+{
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        let (tls, handler) = (tls.clone(), connection());
+        tokio::spawn(async move {
+            match tls {
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drive(stream, handler).await;
+                    }
+                }
+                None => drive(stream, handler).await,
+            }
+        });
+    }
+}
+
+async fn drive<S, H, F>(stream: S, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Read) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Reply, Dropped>> + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let handler = handler.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+                return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, ""));
+            };
+            handler(Request::from_parts(parts, body.to_bytes())).await
+        }
+    });
+    // Reading and writing headers has no deadline of its own here: the peers are on loopback.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: u16, body: &Value) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body.to_string())));
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    reply
+}
+
+/// An answer with a text body, or none.
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// Sets a header whose value is known to be one.
+pub(crate) fn header(reply: &mut Reply, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+/// Binds a listener on loopback, on a port of the system's choice unless one is given.
+pub(crate) async fn bind(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).await
+}
+
+/// The path's segments, percent-decoded before they are split, empty ones dropped (`wire-azure.md`, trap 1).
+pub(crate) fn segments(path: &str) -> Vec<String> {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    decoded.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+/// A form or query as pairs.
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
+    let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        })
+        .collect()
+}
+
+/// The value of a name in pairs, without regard to case.
+pub(crate) fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+

@@ -1,0 +1,579 @@
+//! A running lab: its listeners, its state, and what it tells the world about itself.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
+
+use crate::faults::{Asked, Faults};
+use crate::http::{self, Dropped, Read, Reply};
+use crate::keys::Keys;
+use crate::stamp::link::Link;
+use crate::stamp::pep::{Connection, Endpoint};
+use crate::tls;
+use crate::world::Draw;
+use crate::world::arm::{Arm, Subscription};
+use crate::world::directory::{Application, Directory, Tenant, User};
+use crate::world::roles;
+use crate::world::stamp::{Stamp, StampOptions};
+
+/// How a lab is built.
+#[derive(Clone)]
+pub struct LabOptions {
+    /// The seed of every draw but keys, TLS and NTLM nonces.
+    pub seed: u64,
+    /// The stamps.
+    pub stamps: Vec<StampOptions>,
+    /// How much faster than real time the stamps' actions go.
+    pub time_scale: f64,
+    /// Whether device codes are approved as soon as they are asked for.
+    pub auto_approve: bool,
+    /// The poll interval that device codes name, in seconds.
+    pub device_code_interval: u64,
+    /// How many items a page of a list has.
+    pub page_size: usize,
+    /// How long every answer of a privileged endpoint waits, for measurements.
+    pub response_delay: Duration,
+    /// Where files go (the authority's certificate, secrets); a temporary directory where none is given.
+    pub directory: Option<PathBuf>,
+    /// Keys to sign with; new ones where none are given.
+    pub keys: Option<Arc<Keys>>,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            stamps: vec![StampOptions::default()],
+            time_scale: 1.0,
+            auto_approve: true,
+            device_code_interval: 1,
+            page_size: 3,
+            response_delay: Duration::ZERO,
+            directory: None,
+            keys: None,
+        }
+    }
+}
+
+/// Why a lab did not start.
+#[derive(Debug, Error)]
+pub enum LabError {
+    /// A port or a file could not be had.
+    #[error("the lab could not have a port or a file")]
+    Io(#[from] std::io::Error),
+    /// The certificates could not be made.
+    #[error("the lab could not make its certificates")]
+    Certificates(#[from] rcgen::Error),
+    /// The stamps' way to Azure could not be made.
+    #[error("the lab could not make the stamps' way to Azure")]
+    Link(#[from] reqwest::Error),
+    /// A build is not one.
+    #[error("{0:?} is not a build such as 1.2501.0.21")]
+    Build(String),
+}
+
+/// What `lab up` prints: everything that a client needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Descriptor {
+    pub arm_endpoint: String,
+    pub authority: String,
+    pub graph_endpoint: String,
+    pub audience: String,
+    pub ca_file: PathBuf,
+    pub tenant_id: Uuid,
+    pub subscription_id: Uuid,
+    pub fresh_subscription_id: Uuid,
+    pub client_id: Uuid,
+    pub client_secret_file: PathBuf,
+    pub control_endpoint: String,
+    pub seed: u64,
+    pub stamps: Vec<StampDescriptor>,
+}
+
+/// A stamp of the [`Descriptor`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StampDescriptor {
+    pub name: String,
+    pub pep: Vec<String>,
+    pub pep_https: String,
+    pub pep_user: String,
+    pub pep_password_file: PathBuf,
+    pub cloud_id: Uuid,
+    pub admin_arm_endpoint: String,
+    pub stamp_client_id: Uuid,
+    pub stamp_client_secret_file: PathBuf,
+}
+
+/// The endpoints of the lab's Azure, without a slash at the end.
+#[derive(Debug)]
+pub(crate) struct Urls {
+    pub(crate) authority: String,
+    pub(crate) arm: String,
+    pub(crate) graph: String,
+}
+
+/// The endpoints of a stamp.
+#[derive(Debug)]
+pub(crate) struct StampUrls {
+    pub(crate) pep: Vec<String>,
+    pub(crate) pep_https: String,
+    pub(crate) admin_arm: String,
+}
+
+/// The state of the lab's Azure.
+pub(crate) struct AzureWorld {
+    pub(crate) directory: Directory,
+    pub(crate) arm: Arm,
+    pub(crate) draw: Draw,
+    /// Who signs in where a person would.
+    pub(crate) operator: Uuid,
+    /// The default tenant.
+    pub(crate) home: Uuid,
+    /// The default tenant's domain.
+    pub(crate) domain: String,
+    /// The default subscription.
+    pub(crate) default_subscription: Uuid,
+}
+
+/// A stamp with its wires.
+pub(crate) struct StampState {
+    pub(crate) name: String,
+    world: Mutex<Stamp>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) link: Link,
+    /// Who may sign in to the admin Resource Manager.
+    pub(crate) operators: Vec<Uuid>,
+    audience: String,
+    urls: OnceLock<StampUrls>,
+}
+
+impl StampState {
+    pub(crate) fn world(&self) -> MutexGuard<'_, Stamp> {
+        lock(&self.world)
+    }
+
+    /// The audience of tokens for the admin Resource Manager.
+    pub(crate) fn audience(&self) -> String {
+        self.audience.clone()
+    }
+
+    #[allow(clippy::expect_used)]
+    pub(crate) fn urls(&self) -> &StampUrls {
+        self.urls.get().expect("a stamp is asked after it was started")
+    }
+}
+
+/// Everything behind the listeners.
+pub(crate) struct State {
+    pub(crate) options: LabOptions,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) stamps: Vec<Arc<StampState>>,
+    pub(crate) end_point: [u8; 32],
+    azure: Mutex<AzureWorld>,
+    faults: Mutex<Faults>,
+    urls: OnceLock<Urls>,
+    offset: AtomicI64,
+}
+
+/// A lock that a panic elsewhere does not take from us.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    pub(crate) fn azure(&self) -> MutexGuard<'_, AzureWorld> {
+        lock(&self.azure)
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        lock(&self.faults)
+    }
+
+    #[allow(clippy::expect_used)]
+    pub(crate) fn urls(&self) -> &Urls {
+        self.urls.get().expect("the lab is asked after it was started")
+    }
+
+    /// The lab's time: the system's, moved by what the clock was advanced.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.offset.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn advance(&self, by: SignedDuration) {
+        self.offset.fetch_add(by.as_secs(), Ordering::Relaxed);
+    }
+
+    /// How long something takes here that takes `duration` on a real stamp.
+    pub(crate) fn scaled(&self, duration: SignedDuration) -> SignedDuration {
+        SignedDuration::try_from_secs_f64(duration.as_secs_f64() / self.options.time_scale.max(0.001)).unwrap_or(duration)
+    }
+
+    /// The world as one document, for comparing.
+    pub(crate) fn world(&self) -> Value {
+        let now = self.now();
+        // Stamps before Azure, as everywhere: two locks taken in two orders would wait for each other.
+        let stamps: Vec<Value> = self
+            .stamps
+            .iter()
+            .map(|stamp| {
+                let mut world = stamp.world();
+                world.settle(now);
+                json!({
+                    "name": stamp.name, "cloud_id": world.cloud_id, "activation": world.activation_body(),
+                    "key_pair": world.key_pair, "bridge": world.bridge.as_ref().map(|b| b.object_id),
+                    "logons_failed": world.logons_failed,
+                    "running": world.running().map(|run| run.name.clone()),
+                })
+            })
+            .collect();
+        let azure = self.azure();
+        let scope = |a: &&roles::Assignment| a.scope.contains("/registrations/");
+        json!({
+            "registrations": azure.arm.registrations.iter().map(|r| {
+                let mut body = r.body();
+                body["token"] = Value::Object(r.token.members.clone());
+                body
+            }).collect::<Vec<_>>(),
+            "groups": azure.arm.groups.values().map(|g| json!({"name": g.name, "location": g.location})).collect::<Vec<_>>(),
+            "locks": azure.arm.locks.iter().map(|l| l.body()).collect::<Vec<_>>(),
+            "role_assignments": azure.arm.assignments.iter().filter(scope).map(|a| a.body()).collect::<Vec<_>>(),
+            "service_principals": azure.directory.applications.iter().filter(|a| !a.uris.is_empty())
+                .map(|a| json!({"object_id": a.principal, "app_id": a.app_id, "uris": a.uris})).collect::<Vec<_>>(),
+            "stamps": stamps,
+        })
+    }
+}
+
+/// A running lab. Its listeners close and its files go when it is dropped.
+pub struct Lab {
+    descriptor: Descriptor,
+    state: Arc<State>,
+    tasks: Vec<JoinHandle<()>>,
+    _directory: Option<TempDir>,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The lab's Azure before anybody has called: a tenant, its people, two subscriptions.
+fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
+    let home = draw.guid();
+    let domain = "lab.azsreg.invalid".to_owned();
+    let operator = User { object_id: draw.guid(), upn: format!("operator@{domain}"), tenant: home };
+    let application = Application {
+        app_id: draw.guid(),
+        object_id: draw.guid(),
+        principal: Some(draw.guid()),
+        tenant: home,
+        name: "azsreg lab operator".into(),
+        uris: Vec::new(),
+        secrets: vec![draw.opaque()],
+        certificates: Vec::new(),
+        owners: Vec::new(),
+    };
+    let mut directory = Directory::default();
+    directory.tenants.insert(
+        home,
+        Tenant { id: home, domain: domain.clone(), users_may_register_applications: true, policy: None },
+    );
+    directory.auto_approve = options.auto_approve.then_some(operator.object_id);
+    directory.users.push(operator.clone());
+    directory.applications.push(application.clone());
+    let mut arm = Arm { roles: roles::built_in(), ..Arm::default() };
+    let mut ids = Vec::new();
+    for (name, ready) in [("azsreg lab CSP", true), ("azsreg lab fresh", false)] {
+        let id = draw.guid();
+        let providers = if ready { ["microsoft.azurestack".to_owned()].into() } else { [].into() };
+        let quota_id = "CSP_2015-05-01".to_owned();
+        arm.subscriptions.insert(id, Subscription { id, tenant: home, name: name.into(), quota_id, providers });
+        let scope = format!("/subscriptions/{id}");
+        arm.assign(draw, operator.object_id, "User", "Owner", &scope);
+        if let Some(principal) = application.principal {
+            arm.assign(draw, principal, "ServicePrincipal", "Owner", &scope);
+        }
+        ids.push(id);
+    }
+    let world = AzureWorld {
+        directory,
+        arm,
+        draw: draw.clone(),
+        operator: operator.object_id,
+        home,
+        domain,
+        default_subscription: ids[0],
+    };
+    (world, application)
+}
+
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+impl Lab {
+    /// Starts a lab on ports of the system's choice, on loopback.
+    ///
+    /// # Errors
+    /// A port, a file or a certificate could not be had, or a build is none.
+    pub async fn start(options: LabOptions) -> Result<Self, LabError> {
+        let keys = options.keys.clone().unwrap_or_else(Keys::start);
+        let temporary = match &options.directory {
+            None => Some(tempfile::Builder::new().prefix("azsreg-lab-").tempdir()?),
+            Some(directory) => {
+                std::fs::create_dir_all(directory)?;
+                None
+            }
+        };
+        let directory = temporary.as_ref().map(TempDir::path).or(options.directory.as_deref()).unwrap_or(Path::new("."));
+        let tls = tls::generate()?;
+        let mut draw = Draw::new(options.seed);
+        let (mut world, application) = azure(&mut draw, &options);
+
+        let mut stamps = Vec::new();
+        let mut stamp_descriptors = Vec::new();
+        let mut listeners: Vec<(Plane, TcpListener)> = Vec::new();
+        let loopback = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string());
+        let ca_file = directory.join("ca.pem");
+        std::fs::write(&ca_file, &tls.ca_pem)?;
+        for (index, stamp_options) in options.stamps.iter().enumerate() {
+            let stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
+                .ok_or_else(|| LabError::Build(stamp_options.build.clone()))?;
+            let operator = Application {
+                app_id: world.draw.guid(),
+                object_id: world.draw.guid(),
+                principal: Some(world.draw.guid()),
+                tenant: world.home,
+                name: format!("{} operator", stamp_options.name),
+                uris: Vec::new(),
+                secrets: vec![world.draw.opaque()],
+                certificates: Vec::new(),
+                owners: Vec::new(),
+            };
+            let mut urls = StampUrls { pep: Vec::new(), pep_https: String::new(), admin_arm: String::new() };
+            for _ in 0..3 {
+                let listener = http::bind(0).await?;
+                urls.pep.push(loopback(&listener)?);
+                listeners.push((Plane::Pep(index, false), listener));
+            }
+            let listener = http::bind(0).await?;
+            urls.pep_https = loopback(&listener)?;
+            listeners.push((Plane::Pep(index, true), listener));
+            let listener = http::bind(0).await?;
+            urls.admin_arm = format!("https://{}", loopback(&listener)?);
+            listeners.push((Plane::StampArm(index), listener));
+
+            let file = |what: &str| directory.join(format!("{}-{what}", stamp_options.name));
+            write_secret(&file("pep-password"), &stamp.password)?;
+            write_secret(&file("operator-secret"), &operator.secrets[0])?;
+            stamp_descriptors.push(StampDescriptor {
+                name: stamp_options.name.clone(),
+                pep: urls.pep.clone(),
+                pep_https: urls.pep_https.clone(),
+                pep_user: format!("{}\\CloudAdmin", stamp.netbios),
+                pep_password_file: file("pep-password"),
+                cloud_id: stamp.cloud_id,
+                admin_arm_endpoint: urls.admin_arm.clone(),
+                stamp_client_id: operator.app_id,
+                stamp_client_secret_file: file("operator-secret"),
+            });
+            let state = StampState {
+                name: stamp_options.name.clone(),
+                endpoint: Endpoint::new(&format!("http://{}/wsman", urls.pep[0])),
+                link: if stamp_options.connected { Link::https(&tls.ca_pem)? } else { Link::Down },
+                operators: vec![operator.principal.unwrap_or_default(), world.operator],
+                audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
+                world: Mutex::new(stamp),
+                urls: OnceLock::from(urls),
+            };
+            world.directory.applications.push(operator);
+            stamps.push(Arc::new(state));
+        }
+
+        let mut azure_urls = Vec::new();
+        for plane in [Plane::Login, Plane::Arm, Plane::Graph] {
+            let listener = http::bind(0).await?;
+            azure_urls.push(format!("https://{}", loopback(&listener)?));
+            listeners.push((plane, listener));
+        }
+        let control = http::bind(0).await?;
+        let control_endpoint = format!("http://{}", loopback(&control)?);
+        listeners.push((Plane::Control, control));
+        let urls = Urls {
+            authority: azure_urls[0].clone(),
+            arm: azure_urls[1].clone(),
+            graph: azure_urls[2].clone(),
+        };
+        world.directory.graph_audience.clone_from(&urls.graph);
+
+        let secret_file = directory.join("client-secret");
+        write_secret(&secret_file, &application.secrets[0])?;
+        let fresh = world.arm.subscriptions.keys().copied().find(|id| *id != world.default_subscription);
+        let descriptor = Descriptor {
+            arm_endpoint: urls.arm.clone(),
+            authority: urls.authority.clone(),
+            graph_endpoint: urls.graph.clone(),
+            audience: format!("{}/", urls.arm),
+            ca_file,
+            tenant_id: world.home,
+            subscription_id: world.default_subscription,
+            fresh_subscription_id: fresh.unwrap_or_default(),
+            client_id: application.app_id,
+            client_secret_file: secret_file,
+            control_endpoint,
+            seed: options.seed,
+            stamps: stamp_descriptors,
+        };
+        let state = Arc::new(State {
+            faults: Mutex::new(Faults::new(options.seed)),
+            keys,
+            stamps,
+            end_point: tls.end_point,
+            azure: Mutex::new(world),
+            urls: OnceLock::from(urls),
+            offset: AtomicI64::new(0),
+            options,
+        });
+        let acceptor = TlsAcceptor::from(tls.server);
+        let tasks = listeners
+            .into_iter()
+            .map(|(plane, listener)| listen(Arc::clone(&state), plane, listener, acceptor.clone()))
+            .collect();
+        Ok(Self { descriptor, state, tasks, _directory: temporary })
+    }
+
+    /// What a client needs to know.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The world as one document: registrations, locks, role assignments, service principals, stamps.
+    #[must_use]
+    pub fn world(&self) -> Value {
+        self.state.world()
+    }
+
+    /// Registers a certificate with the lab's operator application, for signing in with it.
+    pub fn trust_certificate(&self, der: Vec<u8>) {
+        let client = self.descriptor.client_id;
+        let mut azure = self.state.azure();
+        if let Some(application) = azure.directory.applications.iter_mut().find(|a| a.app_id == client) {
+            application.certificates.push(der);
+        }
+    }
+
+    /// Adds a fault rule, as `POST /faults` on the control port does.
+    ///
+    /// # Errors
+    /// The rule is not one.
+    pub fn fault(&self, rule: Value) -> Result<(), serde_json::Error> {
+        let rule = serde_json::from_value(rule)?;
+        self.state.faults().add(rule);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plane {
+    Login,
+    Arm,
+    Graph,
+    Pep(usize, bool),
+    StampArm(usize),
+    Control,
+}
+
+impl Plane {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Arm => "arm",
+            Self::Graph => "graph",
+            Self::Pep(..) => "pep",
+            Self::StampArm(_) => "stamp-arm",
+            Self::Control => "control",
+        }
+    }
+}
+
+fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls: TlsAcceptor) -> JoinHandle<()> {
+    match plane {
+        Plane::Pep(index, secure) => tokio::spawn(async move {
+            let tls = secure.then_some(tls);
+            let connection = || {
+                let stamp = Arc::clone(&state.stamps[index]);
+                let connection = Arc::new(Connection::new(Arc::clone(&state), stamp, secure));
+                move |request: Read| {
+                    let connection = Arc::clone(&connection);
+                    async move { connection.handle(request).await }
+                }
+            };
+            http::serve(listener, tls, connection).await;
+        }),
+        Plane::Control => tokio::spawn(async move {
+            let connection = || {
+                let state = Arc::clone(&state);
+                move |request: Read| {
+                    let state = Arc::clone(&state);
+                    async move { Ok(crate::control::handle(&state, &request)) }
+                }
+            };
+            http::serve(listener, None, connection).await;
+        }),
+        _ => tokio::spawn(async move {
+            let connection = || {
+                let state = Arc::clone(&state);
+                move |request: Read| {
+                    let state = Arc::clone(&state);
+                    async move { faulty(&state, plane, &request).await }
+                }
+            };
+            http::serve(listener, Some(tls), connection).await;
+        }),
+    }
+}
+
+async fn faulty(state: &State, plane: Plane, request: &Read) -> Result<Reply, Dropped> {
+    let route = request.uri().path();
+    let asked = Asked { plane: plane.name(), method: request.method().as_str(), route };
+    let before = state.faults().strike(&asked, false);
+    if let Some(then) = before
+        && let Some(reply) = then.apply(None).await?
+    {
+        return Ok(reply);
+    }
+    let reply = match plane {
+        Plane::Login => crate::azure::login::handle(state, request),
+        Plane::Arm => crate::azure::arm::handle(state, request),
+        Plane::Graph => crate::azure::graph::handle(state, request),
+        Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request),
+        Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
+    };
+    let after = state.faults().strike(&asked, true);
+    match after {
+        None => Ok(reply),
+        Some(then) => Ok(then.apply(Some(reply)).await?.unwrap_or_else(|| http::text(hyper::StatusCode::OK, ""))),
+    }
+}

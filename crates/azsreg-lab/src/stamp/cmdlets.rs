@@ -1,0 +1,552 @@
+//! The privileged endpoint's cmdlets (`facts-protocol.md` section 2). NoLanguage: one command with named arguments;
+//! anything else is refused as the real endpoint refuses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azsreg_psrp::clixml::{Content, Object, Value};
+use azsreg_psrp::messages::{Command, ErrorRecord, PipelineState, ProgressRecord};
+use azsreg_psrp::server::Push;
+use jiff::SignedDuration;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::faults::Asked;
+use crate::keys;
+use crate::lab::{StampState, State};
+use crate::world::stamp::{ActivationKind, CmdletError, Effect, TokenRequest};
+
+/// What a parameter takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    /// One of these, without regard to case.
+    OneOf(&'static [&'static str]),
+    Switch,
+    Number,
+    Any,
+}
+
+struct Parameter {
+    name: &'static str,
+    kind: Kind,
+    mandatory: bool,
+    position: Option<usize>,
+}
+
+const fn parameter(name: &'static str, kind: Kind, mandatory: bool, position: Option<usize>) -> Parameter {
+    Parameter { name, kind, mandatory, position }
+}
+
+const AS_JOB: Parameter = parameter("AsJob", Kind::Switch, false, None);
+const MODELS: &[&str] = &["Capacity", "PayAsYouUse", "Development", "Custom", "Ruggedized"];
+const CLOUDS: &[&str] = &["AzureCloud", "AzureChinaCloud", "AzureUSGovernment", "CustomCloud"];
+/// Every cmdlet takes these and they change nothing here.
+const COMMON: &[&str] = &["Verbose", "Debug", "ErrorAction", "WarningAction", "InformationAction", "ErrorVariable", "WarningVariable", "OutVariable", "OutBuffer"];
+
+/// The parameters of a cmdlet on this stamp; `None` if it has no such cmdlet.
+fn parameters(name: &str, stamp: &crate::world::stamp::Stamp) -> Option<(&'static str, Vec<Parameter>)> {
+    let cmdlet = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+    let list = match *cmdlet {
+        "Get-AzureStackStampInformation" => vec![AS_JOB],
+        "Get-Command" => vec![parameter("Name", Kind::Any, false, Some(0)), parameter("ListImported", Kind::Switch, false, None), parameter("CommandType", Kind::Any, false, None), parameter("Module", Kind::Any, false, None), parameter("ArgumentList", Kind::Any, false, None)],
+        "Get-ActionStatus" => vec![parameter("FunctionName", Kind::Text, false, Some(0)), parameter("ActionType", Kind::Text, false, Some(1)), AS_JOB],
+        "Set-RegistrationKeyPair" => {
+            if !stamp.has_key_pair() {
+                return None;
+            }
+            vec![AS_JOB]
+        }
+        "New-AzureBridgeServicePrincipal" => vec![
+            parameter("AzureEnvironment", Kind::OneOf(CLOUDS), true, Some(0)),
+            parameter("TenantId", Kind::Text, true, Some(1)),
+            parameter("RefreshToken", Kind::Text, true, Some(2)),
+            parameter("TimeoutInSeconds", Kind::Number, false, Some(3)),
+            AS_JOB,
+        ],
+        "New-RegistrationToken" => {
+            let mut list = vec![
+                parameter("BillingModel", Kind::OneOf(MODELS), true, Some(0)),
+                parameter("AgreementNumber", Kind::Text, false, Some(1)),
+                parameter("MarketplaceSyndicationEnabled", Kind::Switch, false, None),
+                parameter("UsageReportingEnabled", Kind::Switch, false, None),
+                AS_JOB,
+            ];
+            if stamp.knows_asset_tag() {
+                list.push(parameter("MsAssetTag", Kind::Text, false, Some(2)));
+            }
+            if stamp.knows_token_version() {
+                list.push(parameter("TokenVersion", Kind::OneOf(&["1.0", "3.0", "4.0", "6.0"]), false, None));
+            }
+            list
+        }
+        "New-AzureStackActivation" => vec![
+            parameter("ActivationKey", Kind::Text, true, Some(0)),
+            parameter("TimeoutInSeconds", Kind::Number, false, Some(1)),
+            AS_JOB,
+        ],
+        "Remove-AzureStackActivation" => vec![parameter("TimeoutInSeconds", Kind::Number, false, Some(0)), AS_JOB],
+        "Close-PrivilegedEndpoint" => vec![parameter("TranscriptsPathDestination", Kind::Text, false, Some(0)), parameter("Credential", Kind::Any, false, Some(1))],
+        _ => return None,
+    };
+    Some((cmdlet, list))
+}
+
+const NAMES: &[&str] = &[
+    "Close-PrivilegedEndpoint",
+    "Get-ActionStatus",
+    "Get-AzureStackStampInformation",
+    "Get-Command",
+    "New-AzureBridgeServicePrincipal",
+    "New-AzureStackActivation",
+    "New-RegistrationToken",
+    "Remove-AzureStackActivation",
+    "Set-RegistrationKeyPair",
+];
+
+/// Arguments bound to parameters.
+#[derive(Default)]
+struct Bound(Vec<(&'static str, Value)>);
+
+impl Bound {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(Value::display)
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::bool).unwrap_or(false)
+    }
+}
+
+fn binding(id: &'static str, message: String) -> CmdletError {
+    CmdletError { id, exception: "System.Management.Automation.ParameterBindingException", category: 5, message }
+}
+
+fn bind(cmdlet: &str, list: &[Parameter], command: &Command) -> Result<Bound, CmdletError> {
+    let mut bound = Bound::default();
+    let mut positional = Vec::new();
+    for (name, value) in &command.arguments {
+        let Some(name) = name else {
+            positional.push(value);
+            continue;
+        };
+        if COMMON.iter().any(|common| common.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let exact: Vec<&Parameter> = list.iter().filter(|p| p.name.eq_ignore_ascii_case(name)).collect();
+        let start = |p: &&Parameter| p.name.get(..name.len()).is_some_and(|part| part.eq_ignore_ascii_case(name));
+        let found = if exact.is_empty() { list.iter().filter(start).collect() } else { exact };
+        let [parameter] = found[..] else {
+            let (id, message) = if found.is_empty() {
+                ("NamedParameterNotFound", format!("A parameter cannot be found that matches parameter name '{name}'."))
+            } else {
+                ("AmbiguousParameter", format!("Parameter cannot be processed because the parameter name '{name}' is ambiguous."))
+            };
+            return Err(binding(id, message));
+        };
+        if bound.get(parameter.name).is_some() {
+            return Err(binding("ParameterAlreadyBound", format!("Cannot bind parameter because parameter '{name}' is specified more than once.")));
+        }
+        bound.0.push((parameter.name, convert(cmdlet, parameter, value)?));
+    }
+    for value in positional {
+        let mut free: Vec<&Parameter> =
+            list.iter().filter(|p| p.position.is_some() && bound.get(p.name).is_none()).collect();
+        free.sort_by_key(|p| p.position);
+        let Some(parameter) = free.first() else {
+            let shown = value.display().unwrap_or_default();
+            return Err(binding("PositionalParameterNotFound", format!("A positional parameter cannot be found that accepts argument '{shown}'.")));
+        };
+        bound.0.push((parameter.name, convert(cmdlet, parameter, value)?));
+    }
+    let missing: Vec<&str> =
+        list.iter().filter(|p| p.mandatory && bound.get(p.name).is_none()).map(|p| p.name).collect();
+    if !missing.is_empty() {
+        return Err(binding(
+            "MissingMandatoryParameter",
+            format!("Cannot process command because of one or more missing mandatory parameters: {}.", missing.join(" ")),
+        ));
+    }
+    Ok(bound)
+}
+
+fn convert(cmdlet: &str, parameter: &Parameter, value: &Value) -> Result<Value, CmdletError> {
+    let name = parameter.name;
+    let bad = |what: &str| {
+        binding(
+            "ParameterArgumentTransformationError",
+            format!("Cannot process argument transformation on parameter '{name}'. Cannot convert value to type \"{what}\"."),
+        )
+    };
+    match parameter.kind {
+        Kind::Any => Ok(value.clone()),
+        Kind::Switch => match value {
+            // A switch without a value comes as null.
+            Value::Null => Ok(Value::Bool(true)),
+            other => other.bool().map(Value::Bool).ok_or_else(|| bad("System.Management.Automation.SwitchParameter")),
+        },
+        Kind::Number => {
+            let number = value.integer().or_else(|| value.text().and_then(|text| text.parse().ok()));
+            number.map(Value::I64).ok_or_else(|| bad("System.Int32"))
+        }
+        Kind::Text => match value.display() {
+            Some(text) if text.is_empty() && parameter.mandatory => Err(CmdletError {
+                id: "ParameterArgumentValidationErrorEmptyStringNotAllowed",
+                exception: "System.Management.Automation.ParameterBindingValidationException",
+                category: 6,
+                message: format!("Cannot bind argument to parameter '{name}' because it is an empty string."),
+            }),
+            Some(text) => Ok(Value::String(text)),
+            None if *value == Value::Null && !parameter.mandatory => Ok(Value::String(String::new())),
+            None if *value == Value::Null => Err(CmdletError {
+                id: "ParameterArgumentValidationErrorNullNotAllowed",
+                exception: "System.Management.Automation.ParameterBindingValidationException",
+                category: 6,
+                message: format!("Cannot bind argument to parameter '{name}' because it is null."),
+            }),
+            None => Err(bad("System.String")),
+        },
+        Kind::OneOf(set) => {
+            let text = value.display().unwrap_or_default();
+            let found = set.iter().find(|known| known.eq_ignore_ascii_case(&text));
+            found.map(|known| Value::from(*known)).ok_or_else(|| {
+                CmdletError::argument(format!(
+                    "Cannot validate argument on parameter '{name}'. The argument \"{text}\" does not belong to the set \"{}\" specified by the ValidateSet attribute. Supply an argument that is in the set and then try the command again.",
+                    set.join(",")
+                ))
+            })
+        }
+    }
+    .inspect_err(|error| tracing::debug!(cmdlet, ?error, "argument refused"))
+}
+
+/// Runs a pipeline to its end.
+pub(crate) async fn run(state: Arc<State>, stamp: Arc<StampState>, shell: Uuid, pipeline: Uuid, commands: Vec<Command>) {
+    let push = |push: Push| stamp.endpoint.push(shell, pipeline, push);
+    let name = commands.first().map(|c| c.name.clone()).unwrap_or_default();
+    let result = pipeline_result(&state, &stamp, &push, &commands).await;
+    match result {
+        Ok(outputs) => {
+            for output in outputs {
+                push(Push::Output(output));
+            }
+            push(Push::End(PipelineState::Completed, None));
+        }
+        Err(error) => push(Push::End(PipelineState::Failed, Some(record(&name, &error)))),
+    }
+}
+
+fn record(cmdlet: &str, error: &CmdletError) -> ErrorRecord {
+    let reason = error.exception.rsplit('.').next().unwrap_or_default();
+    let bare = matches!(error.id, "CommandNotFoundException" | "ScriptsNotAllowed");
+    ErrorRecord {
+        message: error.message.clone(),
+        exception: error.exception.into(),
+        id: if bare { error.id.into() } else { format!("{},{cmdlet}", error.id) },
+        category: error.category,
+        activity: cmdlet.to_owned(),
+        reason: reason.into(),
+        target: if error.id == "CommandNotFoundException" { cmdlet.to_owned() } else { String::new() },
+        target_type: if error.id == "CommandNotFoundException" { "String".into() } else { String::new() },
+        category_message: String::new(),
+    }
+}
+
+async fn pipeline_result(
+    state: &Arc<State>,
+    stamp: &Arc<StampState>,
+    push: &(dyn Fn(Push) + Sync),
+    commands: &[Command],
+) -> Result<Vec<Value>, CmdletError> {
+    if let Some(script) = commands.iter().find(|c| c.is_script || c.name.contains([' ', ';', '$', '{', '|', '\n'])) {
+        tracing::debug!(script = script.name.len(), "script refused");
+        return Err(CmdletError {
+            id: "ScriptsNotAllowed",
+            exception: "System.Management.Automation.PSInvalidOperationException",
+            category: 7,
+            message: "The syntax is not supported by this runspace. This can occur if the runspace is in no-language mode.".into(),
+        });
+    }
+    let [command, rest @ ..] = commands else { return Ok(Vec::new()) };
+    // What a client's own plumbing appends to a command is let through; anything else would be a pipeline.
+    if let Some(other) = rest.iter().find(|c| !["Out-Default", "Out-String", "Out-Null"].contains(&c.name.as_str())) {
+        return Err(unknown(&other.name));
+    }
+    let (cmdlet, list) = parameters(&command.name, &stamp.world()).ok_or_else(|| unknown(&command.name))?;
+    let bound = bind(cmdlet, &list, command)?;
+    let asked = Asked { plane: "pep", method: "", route: cmdlet };
+    let strike = |after: bool| state.faults().strike(&asked, after);
+    if let Some(then) = strike(false) {
+        let error = then.error.clone();
+        let _ = then.apply(None).await;
+        if let Some(error) = error {
+            return Err(CmdletError::failed(error));
+        }
+    }
+    let outputs = if bound.switch("AsJob") && cmdlet != "Get-Command" {
+        let (state, stamp) = (Arc::clone(state), Arc::clone(stamp));
+        tokio::spawn(async move { act(&state, &stamp, &|_| {}, cmdlet, &bound).await.map(drop) });
+        vec![Object::custom([("Id", Value::I32(1)), ("Name", "Job1".into()), ("State", "Running".into())]).into()]
+    } else {
+        act(state, stamp, push, cmdlet, &bound).await?
+    };
+    let after = strike(true);
+    if let Some(then) = after {
+        let error = then.error.clone();
+        let _ = then.apply(None).await;
+        if let Some(error) = error {
+            return Err(CmdletError::failed(error));
+        }
+    }
+    Ok(outputs)
+}
+
+fn unknown(name: &str) -> CmdletError {
+    CmdletError {
+        id: "CommandNotFoundException",
+        exception: "System.Management.Automation.CommandNotFoundException",
+        category: 13,
+        message: format!("The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling of the name, or if a path was included, verify that the path is correct and try again."),
+    }
+}
+
+async fn act(
+    state: &Arc<State>,
+    stamp: &Arc<StampState>,
+    push: &(dyn Fn(Push) + Sync),
+    cmdlet: &'static str,
+    bound: &Bound,
+) -> Result<Vec<Value>, CmdletError> {
+    let now = state.now();
+    match cmdlet {
+        "Get-AzureStackStampInformation" => Ok(vec![information(stamp)]),
+        "Get-Command" => {
+            let wanted = bound.get("Name").and_then(|names| {
+                names.items().map(|items| items.iter().filter_map(Value::display).collect::<Vec<_>>()).or_else(|| names.display().map(|n| vec![n]))
+            });
+            let world = stamp.world();
+            let all = NAMES.iter().filter(|name| parameters(name, &world).is_some());
+            Ok(all
+                .filter(|name| wanted.as_ref().is_none_or(|w| w.iter().any(|w| crate::world::roles::matches(w, name))))
+                .map(|name| {
+                    let kind = Object::enumeration("System.Management.Automation.CommandTypes", "Function", 2);
+                    Object { text: Some((*name).into()), ..Object::custom([("Name", Value::from(*name)), ("CommandType", kind.into()), ("Version", Value::Null), ("Source", "".into())]) }.into()
+                })
+                .collect())
+        }
+        "Get-ActionStatus" => Ok(status(state, stamp, bound)),
+        "Close-PrivilegedEndpoint" => Ok(Vec::new()),
+        "Set-RegistrationKeyPair" => {
+            let mut world = stamp.world();
+            let run = world.begin(&mut state.azure().draw, now, cmdlet, None, Effect::None)?;
+            world.key_pair = true;
+            world.end(cmdlet, Ok(()));
+            push(Push::Verbose(format!("Action plan {run} has set the registration key pair.")));
+            Ok(Vec::new())
+        }
+        "New-AzureBridgeServicePrincipal" => bridge(state, stamp, push, bound).await,
+        "New-RegistrationToken" => {
+            let request = TokenRequest {
+                billing_model: bound.text("BillingModel").unwrap_or_default(),
+                agreement_number: bound.text("AgreementNumber"),
+                ms_asset_tag: bound.text("MsAssetTag"),
+                marketplace: bound.switch("MarketplaceSyndicationEnabled"),
+                usage: bound.switch("UsageReportingEnabled"),
+                version: bound.text("TokenVersion"),
+            };
+            Ok(vec![Value::String(stamp.world().registration_token(&request)?)])
+        }
+        "New-AzureStackActivation" => activate(state, stamp, push, bound).await,
+        "Remove-AzureStackActivation" => {
+            let takes = stamp.world().options.activation;
+            timed(state, stamp, push, cmdlet, takes, ActivationKind::Remove).await?;
+            Ok(Vec::new())
+        }
+        _ => Err(unknown(cmdlet)),
+    }
+}
+
+async fn bridge(
+    state: &Arc<State>,
+    stamp: &Arc<StampState>,
+    push: &(dyn Fn(Push) + Sync),
+    bound: &Bound,
+) -> Result<Vec<Value>, CmdletError> {
+    const NAME: &str = "New-AzureBridgeServicePrincipal";
+    let cloud_id = {
+        let mut world = stamp.world();
+        world.begin(&mut state.azure().draw, state.now(), NAME, None, Effect::None)?;
+        world.cloud_id
+    };
+    progress(push, NAME, 10, "Configuring the bridge identity", false);
+    // The action goes on when the client that started it vanishes: a task of its own does the work.
+    let (tenant, token) = (bound.text("TenantId").unwrap_or_default(), bound.text("RefreshToken").unwrap_or_default());
+    let task = {
+        let (state, stamp) = (Arc::clone(state), Arc::clone(stamp));
+        tokio::spawn(async move {
+            let made = stamp.link.bridge(state.urls(), cloud_id, &tenant, &token).await;
+            let mut world = stamp.world();
+            match made {
+                Ok(bridge) => {
+                    world.bridge = Some(bridge.clone());
+                    world.end(NAME, Ok(()));
+                    Ok(bridge)
+                }
+                Err(why) => {
+                    let message = format!(
+                        "Action plan execution failed. Error: Type 'ConfigureBridgeIdentity' of Role 'AzureBridge' raised an exception: {why}"
+                    );
+                    world.end(NAME, Err(message.clone()));
+                    Err(CmdletError::failed(message))
+                }
+            }
+        })
+    };
+    let bridge = task.await.map_err(|_| CmdletError::failed("The action plan was stopped."))??;
+    progress(push, NAME, 100, "Done", true);
+    Ok(vec![
+        Object::custom([
+            ("ObjectId", Value::String(bridge.object_id.to_string())),
+            ("ApplicationId", Value::String(bridge.app_id.to_string())),
+            ("TenantId", Value::String(bridge.tenant)),
+        ])
+        .into(),
+    ])
+}
+
+async fn activate(
+    state: &Arc<State>,
+    stamp: &Arc<StampState>,
+    push: &(dyn Fn(Push) + Sync),
+    bound: &Bound,
+) -> Result<Vec<Value>, CmdletError> {
+    let key = bound.text("ActivationKey").unwrap_or_default();
+    let keys = match stamp.link.activation_keys(state.urls()).await {
+        Ok(keys) => keys,
+        // A disconnected stamp has them from its deployment.
+        Err(_) => serde_json::json!({"keys": [state.keys.activation().jwk()]}),
+    };
+    let claims: Json = keys::verify(key.trim(), &keys).ok_or_else(|| {
+        CmdletError::failed("The activation key is not valid: its signature could not be verified.")
+    })?;
+    let now = state.now();
+    let (activation, takes) = {
+        let world = stamp.world();
+        (world.activation_of(&claims, now)?, world.options.activation)
+    };
+    timed(state, stamp, push, "New-AzureStackActivation", takes, ActivationKind::Write(Box::new(activation))).await?;
+    Ok(Vec::new())
+}
+
+/// An action that takes its time and then has its effect, whether its client still listens or not.
+async fn timed(
+    state: &Arc<State>,
+    stamp: &Arc<StampState>,
+    push: &(dyn Fn(Push) + Sync),
+    name: &'static str,
+    takes: SignedDuration,
+    kind: ActivationKind,
+) -> Result<(), CmdletError> {
+    let effect = match kind {
+        ActivationKind::Write(activation) => Effect::Activate(activation),
+        ActivationKind::Remove => Effect::Deactivate,
+    };
+    let takes = state.scaled(takes);
+    let run = {
+        let mut world = stamp.world();
+        world.begin(&mut state.azure().draw, state.now(), name, Some(takes), effect)?
+    };
+    push(Push::Verbose(format!("Action plan {run} has started.")));
+    progress(push, name, 0, "Running", false);
+    let end = tokio::time::Instant::now() + Duration::try_from(takes).unwrap_or_default();
+    let started = tokio::time::Instant::now();
+    loop {
+        let now = tokio::time::Instant::now();
+        if now >= end {
+            break;
+        }
+        let total = (end - started).as_secs_f64().max(0.001);
+        let percent = ((now - started).as_secs_f64() / total * 100.0) as i32;
+        progress(push, name, percent, "Running", false);
+        tokio::time::sleep((end - now).min(Duration::from_millis(500))).await;
+    }
+    {
+        let mut world = stamp.world();
+        world.settle(state.now());
+        // The clock that the world goes by may lag behind the timer by a hair.
+        if world.runs.get(name).is_some_and(|r| r.id == run && r.result.is_none()) {
+            let ends = world.runs.get(name).and_then(|r| r.ends).unwrap_or_else(|| state.now());
+            world.settle(ends);
+        }
+    }
+    progress(push, name, 100, "Done", true);
+    Ok(())
+}
+
+fn progress(push: &(dyn Fn(Push) + Sync), activity: &str, percent: i32, status: &str, completed: bool) {
+    push(Push::Progress(ProgressRecord {
+        activity: activity.into(),
+        activity_id: 1,
+        status: status.into(),
+        operation: String::new(),
+        percent,
+        seconds_remaining: -1,
+        completed,
+    }));
+}
+
+fn information(stamp: &StampState) -> Value {
+    let world = stamp.world();
+    let text = |text: String| Value::String(text);
+    let endpoints = |pairs: Vec<(&'static str, String)>| {
+        Value::from(Object::custom(pairs.into_iter().map(|(name, url)| (name, Value::String(url)))))
+    };
+    let addresses = stamp.urls().pep.iter().map(|address| Value::from(address.as_str())).collect();
+    Object::custom([
+        ("StampVersion", text(world.options.build.clone())),
+        ("CloudID", text(world.cloud_id.to_string())),
+        ("DeploymentID", text(world.deployment_id.to_string())),
+        ("NumberOfNodes", Value::I32(world.options.nodes as i32)),
+        ("AADTenantID", text(world.tenant.to_string())),
+        ("AADTenantName", text(world.tenant_name.clone())),
+        ("IdentitySystem", text(if world.options.identity == "adfs" { "ADFS".into() } else { "AzureAD".into() })),
+        ("RegionName", text(world.region.clone())),
+        ("ExternalDomainFQDN", text(world.domain.clone())),
+        ("CompanyName", text("azsreg lab".into())),
+        ("PrefixedHostname", text("AZS".into())),
+        ("EmergencyConsoleIPAddresses", Object { content: Content::List(addresses), types: vec!["System.Object[]".into(), "System.Array".into(), "System.Object".into()], ..Object::default() }.into()),
+        ("AdminExternalEndpoints", endpoints(vec![("AdminResourceManager", stamp.urls().admin_arm.clone())])),
+        ("TenantExternalEndpoints", endpoints(vec![("TenantResourceManager", format!("https://management.{}", world.domain))])),
+    ])
+    .into()
+}
+
+fn status(state: &State, stamp: &StampState, bound: &Bound) -> Vec<Value> {
+    let mut world = stamp.world();
+    world.settle(state.now());
+    let wanted = bound.text("FunctionName").or_else(|| bound.text("ActionType")).filter(|name| !name.is_empty());
+    world
+        .runs
+        .values()
+        .filter(|run| wanted.as_deref().is_none_or(|name| run.name.eq_ignore_ascii_case(name)))
+        .map(|run| {
+            let (shown, error) = match &run.result {
+                None => ("Running", None),
+                Some(Ok(())) => ("Completed", None),
+                Some(Err(why)) => ("Failed", Some(why.clone())),
+            };
+            Object::custom([
+                ("FunctionName", Value::from(run.name.as_str())),
+                ("ActionPlanInstanceID", Value::String(run.id.to_string())),
+                ("Status", shown.into()),
+                ("StartDateTime", Value::DateTime(run.started.to_string())),
+                ("ErrorMessage", error.map_or(Value::Null, Value::String)),
+            ])
+            .into()
+        })
+        .collect()
+}

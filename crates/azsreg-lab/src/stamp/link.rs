@@ -1,0 +1,134 @@
+//! The stamp's way to Azure: real HTTPS, or none.
+
+use reqwest::{Certificate, Client, Response};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::lab::Urls;
+use crate::world::directory::AZURE_POWERSHELL;
+use crate::world::stamp::Bridge;
+
+/// The way to Azure.
+pub(crate) enum Link {
+    /// Over HTTPS, with the lab's authority.
+    Https(Client),
+    /// A disconnected stamp.
+    Down,
+}
+
+impl Link {
+    /// A link over HTTPS that trusts the lab's authority and no other, and never takes a proxy.
+    pub(crate) fn https(ca_pem: &str) -> Result<Self, reqwest::Error> {
+        let ca = Certificate::from_pem(ca_pem.as_bytes())?;
+        Ok(Self::Https(Client::builder().tls_certs_only([ca]).no_proxy().build()?))
+    }
+
+    fn client(&self) -> Result<&Client, String> {
+        match self {
+            Self::Https(client) => Ok(client),
+            Self::Down => Err("Unable to connect to the remote server: this Azure Stack is disconnected.".into()),
+        }
+    }
+
+    /// The keys that Azure publishes for activation keys.
+    pub(crate) async fn activation_keys(&self, urls: &Urls) -> Result<Value, String> {
+        let url = format!("{}/activation-keys", urls.authority);
+        let answer = self.client()?.get(url).send().await.map_err(|e| e.to_string())?;
+        answer.json().await.map_err(|e| e.to_string())
+    }
+
+    /// Redeems a user's refresh token and makes the bridge's identity with it, or finds it again.
+    pub(crate) async fn bridge(
+        &self,
+        urls: &Urls,
+        cloud_id: Uuid,
+        tenant: &str,
+        refresh_token: &str,
+    ) -> Result<Bridge, String> {
+        let client = self.client()?;
+        let scope = format!("{}/.default", urls.graph);
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &AZURE_POWERSHELL.to_string()),
+            ("refresh_token", refresh_token),
+            ("scope", &scope),
+        ];
+        let url = format!("{}/{tenant}/oauth2/v2.0/token", urls.authority);
+        let answer = client.post(url).form(&form).send().await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        let body: Value = answer.json().await.map_err(|e| e.to_string())?;
+        if !status.is_success() {
+            return Err(format!(
+                "{}: {}",
+                body["error"].as_str().unwrap_or("error"),
+                body["error_description"].as_str().unwrap_or_default()
+            ));
+        }
+        let token = body["access_token"].as_str().unwrap_or_default().to_owned();
+        let graph = Graph { client, base: &urls.graph, token: &token };
+
+        let uri = format!("https://azurebridge.azurestack.lab.invalid/{cloud_id}");
+        let filter = format!("identifierUris/any(u:u eq '{uri}')");
+        let found = graph.get(&format!("applications?$filter={}", encode(&filter))).await?;
+        let application = match found["value"].as_array().and_then(|list| list.first()) {
+            Some(application) => application.clone(),
+            None => {
+                let body = json!({"displayName": format!("Azure Stack bridge {cloud_id}"), "identifierUris": [uri]});
+                graph.post("applications", &body).await?
+            }
+        };
+        let id = application["id"].as_str().unwrap_or_default();
+        let app_id = application["appId"].as_str().unwrap_or_default();
+        // A new secret each time: who does not own the application is refused here, with 403.
+        let secret = json!({"passwordCredential": {"displayName": "AzureBridge"}});
+        graph.post(&format!("applications/{id}/addPassword"), &secret).await?;
+        let filter = format!("appId eq '{app_id}'");
+        let found = graph.get(&format!("servicePrincipals?$filter={}", encode(&filter))).await?;
+        let principal = match found["value"].as_array().and_then(|list| list.first()) {
+            Some(principal) => principal.clone(),
+            None => graph.post("servicePrincipals", &json!({ "appId": app_id })).await?,
+        };
+        let guid = |value: &Value| value.as_str().and_then(|id| id.parse().ok()).ok_or("Graph answered without ids.");
+        Ok(Bridge {
+            object_id: guid(&principal["id"])?,
+            app_id: guid(&principal["appId"])?,
+            tenant: tenant.to_owned(),
+        })
+    }
+}
+
+fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+struct Graph<'a> {
+    client: &'a Client,
+    base: &'a str,
+    token: &'a str,
+}
+
+impl Graph<'_> {
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let url = format!("{}/v1.0/{path}", self.base);
+        read(self.client.get(url).bearer_auth(self.token).send().await.map_err(|e| e.to_string())?).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let url = format!("{}/v1.0/{path}", self.base);
+        read(self.client.post(url).bearer_auth(self.token).json(body).send().await.map_err(|e| e.to_string())?).await
+    }
+}
+
+async fn read(answer: Response) -> Result<Value, String> {
+    let status = answer.status();
+    let body: Value = answer.json().await.map_err(|e| e.to_string())?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(format!(
+        "Graph request failed with status {}: {}: {}",
+        status.as_u16(),
+        body["error"]["code"].as_str().unwrap_or_default(),
+        body["error"]["message"].as_str().unwrap_or_default()
+    ))
+}

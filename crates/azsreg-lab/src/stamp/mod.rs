@@ -1,0 +1,8 @@
+//! What the lab's stamps speak: WinRM for the privileged endpoint, HTTPS for the admin Resource Manager.
+
+pub(crate) mod admin;
+pub(crate) mod cmdlets;
+pub(crate) mod link;
+pub(crate) mod ntlm;
+pub(crate) mod pep;
+pub(crate) mod spnego;

@@ -1,0 +1,616 @@
+//! Resource Manager: subscriptions, groups, registrations, locks, role assignments (`facts-azure-api.md`,
+//! `wire-azure.md`). Every action is checked against the caller's roles before anything else is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Draw;
+use super::directory::Directory;
+use super::roles::{self, Assignment, RoleDefinition, is_within};
+use super::token;
+
+/// The expiry of a key that has none.
+pub const NEVER: &str = "9999-12-30T23:59:59.9999999Z";
+
+/// A refusal in Resource Manager's envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArmError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The code.
+    pub code: String,
+    /// The sentence.
+    pub message: String,
+    /// Details, where the envelope has them.
+    pub details: Option<Value>,
+}
+
+impl ArmError {
+    /// A refusal without details.
+    pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: message.into(), details: None }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let Some(details) = &self.details {
+            error["details"] = details.clone();
+        }
+        json!({ "error": error })
+    }
+}
+
+type Answer<T> = Result<T, ArmError>;
+
+/// A subscription.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its id.
+    pub id: Uuid,
+    /// Its tenant.
+    pub tenant: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its kind, as `subscriptionPolicies.quotaId`.
+    pub quota_id: String,
+    /// Registered providers, lower case.
+    pub providers: BTreeSet<String>,
+}
+
+/// A resource group.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its name, as first written.
+    pub name: String,
+    /// Its location.
+    pub location: String,
+    /// Its tags.
+    pub tags: Value,
+}
+
+/// A registration.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The subscription.
+    pub subscription: Uuid,
+    /// The group's name.
+    pub group: String,
+    /// The registration's name.
+    pub name: String,
+    /// The token's contents.
+    pub token: token::Token,
+    /// The version.
+    pub etag: String,
+    /// Its tags.
+    pub tags: Value,
+    /// When it was last written.
+    pub written: Timestamp,
+}
+
+/// A lock.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    /// The scope that it is on.
+    pub scope: String,
+    /// Its name.
+    pub name: String,
+    /// `CanNotDelete` or `ReadOnly`.
+    pub level: String,
+    /// Its notes.
+    pub notes: Option<String>,
+}
+
+/// Locations that every subscription has: name and display name.
+pub const LOCATIONS: &[(&str, &str)] = &[
+    ("eastus", "East US"),
+    ("westeurope", "West Europe"),
+    ("westcentralus", "West Central US"),
+    ("northeurope", "North Europe"),
+    ("westus2", "West US 2"),
+];
+
+/// The state of Resource Manager.
+#[derive(Debug, Default)]
+pub struct Arm {
+    /// Subscriptions.
+    pub subscriptions: BTreeMap<Uuid, Subscription>,
+    /// Groups by subscription and lower-case name.
+    pub groups: BTreeMap<(Uuid, String), Group>,
+    /// Registrations.
+    pub registrations: Vec<Registration>,
+    /// Locks.
+    pub locks: Vec<Lock>,
+    /// Role definitions.
+    pub roles: Vec<RoleDefinition>,
+    /// Role assignments.
+    pub assignments: Vec<Assignment>,
+}
+
+/// The scope of a group.
+#[must_use]
+pub fn group_scope(subscription: Uuid, group: &str) -> String {
+    format!("/subscriptions/{subscription}/resourceGroups/{group}")
+}
+
+/// The scope of a registration.
+#[must_use]
+pub fn registration_scope(subscription: Uuid, group: &str, name: &str) -> String {
+    format!("{}/providers/Microsoft.AzureStack/registrations/{name}", group_scope(subscription, group))
+}
+
+impl Registration {
+    /// The resource id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        registration_scope(self.subscription, &self.group, &self.name)
+    }
+
+    /// The resource's body. The token is never echoed.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut body = json!({
+            "id": self.id(),
+            "name": self.name,
+            "type": "Microsoft.AzureStack/registrations",
+            "location": "global",
+            "etag": self.etag,
+            "properties": {"cloudId": self.token.cloud_id, "billingModel": self.token.billing_model},
+        });
+        if let Some(id) = self.token.object_id {
+            body["properties"]["objectId"] = json!(id);
+        }
+        if !self.tags.is_null() {
+            body["tags"] = self.tags.clone();
+        }
+        body
+    }
+
+    /// The claims of the activation key: who, for which stamp, until when, and where the stamp finds what.
+    #[must_use]
+    pub fn activation_claims(&self, now: Timestamp, arm_endpoint: &str) -> Value {
+        let capacity = self.token.billing_model == "Capacity";
+        let expires = if capacity { (now + SignedDuration::from_hours(365 * 24)).to_string() } else { NEVER.into() };
+        let member = |name: &str| self.token.members.get(name).cloned().unwrap_or(Value::Null);
+        let mut claims = json!({
+            "subscriptionId": self.subscription,
+            "resourceGroupName": self.group,
+            "registrationName": self.name,
+            "certPinningRootSubjects": ["CN=azsreg lab authority, O=azsreg lab"],
+            "certPinningIntermediateThumbprints": [],
+            "usageEndpoint": format!("{arm_endpoint}/usage"),
+            "marketplaceEndpoint": arm_endpoint,
+            "usageResourceUri": "https://usage.azurestack.lab.invalid",
+            "marketplaceResourceUri": "https://marketplace.azurestack.lab.invalid",
+            "expires": expires,
+            "cloudId": self.token.cloud_id,
+            "billingModel": self.token.billing_model,
+            "hardwareInfo": member("hardwareInfo"),
+            "usageReportingEnabled": member("usageReportingEnabled").as_bool().unwrap_or(false),
+            "marketplaceSyndicationEnabled": member("marketplaceSyndicationEnabled").as_bool().unwrap_or(false),
+            "issuer": "azsreg lab",
+            "version": "1.0",
+        });
+        if let Some(id) = self.token.object_id {
+            claims["objectId"] = json!(id);
+        }
+        claims
+    }
+}
+
+impl Lock {
+    /// The resource id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/providers/Microsoft.Authorization/locks/{}", self.scope, self.name)
+    }
+
+    /// The resource's body.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut body = json!({
+            "id": self.id(), "name": self.name, "type": "Microsoft.Authorization/locks",
+            "properties": {"level": self.level},
+        });
+        if let Some(notes) = &self.notes {
+            body["properties"]["notes"] = json!(notes);
+        }
+        body
+    }
+}
+
+impl Arm {
+    /// Refuses what the caller's roles don't hold.
+    ///
+    /// # Errors
+    /// 403 AuthorizationFailed, naming client, object id, action and scope.
+    pub fn authorize(&self, directory: &Directory, caller: Uuid, action: &str, scope: &str) -> Answer<()> {
+        let allowed = self.assignments.iter().filter(|a| a.principal == caller && a.covers(scope)).any(|a| {
+            self.roles.iter().any(|role| role.id == a.role && role.allows(action))
+        });
+        if allowed {
+            return Ok(());
+        }
+        let client = directory.name_of(caller);
+        Err(ArmError::new(
+            403,
+            "AuthorizationFailed",
+            format!(
+                "The client '{client}' with object id '{caller}' does not have authorization to perform action '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh your credentials."
+            ),
+        ))
+    }
+
+    /// Whether the caller has any role on the subscription or below it.
+    #[must_use]
+    pub fn can_see(&self, caller: Uuid, subscription: Uuid) -> bool {
+        let scope = format!("/subscriptions/{subscription}");
+        self.assignments.iter().any(|a| a.principal == caller && (a.covers(&scope) || is_within(&a.scope, &scope)))
+    }
+
+    /// A subscription that the caller can see.
+    ///
+    /// # Errors
+    /// 404 SubscriptionNotFound.
+    pub fn subscription(&self, caller: Uuid, id: &str) -> Answer<&Subscription> {
+        let found = id.parse().ok().and_then(|id| self.subscriptions.get(&id));
+        found.filter(|subscription| self.can_see(caller, subscription.id)).ok_or_else(|| {
+            ArmError::new(404, "SubscriptionNotFound", format!("The subscription '{id}' could not be found."))
+        })
+    }
+
+    /// What the caller may do at a scope.
+    #[must_use]
+    pub fn permissions(&self, caller: Uuid, scope: &str) -> Value {
+        let value: Vec<Value> = self
+            .assignments
+            .iter()
+            .filter(|a| a.principal == caller && a.covers(scope))
+            .filter_map(|a| self.roles.iter().find(|role| role.id == a.role))
+            .map(|role| json!({"actions": role.actions, "notActions": role.not_actions, "dataActions": [], "notDataActions": []}))
+            .collect();
+        json!({ "value": value })
+    }
+
+    /// The group.
+    ///
+    /// # Errors
+    /// 404 ResourceGroupNotFound.
+    pub fn group(&self, subscription: Uuid, name: &str) -> Answer<&Group> {
+        self.groups.get(&(subscription, name.to_ascii_lowercase())).ok_or_else(|| {
+            ArmError::new(404, "ResourceGroupNotFound", format!("Resource group '{name}' could not be found."))
+        })
+    }
+
+    /// Makes a group or updates its tags; true if it is new.
+    ///
+    /// # Errors
+    /// 400 LocationRequired, LocationNotAvailableForResourceGroup, or 409 InvalidResourceGroupLocation, ScopeLocked.
+    pub fn put_group(&mut self, subscription: Uuid, name: &str, body: &Value) -> Answer<(bool, &Group)> {
+        let Some(location) = body.get("location").and_then(Value::as_str).filter(|l| !l.is_empty()) else {
+            return Err(ArmError::new(400, "LocationRequired", "The location property is required for this definition."));
+        };
+        let plain: String = location.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
+        if !LOCATIONS.iter().any(|(known, _)| *known == plain) {
+            let list = LOCATIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+            return Err(ArmError::new(
+                400,
+                "LocationNotAvailableForResourceGroup",
+                format!("The provided location '{location}' is not available for resource group. List of available regions is '{list}'."),
+            ));
+        }
+        if !name.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c)) || name.len() > 90 || name.ends_with('.') {
+            return Err(ArmError::new(400, "InvalidResourceGroup", format!("The provided resource group name '{name}' has these invalid characters or is too long.")));
+        }
+        self.writable(&group_scope(subscription, name))?;
+        let key = (subscription, name.to_ascii_lowercase());
+        let tags = body.get("tags").cloned().unwrap_or(Value::Null);
+        if let Some(known) = self.groups.get(&key)
+            && known.location != plain
+        {
+            return Err(ArmError::new(
+                409,
+                "InvalidResourceGroupLocation",
+                format!("Invalid resource group location '{plain}'. The Resource group already exists in location '{}'.", known.location),
+            ));
+        }
+        let new = !self.groups.contains_key(&key);
+        let made = Group { name: name.to_owned(), location: plain, tags: Value::Null };
+        let group = self.groups.entry(key).or_insert(made);
+        group.tags = tags;
+        Ok((new, group))
+    }
+
+    /// Deletes a group and all that is in it.
+    ///
+    /// # Errors
+    /// 404, or 409 ScopeLocked for a lock on it, above it or on anything in it.
+    pub fn delete_group(&mut self, subscription: Uuid, name: &str) -> Answer<()> {
+        let group = self.group(subscription, name)?.name.clone();
+        let scope = group_scope(subscription, &group);
+        let below: Vec<String> =
+            self.locks.iter().filter(|lock| is_within(&lock.scope, &scope)).map(|lock| lock.scope.clone()).collect();
+        self.deletable(&scope)?;
+        if !below.is_empty() {
+            return Err(locked("delete", &scope, &below));
+        }
+        self.registrations.retain(|r| !is_within(&r.id(), &scope));
+        self.assignments.retain(|a| !is_within(&a.scope, &scope));
+        self.groups.remove(&(subscription, name.to_ascii_lowercase()));
+        Ok(())
+    }
+
+    fn at(&self, subscription: Uuid, group: &str, name: &str) -> Option<usize> {
+        self.registrations.iter().position(|r| {
+            r.subscription == subscription
+                && r.group.eq_ignore_ascii_case(group)
+                && r.name.eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// The registration.
+    ///
+    /// # Errors
+    /// 404 ResourceGroupNotFound or ResourceNotFound.
+    pub fn registration(&self, subscription: Uuid, group: &str, name: &str) -> Answer<&Registration> {
+        self.group(subscription, group)?;
+        self.at(subscription, group, name).map(|at| &self.registrations[at]).ok_or_else(|| {
+            ArmError::new(404, "ResourceNotFound", format!("The Resource 'Microsoft.AzureStack/registrations/{name}' under resource group '{group}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"))
+        })
+    }
+
+    /// Makes or updates a registration from a token; true if it is new.
+    ///
+    /// # Errors
+    /// 404, 409 MissingSubscriptionRegistration, 400 InvalidRegistrationToken, CloudIdUpdateNotAllowed, or a cloud id that is
+    /// registered already.
+    pub fn put_registration(
+        &mut self,
+        draw: &mut Draw,
+        now: Timestamp,
+        subscription: Uuid,
+        group: &str,
+        name: &str,
+        body: &Value,
+    ) -> Answer<(bool, &Registration)> {
+        self.provider_ready(subscription)?;
+        let group = self.group(subscription, group)?.name.clone();
+        let location = body.get("location").and_then(Value::as_str).unwrap_or_default();
+        if location.is_empty() {
+            return Err(ArmError::new(400, "LocationRequired", "The location property is required for this definition."));
+        }
+        if !location.eq_ignore_ascii_case("global") {
+            return Err(ArmError::new(
+                400,
+                "LocationNotAvailableForResourceType",
+                format!("The provided location '{location}' is not available for resource type 'Microsoft.AzureStack/registrations'. List of available regions for the resource type is 'global'."),
+            ));
+        }
+        let text = body.pointer("/properties/registrationToken").and_then(Value::as_str).unwrap_or_default();
+        let token = token::decode(text).ok_or_else(|| {
+            ArmError::new(400, "InvalidRegistrationToken", "The registration token is malformed.")
+        })?;
+        let scope = registration_scope(subscription, &group, name);
+        self.writable(&scope)?;
+        let existing = self.at(subscription, &group, name);
+        if let Some(at) = existing
+            && self.registrations[at].token.cloud_id != token.cloud_id
+        {
+            return Err(ArmError::new(
+                409,
+                "CloudIdUpdateNotAllowed",
+                format!("The registration '{name}' is already associated with another Cloud identifier. Changing cloud identifiers is not allowed."),
+            ));
+        }
+        let elsewhere = self
+            .registrations
+            .iter()
+            .enumerate()
+            .any(|(at, other)| other.token.cloud_id == token.cloud_id && Some(at) != existing);
+        if elsewhere {
+            return Err(ArmError::new(
+                409,
+                "CloudIdAlreadyRegistered",
+                format!("Cloud identifier [{}] is already registered. Reusing cloud identifiers is not allowed.", token.cloud_id),
+            ));
+        }
+        let etag = format!("{}-0000-0000-0000-{:08x}0000", draw.hex(8), now.as_second());
+        let tags = body.get("tags").cloned().unwrap_or(Value::Null);
+        match existing {
+            Some(at) => {
+                let registration = &mut self.registrations[at];
+                registration.token = token;
+                registration.etag = etag;
+                registration.written = now;
+                if !tags.is_null() {
+                    registration.tags = tags;
+                }
+                Ok((false, registration))
+            }
+            None => {
+                self.registrations.push(Registration {
+                    subscription,
+                    group,
+                    name: name.to_owned(),
+                    token,
+                    etag,
+                    tags,
+                    written: now,
+                });
+                Ok((true, &self.registrations[self.registrations.len() - 1]))
+            }
+        }
+    }
+
+    /// Deletes a registration; false if there was none.
+    ///
+    /// # Errors
+    /// 404 for the group, 409 ScopeLocked.
+    pub fn delete_registration(&mut self, subscription: Uuid, group: &str, name: &str) -> Answer<bool> {
+        self.group(subscription, group)?;
+        let Some(at) = self.at(subscription, group, name) else { return Ok(false) };
+        let scope = self.registrations[at].id();
+        self.deletable(&scope)?;
+        self.registrations.remove(at);
+        self.assignments.retain(|a| !is_within(&a.scope, &scope));
+        Ok(true)
+    }
+
+    /// Whether the subscription has registered the provider.
+    ///
+    /// # Errors
+    /// 409 MissingSubscriptionRegistration.
+    pub fn provider_ready(&self, subscription: Uuid) -> Answer<()> {
+        let known = self.subscriptions.get(&subscription);
+        if known.is_some_and(|s| s.providers.contains("microsoft.azurestack")) {
+            return Ok(());
+        }
+        let message = "The subscription is not registered to use namespace 'Microsoft.AzureStack'. See https://aka.ms/rps-not-found for how to register subscriptions.";
+        Err(ArmError {
+            details: Some(json!([{"code": "MissingSubscriptionRegistration", "target": "Microsoft.AzureStack", "message": message}])),
+            ..ArmError::new(409, "MissingSubscriptionRegistration", message)
+        })
+    }
+
+    fn locks_above(&self, scope: &str) -> impl Iterator<Item = &Lock> {
+        self.locks.iter().filter(move |lock| is_within(scope, &lock.scope))
+    }
+
+    /// Refuses a deletion under any lock on the scope or above it.
+    ///
+    /// # Errors
+    /// 409 ScopeLocked.
+    pub fn deletable(&self, scope: &str) -> Answer<()> {
+        let held: Vec<String> = self.locks_above(scope).map(|lock| lock.scope.clone()).collect();
+        if held.is_empty() { Ok(()) } else { Err(locked("delete", scope, &held)) }
+    }
+
+    /// Refuses a write under a ReadOnly lock on the scope or above it.
+    ///
+    /// # Errors
+    /// 409 ScopeLocked.
+    pub fn writable(&self, scope: &str) -> Answer<()> {
+        let held: Vec<String> =
+            self.locks_above(scope).filter(|lock| lock.level == "ReadOnly").map(|lock| lock.scope.clone()).collect();
+        if held.is_empty() { Ok(()) } else { Err(locked("write", scope, &held)) }
+    }
+
+    /// Makes or changes a lock; true if it is new.
+    ///
+    /// # Errors
+    /// 400 for a level that is none, 404 for a scope that is not there.
+    pub fn put_lock(&mut self, scope: &str, name: &str, body: &Value) -> Answer<(bool, &Lock)> {
+        let level = body.pointer("/properties/level").and_then(Value::as_str).unwrap_or_default();
+        let level = ["CanNotDelete", "ReadOnly"].into_iter().find(|known| known.eq_ignore_ascii_case(level)).ok_or_else(
+            || ArmError::new(400, "InvalidRequestContent", format!("The lock level '{level}' is not one of CanNotDelete, ReadOnly.")),
+        )?;
+        let notes = body.pointer("/properties/notes").and_then(Value::as_str).map(str::to_owned);
+        let at = self.lock_at(scope, name);
+        let lock = Lock { scope: scope.to_owned(), name: name.to_owned(), level: level.to_owned(), notes };
+        match at {
+            Some(at) => {
+                self.locks[at] = lock;
+                Ok((false, &self.locks[at]))
+            }
+            None => {
+                self.locks.push(lock);
+                Ok((true, &self.locks[self.locks.len() - 1]))
+            }
+        }
+    }
+
+    /// Where a lock is.
+    #[must_use]
+    pub fn lock_at(&self, scope: &str, name: &str) -> Option<usize> {
+        self.locks
+            .iter()
+            .position(|lock| lock.scope.eq_ignore_ascii_case(scope) && lock.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Makes a role assignment; the same one again is no error under the same name.
+    ///
+    /// # Errors
+    /// 400 for a malformed name, role or principal, 409 RoleAssignmentExists or RoleAssignmentUpdateNotPermitted.
+    pub fn put_assignment(&mut self, scope: &str, name: &str, body: &Value) -> Answer<(bool, &Assignment)> {
+        let bad = |message: String| ArmError::new(400, "InvalidRequestContent", message);
+        if name.parse::<Uuid>().is_err() {
+            return Err(ArmError::new(400, "InvalidRoleAssignmentId", format!("The role assignment ID '{name}' is not valid. The role assignment ID must be a GUID.")));
+        }
+        let property = |name: &str| body.get("properties").and_then(|p| p.get(name)).and_then(Value::as_str);
+        let principal = property("principalId").and_then(|id| id.parse().ok()).ok_or_else(|| bad("The property 'principalId' is not a GUID.".into()))?;
+        let role = property("roleDefinitionId")
+            .and_then(|id| id.rsplit('/').next())
+            .and_then(|id| id.parse::<Uuid>().ok())
+            .ok_or_else(|| bad("The property 'roleDefinitionId' is not the id of a role definition.".into()))?;
+        if !self.roles.iter().any(|known| known.id == role) {
+            return Err(ArmError::new(404, "RoleDefinitionDoesNotExist", format!("The specified role definition with ID '{role}' does not exist.")));
+        }
+        let assignment = Assignment {
+            name: name.to_owned(),
+            scope: scope.to_owned(),
+            role,
+            principal,
+            principal_type: property("principalType").unwrap_or("ServicePrincipal").to_owned(),
+        };
+        let here = |a: &Assignment| a.scope.eq_ignore_ascii_case(scope);
+        if let Some(at) = self.assignments.iter().position(|a| here(a) && a.name.eq_ignore_ascii_case(name)) {
+            let same = self.assignments[at].role == role && self.assignments[at].principal == principal;
+            if !same {
+                return Err(ArmError::new(409, "RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated."));
+            }
+            return Err(ArmError::new(409, "RoleAssignmentExists", "The role assignment already exists."));
+        }
+        if self.assignments.iter().any(|a| here(a) && a.role == role && a.principal == principal) {
+            return Err(ArmError::new(409, "RoleAssignmentExists", "The role assignment already exists."));
+        }
+        self.assignments.push(assignment);
+        Ok((true, &self.assignments[self.assignments.len() - 1]))
+    }
+
+    /// Deletes a role assignment and gives it back; none if there was none. A lock on the scope or above forbids it.
+    ///
+    /// # Errors
+    /// 409 ScopeLocked.
+    pub fn delete_assignment(&mut self, scope: &str, name: &str) -> Answer<Option<Assignment>> {
+        let at = self
+            .assignments
+            .iter()
+            .position(|a| a.scope.eq_ignore_ascii_case(scope) && a.name.eq_ignore_ascii_case(name));
+        let Some(at) = at else { return Ok(None) };
+        self.deletable(scope)?;
+        Ok(Some(self.assignments.remove(at)))
+    }
+
+    /// Gives a principal a built-in role by name. For the lab's own set-up.
+    pub fn assign(&mut self, draw: &mut Draw, principal: Uuid, kind: &str, role: &str, scope: &str) -> bool {
+        if self.roles.is_empty() {
+            self.roles = roles::built_in();
+        }
+        let Some(role) = self.roles.iter().find(|known| known.name.eq_ignore_ascii_case(role)).map(|r| r.id) else {
+            return false;
+        };
+        self.assignments.push(Assignment {
+            name: draw.guid().to_string(),
+            scope: scope.to_owned(),
+            role,
+            principal,
+            principal_type: kind.to_owned(),
+        });
+        true
+    }
+}
+
+fn locked(verb: &str, scope: &str, held: &[String]) -> ArmError {
+    ArmError::new(
+        409,
+        "ScopeLocked",
+        format!(
+            "The scope '{scope}' cannot perform {verb} operation because following scope(s) are locked: '{}'. Please remove the lock and try again.",
+            held.join("', '")
+        ),
+    )
+}

@@ -1,0 +1,693 @@
+//! The directory: tenants, users, applications, and the grants that give tokens (`wire-azure.md`, "Sign-in").
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Draw;
+
+/// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
+pub const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2);
+/// The Azure CLI's public client.
+pub const AZURE_CLI: Uuid = Uuid::from_u128(0x04b0_7795_8ddb_461a_bbee_02f9_e1bf_7b46);
+
+const CODE_LIFE: SignedDuration = SignedDuration::from_mins(15);
+
+/// A tenant.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its id.
+    pub id: Uuid,
+    /// Its verified domain.
+    pub domain: String,
+    /// Whether users may register applications.
+    pub users_may_register_applications: bool,
+    /// A policy that stops user grants: the AADSTS number and the audience it applies to (`arm`, `graph`, `all`).
+    pub policy: Option<(u32, String)>,
+}
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The object id.
+    pub object_id: Uuid,
+    /// The user principal name.
+    pub upn: String,
+    /// The home tenant.
+    pub tenant: Uuid,
+}
+
+/// An application with its service principal.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// The client id.
+    pub app_id: Uuid,
+    /// The application's own object id.
+    pub object_id: Uuid,
+    /// The service principal's object id, once there is one.
+    pub principal: Option<Uuid>,
+    /// The tenant.
+    pub tenant: Uuid,
+    /// The display name.
+    pub name: String,
+    /// Identifier URIs.
+    pub uris: Vec<String>,
+    /// Client secrets.
+    pub secrets: Vec<String>,
+    /// Registered certificates: DER of the certificate.
+    pub certificates: Vec<Vec<u8>>,
+    /// Object ids of the owners.
+    pub owners: Vec<Uuid>,
+}
+
+/// A refused grant, in the words of the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The OAuth error.
+    pub error: &'static str,
+    /// The AADSTS number.
+    pub number: u32,
+    /// The sentence.
+    pub message: String,
+    /// A suberror, where there is one.
+    pub suberror: Option<&'static str>,
+}
+
+fn refused(status: u16, error: &'static str, number: u32, message: impl Into<String>) -> GrantError {
+    GrantError { status, error, number, message: message.into(), suberror: None }
+}
+
+/// A granted sign-in: who, for whom, and what besides the access token.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The tenant that speaks.
+    pub tenant: Uuid,
+    /// The object id of who signed in.
+    pub object_id: Uuid,
+    /// The client.
+    pub client: Uuid,
+    /// The audience.
+    pub audience: String,
+    /// The user's name; none for an application by itself.
+    pub upn: Option<String>,
+    /// The home tenant of the user.
+    pub home: Uuid,
+    /// A new refresh token, where `offline_access` was asked for.
+    pub refresh_token: Option<String>,
+    /// Whether an id token was asked for, and the nonce to echo.
+    pub id_token: Option<Option<String>>,
+    /// The scopes as asked for.
+    pub scope: String,
+}
+
+#[derive(Debug, Clone)]
+struct Refresh {
+    user: Uuid,
+    tenant: Uuid,
+    client: Uuid,
+    revoked: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+struct Device {
+    user_code: String,
+    tenant: String,
+    client: Uuid,
+    scope: String,
+    expires: Timestamp,
+    approved: Option<Uuid>,
+    declined: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Code {
+    tenant: String,
+    client: Uuid,
+    scope: String,
+    redirect: String,
+    challenge: Option<String>,
+    nonce: Option<String>,
+    user: Uuid,
+    expires: Timestamp,
+}
+
+/// What a browser asks of the authorisation endpoint.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct AuthorizeRequest {
+    pub client: Option<Uuid>,
+    pub redirect: String,
+    pub scope: String,
+    pub challenge: Option<String>,
+    pub challenge_method: Option<String>,
+    pub nonce: Option<String>,
+}
+
+/// The directory of the lab's Azure.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// Tenants by id.
+    pub tenants: BTreeMap<Uuid, Tenant>,
+    /// Users.
+    pub users: Vec<User>,
+    /// Applications.
+    pub applications: Vec<Application>,
+    /// Whether device codes are approved as soon as they are asked for, and by whom.
+    pub auto_approve: Option<Uuid>,
+    /// The audience of Graph.
+    pub graph_audience: String,
+    refresh: HashMap<String, Refresh>,
+    devices: HashMap<String, Device>,
+    codes: HashMap<String, Code>,
+}
+
+impl Directory {
+    /// The tenant that a path segment names: an id, a domain, or the user's home for `organizations` and `common`.
+    ///
+    /// # Errors
+    /// AADSTS90002.
+    pub fn tenant(&self, segment: &str) -> Result<Option<&Tenant>, GrantError> {
+        if ["organizations", "common"].iter().any(|word| word.eq_ignore_ascii_case(segment)) {
+            return Ok(None);
+        }
+        let found = match segment.parse::<Uuid>() {
+            Ok(id) => self.tenants.get(&id),
+            Err(_) => self.tenants.values().find(|tenant| tenant.domain.eq_ignore_ascii_case(segment)),
+        };
+        found.map(Some).ok_or_else(|| {
+            refused(
+                400,
+                "invalid_request",
+                90002,
+                format!(
+                    "Tenant '{segment}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud."
+                ),
+            )
+        })
+    }
+
+    /// The application with this client id, in any tenant.
+    #[must_use]
+    pub fn application(&self, app_id: Uuid) -> Option<&Application> {
+        self.applications.iter().find(|application| application.app_id == app_id)
+    }
+
+    /// The user or service principal behind an object id, as a name for messages.
+    #[must_use]
+    pub fn name_of(&self, object_id: Uuid) -> String {
+        let user = self.users.iter().find(|user| user.object_id == object_id).map(|user| user.upn.clone());
+        user.or_else(|| {
+            let application = self.applications.iter().find(|a| a.principal == Some(object_id))?;
+            Some(application.app_id.to_string())
+        })
+        .unwrap_or_else(|| object_id.to_string())
+    }
+
+    fn client_of(&self, tenant: Uuid, client: Uuid) -> Result<&Application, GrantError> {
+        self.applications.iter().find(|a| a.app_id == client && a.tenant == tenant).ok_or_else(|| {
+            let domain = self.tenants.get(&tenant).map_or_else(|| tenant.to_string(), |t| t.domain.clone());
+            refused(
+                400,
+                "unauthorized_client",
+                700016,
+                format!(
+                    "Application with identifier '{client}' was not found in the directory '{domain}'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant."
+                ),
+            )
+        })
+    }
+
+    /// Client credentials with a secret.
+    ///
+    /// # Errors
+    /// AADSTS90002, 700016, 7000215.
+    pub fn by_secret(&self, tenant: &str, client: Uuid, secret: &str, scope: &str) -> Result<Grant, GrantError> {
+        let tenant = self.tenant_of_application(tenant)?;
+        let application = self.client_of(tenant, client)?;
+        if !application.secrets.iter().any(|known| known == secret) {
+            return Err(refused(
+                401,
+                "invalid_client",
+                7000215,
+                format!(
+                    "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{client}'."
+                ),
+            ));
+        }
+        Self::grant_application(application, scope)
+    }
+
+    /// The certificates that an assertion of this client may be signed with.
+    ///
+    /// # Errors
+    /// AADSTS90002, 700016.
+    pub fn certificates(&self, tenant: &str, client: Uuid) -> Result<Vec<Vec<u8>>, GrantError> {
+        let tenant = self.tenant_of_application(tenant)?;
+        Ok(self.client_of(tenant, client)?.certificates.clone())
+    }
+
+    /// Client credentials whose assertion has been verified with one of [`certificates`](Self::certificates).
+    ///
+    /// # Errors
+    /// AADSTS90002, 700016.
+    pub fn by_certificate(&self, tenant: &str, client: Uuid, scope: &str) -> Result<Grant, GrantError> {
+        let tenant = self.tenant_of_application(tenant)?;
+        Self::grant_application(self.client_of(tenant, client)?, scope)
+    }
+
+    /// An assertion that no registered certificate verifies.
+    #[must_use]
+    pub fn bad_assertion(why: &str) -> GrantError {
+        refused(401, "invalid_client", 700027, format!("The certificate with identifier used to sign the client assertion is not registered on application. {why}"))
+    }
+
+    fn tenant_of_application(&self, segment: &str) -> Result<Uuid, GrantError> {
+        self.tenant(segment)?.map(|tenant| tenant.id).ok_or_else(|| {
+            refused(
+                400,
+                "invalid_request",
+                50194,
+                "Application is not configured as a multi-tenant application. Usage of the /common endpoint is not supported for such apps.",
+            )
+        })
+    }
+
+    fn grant_application(application: &Application, scope: &str) -> Result<Grant, GrantError> {
+        Ok(Grant {
+            tenant: application.tenant,
+            object_id: application.principal.unwrap_or(application.object_id),
+            client: application.app_id,
+            audience: audience(scope)?,
+            upn: None,
+            home: application.tenant,
+            refresh_token: None,
+            id_token: None,
+            scope: scope.to_owned(),
+        })
+    }
+
+    fn public_client(&self, client: Uuid) -> Result<(), GrantError> {
+        if client == AZURE_POWERSHELL || client == AZURE_CLI {
+            return Ok(());
+        }
+        Err(refused(
+            400,
+            "unauthorized_client",
+            700016,
+            format!("Application with identifier '{client}' was not found in the directory."),
+        ))
+    }
+
+    fn grant_user(
+        &mut self,
+        draw: &mut Draw,
+        user: Uuid,
+        tenant: &str,
+        client: Uuid,
+        scope: &str,
+        nonce: Option<String>,
+    ) -> Result<Grant, GrantError> {
+        let Some(user) = self.users.iter().find(|known| known.object_id == user).cloned() else {
+            return Err(refused(400, "invalid_grant", 50034, "The user account does not exist in the directory."));
+        };
+        let tenant = self.tenant(tenant)?.map_or(user.tenant, |tenant| tenant.id);
+        if tenant != user.tenant {
+            return Err(refused(
+                400,
+                "invalid_grant",
+                50034,
+                format!("The user account {} does not exist in the {tenant} directory. To sign into this application, the account must be added to the directory.", user.upn),
+            ));
+        }
+        let audience = audience(scope)?;
+        if let Some((number, on)) = self.tenants.get(&tenant).and_then(|tenant| tenant.policy.clone()) {
+            let is_graph = audience.trim_end_matches('/') == self.graph_audience.trim_end_matches('/');
+            if on == "all" || (on == "graph") == is_graph {
+                return Err(policy_error(number));
+            }
+        }
+        let asked = |word: &str| scope.split_whitespace().any(|s| s == word);
+        let refresh_token = asked("offline_access").then(|| {
+            let token = format!("0.{}", draw.opaque());
+            self.refresh
+                .insert(token.clone(), Refresh { user: user.object_id, tenant, client, revoked: None });
+            token
+        });
+        Ok(Grant {
+            tenant,
+            object_id: user.object_id,
+            client,
+            audience,
+            upn: Some(user.upn),
+            home: user.tenant,
+            refresh_token,
+            id_token: asked("openid").then_some(nonce),
+            scope: scope.to_owned(),
+        })
+    }
+
+    /// A refresh token for an access token; it may be used again, and a new one comes with it.
+    ///
+    /// # Errors
+    /// AADSTS9002313 for a token that is none, 700082, 50173, or the tenant's policy.
+    pub fn by_refresh_token(
+        &mut self,
+        draw: &mut Draw,
+        tenant: &str,
+        client: Uuid,
+        token: &str,
+        scope: &str,
+    ) -> Result<Grant, GrantError> {
+        self.tenant(tenant)?;
+        let Some(refresh) = self.refresh.get(token).cloned() else {
+            return Err(refused(400, "invalid_grant", 9002313, "Invalid request. Request is malformed or invalid."));
+        };
+        if refresh.client != client {
+            return Err(refused(
+                400,
+                "invalid_grant",
+                700005,
+                "Provided authorization code or refresh token is intended to use against other application.",
+            ));
+        }
+        if let Some(number) = refresh.revoked {
+            return Err(policy_error(number));
+        }
+        let segment = match self.tenant(tenant)? {
+            Some(tenant) => tenant.id.to_string(),
+            None => refresh.tenant.to_string(),
+        };
+        let scope = if scope.contains("offline_access") { scope.to_owned() } else { format!("{scope} offline_access") };
+        self.grant_user(draw, refresh.user, &segment, client, &scope, None)
+    }
+
+    /// A refresh token of the default user, as an operator would have one. For tests through the control port.
+    pub fn issue_refresh_token(&mut self, draw: &mut Draw, user: Uuid) -> Option<String> {
+        let tenant = self.users.iter().find(|known| known.object_id == user)?.tenant;
+        let token = format!("0.{}", draw.opaque());
+        self.refresh.insert(token.clone(), Refresh { user, tenant, client: AZURE_POWERSHELL, revoked: None });
+        Some(token)
+    }
+
+    /// Makes every refresh token fail with this AADSTS number from now on (700082, 50173).
+    pub fn revoke_refresh_tokens(&mut self, number: u32) {
+        for refresh in self.refresh.values_mut() {
+            refresh.revoked = Some(number);
+        }
+    }
+
+    /// Begins a device-code sign-in: the device code and the user code.
+    ///
+    /// # Errors
+    /// AADSTS90002, 700016.
+    pub fn device_start(
+        &mut self,
+        draw: &mut Draw,
+        now: Timestamp,
+        tenant: &str,
+        client: Uuid,
+        scope: &str,
+    ) -> Result<(String, String), GrantError> {
+        self.tenant(tenant)?;
+        self.public_client(client)?;
+        self.devices.retain(|_, device| device.expires > now);
+        let (code, user_code) = (draw.opaque(), draw.user_code());
+        let device = Device {
+            user_code: user_code.clone(),
+            tenant: tenant.to_owned(),
+            client,
+            scope: scope.to_owned(),
+            expires: now + CODE_LIFE,
+            approved: self.auto_approve,
+            declined: false,
+        };
+        self.devices.insert(code.clone(), device);
+        Ok((code, user_code))
+    }
+
+    /// Somebody types the user code in: approves or declines. False if there is no such code.
+    pub fn device_decide(&mut self, now: Timestamp, user_code: &str, user: Uuid, approve: bool) -> bool {
+        let wanted = user_code.trim();
+        let device = self
+            .devices
+            .values_mut()
+            .find(|device| device.user_code.eq_ignore_ascii_case(wanted) && device.expires > now);
+        match device {
+            None => false,
+            Some(device) => {
+                device.approved = approve.then_some(user);
+                device.declined = !approve;
+                true
+            }
+        }
+    }
+
+    /// The device asks whether somebody has approved.
+    ///
+    /// # Errors
+    /// 70016 while pending, 70020 when expired, 70000-family when declined, or the tenant's policy.
+    pub fn device_poll(
+        &mut self,
+        draw: &mut Draw,
+        now: Timestamp,
+        client: Uuid,
+        code: &str,
+    ) -> Result<Grant, GrantError> {
+        let Some(device) = self.devices.get(code).filter(|device| device.client == client).cloned() else {
+            return Err(refused(400, "bad_verification_code", 70020, "The device code is not valid or has expired."));
+        };
+        if device.expires <= now {
+            return Err(refused(400, "expired_token", 70020, "The provided value for the input parameter 'device_code' is not valid. Device code has expired."));
+        }
+        if device.declined {
+            return Err(refused(400, "authorization_declined", 70018, "The end user has denied the authorization request."));
+        }
+        let Some(user) = device.approved else {
+            return Err(refused(
+                400,
+                "authorization_pending",
+                70016,
+                "OAuth 2.0 device flow error. Authorization is pending. Continue polling.",
+            ));
+        };
+        let grant = self.grant_user(draw, user, &device.tenant, client, &device.scope, None)?;
+        self.devices.remove(code);
+        Ok(grant)
+    }
+
+    /// A browser asks for a code; the lab's user approves at once.
+    ///
+    /// # Errors
+    /// An unknown client or tenant, or no PKCE.
+    pub fn authorize(
+        &mut self,
+        draw: &mut Draw,
+        now: Timestamp,
+        tenant: &str,
+        user: Uuid,
+        request: AuthorizeRequest,
+    ) -> Result<String, GrantError> {
+        self.tenant(tenant)?;
+        let client =
+            request.client.ok_or_else(|| refused(400, "invalid_request", 900144, "The request body must contain the following parameter: 'client_id'."))?;
+        self.public_client(client)?;
+        let loopback = ["http://localhost", "http://127.0.0.1", "http://[::1]"];
+        if !loopback.iter().any(|start| request.redirect.starts_with(start)) {
+            return Err(refused(
+                400,
+                "invalid_request",
+                50011,
+                format!("The redirect URI '{}' specified in the request does not match the redirect URIs configured for the application.", request.redirect),
+            ));
+        }
+        if request.challenge.is_none() || request.challenge_method.as_deref() != Some("S256") {
+            return Err(refused(400, "invalid_request", 9002325, "Proof Key for Code Exchange is required for cross-origin authorization code redemption."));
+        }
+        let code = format!("1.{}", draw.opaque());
+        self.codes.insert(
+            code.clone(),
+            Code {
+                tenant: tenant.to_owned(),
+                client,
+                scope: request.scope,
+                redirect: request.redirect,
+                challenge: request.challenge,
+                nonce: request.nonce,
+                user,
+                expires: now + CODE_LIFE,
+            },
+        );
+        Ok(code)
+    }
+
+    /// A code for tokens. `challenge` is the S256 of the verifier that came.
+    ///
+    /// # Errors
+    /// A code that is none, used, expired, or of another client, redirect or verifier.
+    pub fn by_code(
+        &mut self,
+        draw: &mut Draw,
+        now: Timestamp,
+        client: Uuid,
+        code: &str,
+        redirect: &str,
+        challenge: Option<&str>,
+    ) -> Result<Grant, GrantError> {
+        let Some(known) = self.codes.remove(code) else {
+            return Err(refused(400, "invalid_grant", 54005, "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token."));
+        };
+        if known.client != client || known.redirect != redirect || known.expires <= now {
+            return Err(refused(400, "invalid_grant", 70008, "The provided authorization code or refresh token has expired or is of another request."));
+        }
+        if known.challenge.as_deref() != challenge {
+            return Err(refused(400, "invalid_grant", 501481, "The Code_Verifier does not match the code_challenge supplied in the authorization request."));
+        }
+        self.grant_user(draw, known.user, &known.tenant, client, &known.scope, known.nonce)
+    }
+
+    /// Registers an application in a tenant, owned by whoever asks.
+    ///
+    /// # Errors
+    /// The caller is a user and users may not register applications.
+    pub fn create_application(
+        &mut self,
+        draw: &mut Draw,
+        tenant: Uuid,
+        owner: Uuid,
+        name: &str,
+        uris: Vec<String>,
+    ) -> Result<&Application, GraphError> {
+        let allowed = self.tenants.get(&tenant).is_some_and(|tenant| tenant.users_may_register_applications);
+        if !allowed {
+            return Err(GraphError::forbidden());
+        }
+        if let Some(uri) = uris.iter().find(|uri| self.applications.iter().any(|a| a.tenant == tenant && a.uris.contains(uri))) {
+            return Err(GraphError {
+                status: 400,
+                code: "Request_BadRequest",
+                message: format!("Another object with the same value for property identifierUris already exists: {uri}."),
+            });
+        }
+        self.applications.push(Application {
+            app_id: draw.guid(),
+            object_id: draw.guid(),
+            principal: None,
+            tenant,
+            name: name.to_owned(),
+            uris,
+            secrets: Vec::new(),
+            certificates: Vec::new(),
+            owners: vec![owner],
+        });
+        Ok(&self.applications[self.applications.len() - 1])
+    }
+
+    /// The service principal of an application: made, or found again.
+    ///
+    /// # Errors
+    /// No such application in the tenant; one that exists already, with status 409.
+    pub fn create_principal(&mut self, draw: &mut Draw, tenant: Uuid, app_id: Uuid) -> Result<Uuid, GraphError> {
+        let id = draw.guid();
+        let application = self
+            .applications
+            .iter_mut()
+            .find(|a| a.app_id == app_id && a.tenant == tenant)
+            .ok_or_else(|| GraphError::not_found(app_id))?;
+        if application.principal.is_some() {
+            return Err(GraphError {
+                status: 409,
+                code: "Request_MultipleObjectsWithSameKeyValue",
+                message: format!("The service principal cannot be created because the service principal name {app_id} is already in use."),
+            });
+        }
+        application.principal = Some(id);
+        Ok(id)
+    }
+
+    /// Adds a password to an application; only an owner may.
+    ///
+    /// # Errors
+    /// The caller does not own it, or there is none.
+    pub fn add_password(&mut self, draw: &mut Draw, caller: Uuid, object_id: Uuid) -> Result<String, GraphError> {
+        let application = self
+            .applications
+            .iter_mut()
+            .find(|a| a.object_id == object_id)
+            .ok_or_else(|| GraphError::not_found(object_id))?;
+        if !application.owners.contains(&caller) {
+            return Err(GraphError::forbidden());
+        }
+        let secret = draw.opaque();
+        application.secrets = vec![secret.clone()];
+        Ok(secret)
+    }
+}
+
+/// A refusal of Graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GraphError {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl GraphError {
+    fn forbidden() -> Self {
+        Self {
+            status: 403,
+            code: "Authorization_RequestDenied",
+            message: "Insufficient privileges to complete the operation.".into(),
+        }
+    }
+
+    fn not_found(id: Uuid) -> Self {
+        Self {
+            status: 404,
+            code: "Request_ResourceNotFound",
+            message: format!("Resource '{id}' does not exist or one of its queried reference-property objects are not present."),
+        }
+    }
+
+    /// The body of the refusal.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        json!({"error": {"code": self.code, "message": self.message, "innerError": {}}})
+    }
+}
+
+/// The audience of a scope list: the first that ends in `/.default` or names a resource.
+fn audience(scope: &str) -> Result<String, GrantError> {
+    let resource = scope.split_whitespace().find(|s| s.contains("://"));
+    let Some(resource) = resource else {
+        return Err(refused(400, "invalid_scope", 70011, format!("The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid.")));
+    };
+    Ok(match resource.strip_suffix("/.default") {
+        Some(audience) => audience.to_owned(),
+        None => resource.rsplit_once('/').map_or(resource, |(audience, _)| audience).to_owned(),
+    })
+}
+
+/// A policy's refusal, by its AADSTS number.
+#[must_use]
+pub fn policy_error(number: u32) -> GrantError {
+    let (error, message, suberror) = match number {
+        50076 => ("interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource.", Some("basic_action")),
+        50079 => ("interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication to access the resource.", Some("basic_action")),
+        53000 => ("interaction_required", "Your device is required to be managed to access this resource.", Some("message_only")),
+        53001 => ("interaction_required", "Device is not in required device state. Conditional Access policy requires a domain joined device, and the device is not domain joined.", Some("message_only")),
+        53002 => ("interaction_required", "Application used is not an approved application for Conditional Access.", Some("message_only")),
+        53003 => ("interaction_required", "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.", Some("message_only")),
+        700082 => ("invalid_grant", "The refresh token has expired due to inactivity.", Some("bad_token")),
+        50173 => ("invalid_grant", "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password.", Some("bad_token")),
+        65001 => ("invalid_grant", "The user or administrator has not consented to use the application. Send an interactive authorization request for this user and resource.", Some("consent_required")),
+        50034 => ("invalid_grant", "The user account does not exist in the directory. To sign into this application, the account must be added to the directory.", None),
+        50055 => ("invalid_grant", "The password is expired.", Some("user_password_expired")),
+        _ => ("invalid_grant", "The request was refused by a policy of the tenant.", None),
+    };
+    GrantError { status: 400, error, number, message: message.into(), suberror }
+}

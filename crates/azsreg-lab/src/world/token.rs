@@ -1,0 +1,53 @@
+//! The registration token as the lab's stamp writes it and the lab's Azure reads it.
+//!
+//! Apart from the client's own reading (`azsreg-model`) on purpose: what both ends share, both get wrong together.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// What Azure keeps of a token.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// All members, as sent.
+    pub members: Map<String, Value>,
+    /// The stamp.
+    pub cloud_id: Uuid,
+    /// The bridge's service principal; none in a disconnected token.
+    pub object_id: Option<Uuid>,
+    /// The model's name on the wire.
+    pub billing_model: String,
+}
+
+/// Encodes members as a token.
+#[must_use]
+pub fn encode(members: &Value) -> String {
+    BASE64_STANDARD.encode(members.to_string())
+}
+
+/// Reads a token as strictly as the service does; `None` is `InvalidRegistrationToken`.
+#[must_use]
+pub fn decode(text: &str) -> Option<Token> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    let Value::Object(members) = serde_json::from_slice(&bytes).ok()? else { return None };
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    if !["1.0", "3.0", "4.0", "6.0"].contains(&text("version")?) {
+        return None;
+    }
+    let cloud_id = text("cloudId")?.parse().ok()?;
+    let object_id = match text("objectId") {
+        None | Some("") => None,
+        Some(id) => Some(id.parse().ok()?),
+    };
+    let billing_model = text("billingModel")?.to_owned();
+    if !["PayAsYouUse", "Capacity", "Development", "Custom", "Ruggedized"].contains(&billing_model.as_str()) {
+        return None;
+    }
+    if !members.get("hardwareInfo")?.is_array() || members.get("marketplaceSyndicationEnabled")?.as_bool().is_none() {
+        return None;
+    }
+    if billing_model == "Capacity" && text("agreementNumber").unwrap_or_default().is_empty() {
+        return None;
+    }
+    Some(Token { cloud_id, object_id, billing_model, members })
+}
