@@ -61,7 +61,7 @@ impl Key {
 
 /// The claims of a JWS whose signature one of these JWKS keys verifies. Times and audiences are not looked at.
 #[must_use]
-pub fn verify(jws: &str, jwks: &Value) -> Option<Value> {
+pub(crate) fn verify(jws: &str, jwks: &Value) -> Option<Value> {
     let header = jsonwebtoken::decode_header(jws).ok()?;
     if header.alg != Algorithm::RS256 {
         return None;
@@ -73,7 +73,7 @@ pub fn verify(jws: &str, jwks: &Value) -> Option<Value> {
 
 /// The claims of a JWS that this certificate's key verifies.
 #[must_use]
-pub fn verify_with_certificate(jws: &str, certificate: &[u8]) -> Option<Value> {
+pub(crate) fn verify_with_certificate(jws: &str, certificate: &[u8]) -> Option<Value> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let x509_parser::public_key::PublicKey::RSA(rsa) = certificate.public_key().parsed().ok()? else { return None };
     let strip = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes.strip_prefix(&[0]).unwrap_or(bytes));

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest as _, Sha256};
 
 /// What the listeners need.
 pub(crate) struct Tls {
     /// The authority's certificate as PEM, for `--ca-file`.
     pub(crate) ca_pem: String,
-    /// The authority's certificate.
-    pub(crate) ca: CertificateDer<'static>,
     /// The listeners' configuration.
     pub(crate) server: Arc<ServerConfig>,
     /// SHA-256 of the listeners' certificate, for channel binding (RFC 5929 section 4).
@@ -46,5 +44,5 @@ pub(crate) fn generate() -> Result<Tls, rcgen::Error> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
     let certificate: &rcgen::Certificate = issuer.as_ref();
-    Ok(Tls { ca_pem: certificate.pem(), ca: certificate.der().clone(), server: Arc::new(server), end_point })
+    Ok(Tls { ca_pem: certificate.pem(), server: Arc::new(server), end_point })
 }

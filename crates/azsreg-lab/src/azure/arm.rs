@@ -187,10 +187,11 @@ fn route(state: &State, request: &Read) -> Answer {
         }
         ["providers", "microsoft.azurestack", "operations"] if method == "GET" => Ok(http::json(200, &operations())),
         ["providers", "microsoft.azurestack", "cloudmanifestfiles", ..] if method == "GET" => {
-            manifests(version.unwrap_or_default(), segments.get(3).map(String::as_str))
+            manifests(state, version.unwrap_or_default(), segments.get(3).map(String::as_str))
         }
         ["subscriptions", _, ..] => {
-            let subscription = azure.arm.subscription(me, &segments[1])?;
+            let alone = parts.len() == 2;
+            let subscription = azure.arm.subscription(me, &segments[1], alone)?;
             if subscription.tenant != who.tenant {
                 return Err(ArmError::new(
                     401,
@@ -331,6 +332,22 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
         ("DELETE", []) => {
             call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/delete", &scope)?;
             azure.arm.delete_group(call.subscription, group)?;
+            Ok(accepted(call))
+        }
+        ("POST", ["moveresources"]) => {
+            let action = "Microsoft.Resources/subscriptions/resourceGroups/moveResources/action";
+            call.may(azure, action, &scope)?;
+            let body = body_of(call.request)?;
+            let target = body["targetResourceGroup"].as_str().unwrap_or_default();
+            let target = http::segments(target);
+            let [_, subscription, _, into] = &target[..] else {
+                return Err(ArmError::new(400, "InvalidRequestContent", "The property 'targetResourceGroup' is not the id of a resource group."));
+            };
+            let subscription: Uuid = subscription.parse().unwrap_or_default();
+            call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/write", &group_scope(subscription, into))?;
+            for id in body["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                azure.arm.move_registration(id, call.subscription, subscription, into)?;
+            }
             Ok(accepted(call))
         }
         ("GET", ["resources"]) => {
@@ -649,16 +666,17 @@ fn operations() -> Value {
     json!({"value": items.collect::<Vec<_>>()})
 }
 
-fn manifests(version: &str, name: Option<&str>) -> Answer {
+fn manifests(state: &State, version: &str, name: Option<&str>) -> Answer {
     if version == "2016-01-01" {
         return Err(ArmError::new(400, "NoRegisteredProviderFound", format!("No registered resource provider found for location 'global' and API version '{version}' for type 'cloudManifestFiles'. The supported api-versions are '2017-06-01, 2020-06-01-preview, 2022-06-01'. The supported locations are 'global'.")));
     }
     let one = json!({
         "id": "/providers/Microsoft.AzureStack/cloudManifestFiles/latest", "name": "latest", "type": "Microsoft.AzureStack/cloudManifestFiles",
-        "properties": {"deploymentData": {"externalDsmsCertificates": "", "customCloudVerificationKey": "", "customEnvironmentEndpoints": {"customCloudArmEndpoint": "", "externalDsmsEndpoint": ""}}, "signature": ""},
+        "properties": {"deploymentData": {"externalDsmsCertificates": "", "customCloudVerificationKey": "", "customEnvironmentEndpoints": {"customCloudArmEndpoint": state.urls().arm, "externalDsmsEndpoint": ""}}, "signature": ""},
     });
     match name {
-        None => Ok(http::json(200, &json!({ "value": [one] }))),
+        // The specification's list gives the one file itself, not a page.
+        None => Ok(http::json(200, &one)),
         Some(name) if name.eq_ignore_ascii_case("latest") => Ok(http::json(200, &one)),
         Some(name) => Err(ArmError::new(404, "ResourceNotFound", format!("The cloud manifest file '{name}' was not found."))),
     }

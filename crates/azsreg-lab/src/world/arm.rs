@@ -176,7 +176,7 @@ impl Registration {
         let capacity = self.token.billing_model == "Capacity";
         let expires = if capacity { (now + SignedDuration::from_hours(365 * 24)).to_string() } else { NEVER.into() };
         let member = |name: &str| self.token.members.get(name).cloned().unwrap_or(Value::Null);
-        let mut claims = json!({
+        json!({
             "subscriptionId": self.subscription,
             "resourceGroupName": self.group,
             "registrationName": self.name,
@@ -188,17 +188,14 @@ impl Registration {
             "marketplaceResourceUri": "https://marketplace.azurestack.lab.invalid",
             "expires": expires,
             "cloudId": self.token.cloud_id,
+            "objectId": self.token.object_id,
             "billingModel": self.token.billing_model,
             "hardwareInfo": member("hardwareInfo"),
             "usageReportingEnabled": member("usageReportingEnabled").as_bool().unwrap_or(false),
             "marketplaceSyndicationEnabled": member("marketplaceSyndicationEnabled").as_bool().unwrap_or(false),
             "issuer": "azsreg lab",
             "version": "1.0",
-        });
-        if let Some(id) = self.token.object_id {
-            claims["objectId"] = json!(id);
-        }
-        claims
+        })
     }
 }
 
@@ -252,13 +249,13 @@ impl Arm {
         self.assignments.iter().any(|a| a.principal == caller && (a.covers(&scope) || is_within(&a.scope, &scope)))
     }
 
-    /// A subscription that the caller can see.
+    /// A subscription. Asked for `alone`, it is only there for who can see it; below it, each action is checked.
     ///
     /// # Errors
     /// 404 SubscriptionNotFound.
-    pub fn subscription(&self, caller: Uuid, id: &str) -> Answer<&Subscription> {
+    pub fn subscription(&self, caller: Uuid, id: &str, alone: bool) -> Answer<&Subscription> {
         let found = id.parse().ok().and_then(|id| self.subscriptions.get(&id));
-        found.filter(|subscription| self.can_see(caller, subscription.id)).ok_or_else(|| {
+        found.filter(|subscription| !alone || self.can_see(caller, subscription.id)).ok_or_else(|| {
             ArmError::new(404, "SubscriptionNotFound", format!("The subscription '{id}' could not be found."))
         })
     }
@@ -458,6 +455,32 @@ impl Arm {
         self.registrations.remove(at);
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
         Ok(true)
+    }
+
+    /// Moves a registration to another group. Role assignments stay behind and are orphaned; a ReadOnly lock on either
+    /// group forbids it.
+    ///
+    /// # Errors
+    /// 404 for what is not there, 409 for a lock or between subscriptions.
+    pub fn move_registration(&mut self, id: &str, from: Uuid, to: Uuid, group: &str) -> Answer<()> {
+        if from != to {
+            return Err(ArmError::new(409, "ResourceMoveNotSupported", "Moving registrations between subscriptions is not supported by the lab yet."));
+        }
+        let target = self.group(to, group)?.name.clone();
+        let at = self.registrations.iter().position(|r| r.id().eq_ignore_ascii_case(id)).ok_or_else(|| {
+            ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found."))
+        })?;
+        self.writable(&group_scope(from, &self.registrations[at].group))?;
+        self.writable(&group_scope(to, &target))?;
+        let old = self.registrations[at].id();
+        self.registrations[at].group = target;
+        let new = self.registrations[at].id();
+        for lock in &mut self.locks {
+            if lock.scope.eq_ignore_ascii_case(&old) {
+                lock.scope.clone_from(&new);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the subscription has registered the provider.
