@@ -21,8 +21,8 @@ pub use codes::{Code, code};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use problem::{ExitCode, Problem};
 pub use registration::{
-    LOCK_NAME, Lock, LockLevel, PROVIDER, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID, Registration,
-    RegistrationId, RegistrationIdError, RoleAssignment, actions_needed, lock_notes,
+    LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID, Registration,
+    RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
 pub use report::{AzureSide, Outcome, PlannedStep, RegisterReport, StampSide, Status, StatusReport, StepReport, StepState};
 pub use request::{RegisterRequest, RequestError};

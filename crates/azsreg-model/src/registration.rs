@@ -24,20 +24,35 @@ pub fn lock_notes(name: &str) -> String {
     )
 }
 
-/// The actions that `register` needs, each with the scope that it needs it on.
-#[must_use]
-pub fn actions_needed() -> [&'static str; 9] {
-    [
-        "Microsoft.AzureStack/register/action",
-        "Microsoft.Resources/subscriptions/resourceGroups/read",
-        "Microsoft.Resources/subscriptions/resourceGroups/write",
-        "Microsoft.AzureStack/registrations/read",
-        "Microsoft.AzureStack/registrations/write",
-        "Microsoft.AzureStack/registrations/getActivationKey/action",
-        "Microsoft.Authorization/locks/write",
-        "Microsoft.Authorization/roleAssignments/read",
-        "Microsoft.Authorization/roleAssignments/write",
-    ]
+/// What a role gives at a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Permission {
+    /// Allowed actions, with `*`.
+    pub actions: Vec<String>,
+    /// Actions taken away from those.
+    pub not_actions: Vec<String>,
+}
+
+impl Permission {
+    /// Whether any of these permissions holds an action. What one role takes away, another may still give.
+    #[must_use]
+    pub fn allow(permissions: &[Self], action: &str) -> bool {
+        let any = |list: &[String]| list.iter().any(|pattern| holds(pattern, action));
+        permissions.iter().any(|permission| any(&permission.actions) && !any(&permission.not_actions))
+    }
+}
+
+/// Whether a pattern such as `Microsoft.Authorization/*/Write` holds an action, without regard to case.
+fn holds(pattern: &str, action: &str) -> bool {
+    fn fits(pattern: &[u8], action: &[u8]) -> bool {
+        match (pattern.split_first(), action.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => fits(rest, action) || action.split_first().is_some_and(|(_, tail)| fits(pattern, tail)),
+            (Some((p, pattern)), Some((a, action))) => p.eq_ignore_ascii_case(a) && fits(pattern, action),
+            _ => false,
+        }
+    }
+    fits(pattern.as_bytes(), action.as_bytes())
 }
 
 /// The resource id of a registration. Compares without regard to case, as Resource Manager does.
@@ -152,4 +167,31 @@ pub struct RoleAssignment {
     pub principal_id: Uuid,
     /// The role definition's GUID.
     pub role_id: Uuid,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_hold_what_azure_says_they_hold() {
+        let contributor = Permission {
+            actions: vec!["*".into()],
+            not_actions: vec!["Microsoft.Authorization/*/Delete".into(), "Microsoft.Authorization/*/Write".into()],
+        };
+        let locks = Permission { actions: vec!["microsoft.authorization/locks/*".into()], not_actions: vec![] };
+        let one = [contributor.clone()];
+        assert!(Permission::allow(&one, "Microsoft.AzureStack/registrations/write"));
+        assert!(!Permission::allow(&one, "Microsoft.Authorization/locks/write"));
+        assert!(Permission::allow(&[contributor, locks], "Microsoft.Authorization/locks/write"));
+        assert!(!Permission::allow(&[], "a/read"));
+    }
+
+    #[test]
+    fn ids_are_read_whatever_their_case() {
+        let text = "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/g/providers/Microsoft.Azurestack/registrations/n";
+        let id: RegistrationId = text.parse().unwrap();
+        assert_eq!(id.to_string().parse::<RegistrationId>().unwrap(), id);
+        assert!("/subscriptions/x".parse::<RegistrationId>().is_err());
+    }
 }

@@ -1,13 +1,13 @@
 //! What an operation reports: the same for people and for machines.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::{ActivationRecord, Lock, Problem, Registration, RegistrationId, RoleAssignment, StampInformation};
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepState {
     /// It was true already.
@@ -123,9 +123,23 @@ pub struct StatusReport {
     /// When it was looked at.
     pub at: Timestamp,
     /// Azure's side, or why not.
+    #[serde(serialize_with = "side")]
     pub azure: Result<AzureSide, Problem>,
     /// The stamp's side, or why not.
+    #[serde(serialize_with = "side")]
     pub stamp: Result<StampSide, Problem>,
+}
+
+/// A side is itself, or `{"problem": ...}`.
+fn side<T: Serialize, S: Serializer>(side: &Result<T, Problem>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Unreadable<'a> {
+        problem: &'a Problem,
+    }
+    match side {
+        Ok(side) => side.serialize(serializer),
+        Err(problem) => Unreadable { problem }.serialize(serializer),
+    }
 }
 
 impl StatusReport {

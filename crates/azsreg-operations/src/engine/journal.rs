@@ -1,0 +1,363 @@
+//! The journal of an operation: JSON lines, each with the hash of the one before, each synced before the next effect.
+//!
+//! It is what a run resumes from, what tells later what the world can't (agreement number), and the audit log.
+//! A secret never enters it.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use azsreg_model::{Problem, StepState, code};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::crash;
+
+/// A journal may have this many bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The operation began: the first line.
+    Opened {
+        /// The operation's name.
+        operation: String,
+        /// The version of its steps.
+        version: u32,
+        /// The version of azsreg.
+        azsreg: String,
+        /// The stamp.
+        cloud_id: Uuid,
+        /// Who ran it, on which machine.
+        who: String,
+        /// What was asked for. No secret is in it.
+        request: Value,
+    },
+    /// A step is about to have its effect.
+    Started {
+        /// The step.
+        step: String,
+    },
+    /// A step is true.
+    Succeeded {
+        /// The step.
+        step: String,
+        /// How.
+        state: StepState,
+        /// The line that the operator saw.
+        detail: String,
+        /// What later steps need of it.
+        output: Value,
+    },
+    /// A step failed for good in this run.
+    Failed {
+        /// The step.
+        step: String,
+        /// The code.
+        code: String,
+        /// The message.
+        message: String,
+    },
+    /// The operation ended.
+    Finished {
+        /// How.
+        outcome: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    n: u64,
+    at: Timestamp,
+    prev: String,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// Why a journal could not be read or written.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error("{} can't be used", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line does not follow from the one before.
+    #[error("line {line} of {} does not follow from the one before", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+}
+
+impl JournalError {
+    /// As the operator sees it.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Io { path, source } => state_problem(path, source),
+            Self::Damaged { .. } => Problem::new(&code::JOURNAL_DAMAGED, self.to_string()),
+        }
+    }
+}
+
+/// A failure of the state directory, as the operator sees it.
+pub(crate) fn state_problem(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display()))
+}
+
+/// Who runs this process, on which machine.
+pub(crate) fn who() -> String {
+    let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let user = variable(&["USER", "USERNAME", "LOGNAME"]).unwrap_or_else(|| "unknown".into());
+    let machine = variable(&["HOSTNAME", "COMPUTERNAME"])
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()))
+        .unwrap_or_else(|| "unknown".into());
+    format!("{user}@{machine}")
+}
+
+/// The record of one operation.
+pub trait Journal {
+    /// What was recorded, in order.
+    fn events(&self) -> &[Event];
+    /// Records; durable when it returns.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError>;
+}
+
+/// A journal in memory, for virtual time.
+#[derive(Debug, Default, Clone)]
+pub struct MemoryJournal {
+    events: Vec<Event>,
+}
+
+impl Journal for MemoryJournal {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    fn append(&mut self, _at: Timestamp, event: Event) -> Result<(), JournalError> {
+        self.events.push(event);
+        Ok(())
+    }
+}
+
+/// A journal in a file under `<state-dir>/journals/<cloud id>/`.
+#[derive(Debug)]
+pub struct FileJournal {
+    path: PathBuf,
+    file: File,
+    events: Vec<Event>,
+    last: String,
+    times: Vec<Timestamp>,
+}
+
+fn hash(line: &str) -> String {
+    Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl FileJournal {
+    fn directory(state_dir: &Path, cloud_id: Uuid) -> PathBuf {
+        state_dir.join("journals").join(cloud_id.to_string())
+    }
+
+    /// The journals of a stamp, oldest first.
+    ///
+    /// # Errors
+    /// The directory is there but can't be read.
+    pub fn list(state_dir: &Path, cloud_id: Uuid) -> Result<Vec<PathBuf>, JournalError> {
+        let directory = Self::directory(state_dir, cloud_id);
+        let io = |source| JournalError::Io { path: directory.clone(), source };
+        let entries = match std::fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io(error)),
+        };
+        let mut paths = entries.map(|entry| entry.map(|e| e.path()).map_err(io)).collect::<Result<Vec<_>, _>>()?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Begins a journal.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn create(state_dir: &Path, cloud_id: Uuid, operation: &str, now: Timestamp) -> Result<Self, JournalError> {
+        let directory = Self::directory(state_dir, cloud_id);
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Io { path, source }
+        };
+        std::fs::create_dir_all(&directory).map_err(io(&directory))?;
+        let stamp = now.strftime("%Y%m%dT%H%M%S%6fZ");
+        let path = directory.join(format!("{stamp}-{operation}.jsonl"));
+        let mut options = File::options();
+        options.create_new(true).read(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(io(&path))?;
+        // The name itself has to survive a power failure too.
+        #[cfg(unix)]
+        File::open(&directory).and_then(|d| d.sync_all()).map_err(io(&directory))?;
+        Ok(Self { path, file, events: Vec::new(), last: String::new(), times: Vec::new() })
+    }
+
+    /// Opens a journal and checks that each line follows from the one before. A last line that was cut off in the middle
+    /// of being written is dropped: its effect had not begun.
+    ///
+    /// # Errors
+    /// The file can't be read, or was changed.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let mut file = File::options().read(true).write(true).open(path).map_err(io)?;
+        let mut text = String::new();
+        (&mut file).take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let (mut events, mut last, mut times) = (Vec::new(), String::new(), Vec::new());
+        for (n, line) in text[..whole].lines().enumerate() {
+            let n = n as u64;
+            let damaged = || JournalError::Damaged { path: path.to_owned(), line: n + 1 };
+            let read: Line = serde_json::from_str(line).map_err(|_| damaged())?;
+            if read.n != n || read.prev != last {
+                return Err(damaged());
+            }
+            last = hash(line);
+            times.push(read.at);
+            events.push(read.event);
+        }
+        file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(io)?;
+        Ok(Self { path: path.to_owned(), file, events, last, times })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Journal for FileJournal {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        let line = Line { n: self.events.len() as u64, at, prev: self.last.clone(), event };
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
+        self.file.write_all(format!("{text}\n").as_bytes()).map_err(io)?;
+        self.file.sync_data().map_err(io)?;
+        self.last = hash(&text);
+        self.times.push(at);
+        self.events.push(line.event);
+        crash::point("journal");
+        Ok(())
+    }
+}
+
+/// What earlier runs of an operation on this stamp left.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The events of the newest run that ended well.
+    pub finished: Option<Vec<Event>>,
+    /// The newest run, if it did not end.
+    pub open: Option<FileJournal>,
+}
+
+impl History {
+    /// Reads the journals of a stamp. Only the newest run of the operation can be resumed; what was asked for since then
+    /// otherwise made it stale.
+    ///
+    /// # Errors
+    /// A journal can't be read or was changed.
+    pub fn read(state_dir: &Path, cloud_id: Uuid, operation: &str) -> Result<Self, JournalError> {
+        let mut history = Self::default();
+        for path in FileJournal::list(state_dir, cloud_id)? {
+            let journal = FileJournal::open(&path)?;
+            let ours = matches!(journal.events.first(), Some(Event::Opened { operation: name, .. }) if name == operation);
+            if !ours {
+                continue;
+            }
+            let ended = journal.events.iter().any(|event| matches!(event, Event::Finished { .. }));
+            if ended {
+                history.finished = Some(journal.events);
+                history.open = None;
+            } else {
+                history.open = Some(journal);
+            }
+        }
+        Ok(history)
+    }
+}
+
+/// What a journal's first line asked for.
+#[must_use]
+pub fn request_of(events: &[Event]) -> Option<&Value> {
+    match events.first() {
+        Some(Event::Opened { request, .. }) => Some(request),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> Event {
+        Event::Opened {
+            operation: "register".into(),
+            version: 1,
+            azsreg: "0".into(),
+            cloud_id: Uuid::nil(),
+            who: "a@b".into(),
+            request: Value::Null,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_end_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", now).unwrap();
+        journal.append(now, opened()).unwrap();
+        journal.append(now, Event::Started { step: "lock".into() }).unwrap();
+        let path = journal.path().to_owned();
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"{\"n\":2,\"at\":\"1970-").unwrap();
+        let mut again = FileJournal::open(&path).unwrap();
+        assert_eq!(again.events(), journal.events());
+        again.append(now, Event::Finished { outcome: "verified".into() }).unwrap();
+        assert_eq!(FileJournal::open(&path).unwrap().events().len(), 3);
+        let history = History::read(dir.path(), Uuid::nil(), "register").unwrap();
+        assert!(history.open.is_none() && history.finished.is_some());
+    }
+
+    #[test]
+    fn a_changed_line_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", now).unwrap();
+        journal.append(now, opened()).unwrap();
+        journal.append(now, Event::Started { step: "lock".into() }).unwrap();
+        let text = std::fs::read_to_string(journal.path()).unwrap();
+        std::fs::write(journal.path(), text.replacen("a@b", "c@d", 1)).unwrap();
+        let error = FileJournal::open(journal.path()).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { line: 2, .. }), "{error}");
+        assert_eq!(error.problem().code.id, "AZR5002");
+    }
+}

@@ -1,0 +1,144 @@
+//! The one retry policy: classified, with jitter, within a deadline.
+
+use std::time::Duration;
+
+use azsreg_model::{Problem, code};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::ports::{Class, Clock, PortError};
+
+/// How patient a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// From the step's beginning, no new try after this.
+    pub deadline: Duration,
+    /// Failures that may pass: tried this often at most.
+    pub tries: u32,
+}
+
+impl Policy {
+    /// For calls to Azure.
+    pub const AZURE: Self = Self { deadline: Duration::from_secs(5 * 60), tries: 6 };
+    /// For actions of the stamp: ten minutes are normal, and an earlier action may have to end first.
+    pub const STAMP: Self = Self { deadline: Duration::from_secs(60 * 60), tries: 6 };
+}
+
+/// The waits of one step.
+#[derive(Debug)]
+pub struct Backoff {
+    policy: Policy,
+    begun: Timestamp,
+    failures: u32,
+    busy: u32,
+}
+
+impl Backoff {
+    /// Waits of a step that begins now.
+    #[must_use]
+    pub fn new(policy: Policy, now: Timestamp) -> Self {
+        Self { policy, begun: now, failures: 0, busy: 0 }
+    }
+
+    /// How long to wait before the next try; `None` to give up.
+    pub fn next<C: Clock>(&mut self, class: Class, clock: &C) -> Option<Duration> {
+        let passed = clock.now().duration_since(self.begun);
+        if passed >= SignedDuration::try_from(self.policy.deadline).unwrap_or(SignedDuration::MAX) {
+            return None;
+        }
+        match class {
+            Class::Permanent | Class::Refused => None,
+            // A minute and a half to the next look, at most; the first looks come soon.
+            Class::Busy => {
+                self.busy += 1;
+                Some(spread(Duration::from_secs(1 << self.busy.min(4)), clock.jitter()))
+            }
+            Class::Throttled(after) => {
+                self.failures += 1;
+                let wait = after.unwrap_or(Duration::from_secs(10)).min(Duration::from_secs(120));
+                (self.failures <= self.policy.tries).then(|| spread(wait, 1.0))
+            }
+            Class::Transient => {
+                self.failures += 1;
+                let wait = Duration::from_millis(400) * 2u32.pow(self.failures.min(6) - 1);
+                (self.failures <= self.policy.tries).then(|| spread(wait, clock.jitter()))
+            }
+        }
+    }
+}
+
+/// Between half of the wait and all of it.
+fn spread(wait: Duration, jitter: f64) -> Duration {
+    wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// Runs a read until it gives something or fails for good.
+///
+/// # Errors
+/// The last failure.
+pub async fn read<T, C: Clock>(
+    clock: &C,
+    policy: Policy,
+    mut call: impl AsyncFnMut() -> Result<T, PortError>,
+) -> Result<T, PortError> {
+    let mut backoff = Backoff::new(policy, clock.now());
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => match backoff.next(error.class, clock) {
+                Some(wait) => {
+                    tracing::info!(wait = ?wait, problem = %error.problem, "trying again");
+                    clock.sleep(wait).await;
+                }
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+/// What was done is not to be seen yet.
+#[must_use]
+pub fn not_yet(step: &str) -> PortError {
+    PortError::new(
+        Class::Transient,
+        Problem::new(&code::AZURE_FAULT, format!("the step {step} was done, but its effect is not to be seen")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    struct Virtual(Cell<Timestamp>);
+
+    impl Clock for Virtual {
+        fn now(&self) -> Timestamp {
+            self.0.get()
+        }
+        async fn sleep(&self, duration: Duration) {
+            self.0.set(self.0.get() + SignedDuration::try_from(duration).unwrap());
+        }
+        fn jitter(&self) -> f64 {
+            1.0
+        }
+    }
+
+    #[test]
+    fn permanent_and_refused_never_wait_and_busy_waits_until_the_deadline() {
+        let clock = Virtual(Cell::new(Timestamp::UNIX_EPOCH));
+        let mut backoff = Backoff::new(Policy::STAMP, clock.now());
+        assert_eq!(backoff.next(Class::Permanent, &clock), None);
+        assert_eq!(backoff.next(Class::Refused, &clock), None);
+        let mut waits = 0;
+        while let Some(wait) = backoff.next(Class::Busy, &clock) {
+            clock.0.set(clock.now() + SignedDuration::try_from(wait).unwrap());
+            waits += 1;
+        }
+        assert!(waits > 100, "an hour of looking every sixteen seconds, not {waits} looks");
+        let mut backoff = Backoff::new(Policy::AZURE, clock.now());
+        let waits = std::iter::from_fn(|| backoff.next(Class::Transient, &clock)).count();
+        assert_eq!(waits, 6);
+        let mut backoff = Backoff::new(Policy::AZURE, clock.now());
+        assert_eq!(backoff.next(Class::Throttled(Some(Duration::from_secs(7))), &clock), Some(Duration::from_secs(7)));
+    }
+}

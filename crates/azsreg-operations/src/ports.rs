@@ -1,0 +1,204 @@
+//! What operations need of the world. `azsreg-arm` and `azsreg-pep` give it over sockets, `azsreg-trial` out of the
+//! lab's world in virtual time.
+
+use std::time::Duration;
+
+use azsreg_model::{
+    ActivationKey, ActivationRecord, ActionState, Lock, Permission, Problem, Registration, RegistrationId,
+    RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
+};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It may pass: back off and try again.
+    Transient,
+    /// The other side is busy with an earlier action: wait for that.
+    Busy,
+    /// Too many calls: wait as long as was said.
+    Throttled(Option<Duration>),
+    /// It will fail again: stop.
+    Permanent,
+    /// A sign-in was refused: stop everything at once, accounts lock out.
+    Refused,
+}
+
+/// A failure of a port: what the operator sees, and what the engine does about it.
+#[derive(Debug, Clone, Error)]
+#[error("{problem}")]
+pub struct PortError {
+    /// For the operator.
+    pub problem: Box<Problem>,
+    /// For the engine.
+    pub class: Class,
+}
+
+impl PortError {
+    /// A failure that no retry mends.
+    #[must_use]
+    pub fn permanent(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), class: Class::Permanent }
+    }
+
+    /// A failure of this class.
+    #[must_use]
+    pub fn new(class: Class, problem: Problem) -> Self {
+        Self { problem: Box::new(problem), class }
+    }
+}
+
+/// A subscription as the caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its tenant.
+    pub tenant: String,
+}
+
+/// Time, and the one source of jitter.
+#[allow(async_fn_in_trait)]
+pub trait Clock {
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+    /// A draw from 0 to 1.
+    fn jitter(&self) -> f64;
+}
+
+/// Azure, as far as operations need it. Calls name what they read and write; authentication is the port's affair.
+#[allow(async_fn_in_trait)]
+pub trait Azure {
+    /// The cloud's name as the stamp knows it (`-AzureEnvironment`).
+    fn environment(&self) -> &str;
+    /// The resource group's location unless the operator names one.
+    fn default_location(&self) -> &str;
+    /// The subscriptions that the caller sees.
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError>;
+    /// The locations of a subscription, by name.
+    async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError>;
+    /// What the caller may do at a scope.
+    async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError>;
+    /// Whether the provider is registered.
+    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError>;
+    /// Registers the provider.
+    async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError>;
+    /// A resource group's location.
+    async fn resource_group(&self, subscription: Uuid, name: &str) -> Result<Option<String>, PortError>;
+    /// Makes a resource group.
+    async fn create_resource_group(&self, subscription: Uuid, name: &str, location: &str) -> Result<(), PortError>;
+    /// A registration.
+    async fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, PortError>;
+    /// The registrations of a subscription.
+    async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError>;
+    /// Makes or updates a registration from a token.
+    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError>;
+    /// The locks on a registration itself.
+    async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError>;
+    /// Places the lock.
+    async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError>;
+    /// The role assignments at a registration's own scope.
+    async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError>;
+    /// Gives a principal the registration owner's role on the registration.
+    async fn assign_role(&self, id: &RegistrationId, principal: Uuid) -> Result<(), PortError>;
+    /// The registration's activation key.
+    async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError>;
+    /// A user's refresh token for the stamp's bridge.
+    async fn bridge_refresh_token(&self) -> Result<SecretString, PortError>;
+}
+
+/// The arguments of `New-RegistrationToken`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The billing model.
+    pub billing_model: azsreg_model::BillingModel,
+    /// The agreement number.
+    pub agreement_number: Option<String>,
+    /// The asset tag, only where the build knows it.
+    pub ms_asset_tag: Option<String>,
+    /// Usage reporting.
+    pub usage_reporting: bool,
+    /// Marketplace syndication.
+    pub marketplace: bool,
+    /// The version to ask for, only where the build knows the parameter.
+    pub version: Option<TokenVersion>,
+}
+
+/// The actions of the privileged endpoint, by the cmdlet's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Action {
+    SetRegistrationKeyPair,
+    NewAzureBridgeServicePrincipal,
+    NewAzureStackActivation,
+    RemoveAzureStackActivation,
+}
+
+impl Action {
+    /// The cmdlet.
+    #[must_use]
+    pub fn cmdlet(self) -> &'static str {
+        match self {
+            Self::SetRegistrationKeyPair => "Set-RegistrationKeyPair",
+            Self::NewAzureBridgeServicePrincipal => "New-AzureBridgeServicePrincipal",
+            Self::NewAzureStackActivation => "New-AzureStackActivation",
+            Self::RemoveAzureStackActivation => "Remove-AzureStackActivation",
+        }
+    }
+}
+
+/// A stamp's privileged endpoint.
+#[allow(async_fn_in_trait)]
+pub trait Stamp {
+    /// `Get-AzureStackStampInformation`.
+    async fn information(&self) -> Result<StampInformation, PortError>;
+    /// `Get-ActionStatus` of the newest run.
+    async fn action_state(&self, action: Action) -> Result<ActionState, PortError>;
+    /// `Set-RegistrationKeyPair`.
+    async fn set_registration_key_pair(&self) -> Result<(), PortError>;
+    /// `New-AzureBridgeServicePrincipal`: the principal's object id.
+    async fn new_bridge_service_principal(
+        &self,
+        environment: &str,
+        tenant: &str,
+        refresh_token: &SecretString,
+    ) -> Result<Uuid, PortError>;
+    /// `New-RegistrationToken`.
+    async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError>;
+    /// `New-AzureStackActivation`.
+    async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError>;
+}
+
+/// The stamp's admin Resource Manager, where somebody is signed in to it.
+#[allow(async_fn_in_trait)]
+pub trait Records {
+    /// The activation record.
+    async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError>;
+}
+
+/// Everything that an operation is given.
+pub struct World<'a, A, S, R, C> {
+    /// Azure.
+    pub azure: &'a A,
+    /// The stamp.
+    pub stamp: &'a S,
+    /// The stamp's records, if somebody is signed in to its Resource Manager.
+    pub records: Option<&'a R>,
+    /// Time.
+    pub clock: &'a C,
+}
+
+impl<A, S, R, C> Clone for World<'_, A, S, R, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A, S, R, C> Copy for World<'_, A, S, R, C> {}

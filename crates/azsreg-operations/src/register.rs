@@ -1,0 +1,514 @@
+//! Registers a connected stamp: the article's "Register connected ..." procedures, in the order of
+//! `facts-protocol.md` section 8, but checked before, resumable in between, and verified after.
+//!
+//! 1. The stamp's information, and every check, together.
+//! 2. The registration key pair (builds above 1.2209.0.23, several nodes).
+//! 3. The bridge service principal, with a user's refresh token.
+//! 4. The provider, the resource group.
+//! 5. A registration token, and the registration from it.
+//! 6. The lock (never lifted: it does not block an update), the role for the stamp's principal.
+//! 7. The activation key, compared before it is sent; the activation; the record, read back.
+
+use std::cell::Cell;
+
+use azsreg_model::{
+    AzureSide, BillingModel, ExitCode, LOCK_NAME, LockLevel, Outcome, PlannedStep, Problem, REGISTRATION_OWNER_ROLE,
+    REGISTRATION_OWNER_ROLE_ID, RegisterReport, RegisterRequest, Registration, RegistrationId, RegistrationToken,
+    StampInformation, StampSide, StatusReport, StepState, code,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::checks::{self, Found};
+use crate::engine::journal::{Event, Journal, who};
+use crate::engine::retry::{self, Policy};
+use crate::engine::{Failure, Steps, Watch};
+use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, TokenRequest, World};
+use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
+
+/// The operation's name in journals.
+pub const NAME: &str = "register";
+/// The version of its steps: a journal of another version is not resumed.
+pub const VERSION: u32 = 1;
+
+/// The steps, in order: name and title.
+pub const STEPS: &[(&str, &str)] = &[
+    ("key-pair", "Set the registration key pair"),
+    ("service-principal", "Create the bridge service principal"),
+    ("provider", "Register the provider Microsoft.AzureStack"),
+    ("resource-group", "Create the resource group"),
+    ("registration", "Create the registration"),
+    ("lock", "Lock the registration"),
+    ("role", "Assign the registration owner's role"),
+    ("activation", "Activate the stamp"),
+];
+
+fn title(step: &str) -> &'static str {
+    STEPS.iter().find(|(name, _)| *name == step).map_or("", |(_, title)| title)
+}
+
+/// What a run knows before its first step.
+pub struct Prepared {
+    /// The stamp.
+    pub stamp: StampInformation,
+    /// The registration to be.
+    pub id: RegistrationId,
+    /// What the checks found.
+    pub found: Found,
+    /// Azure's side before.
+    pub azure: AzureSide,
+    /// The stamp's side before.
+    pub stamp_side: StampSide,
+    /// Whether the token's flags and numbers are known to be as asked.
+    pub as_asked: bool,
+    /// Whether the activation is known to be of the registration as it is.
+    pub activated: bool,
+}
+
+/// Reads the stamp and Azure and makes every check. Changes nothing.
+///
+/// # Errors
+/// All refused checks together, or what could not be asked.
+pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    request: &RegisterRequest,
+    stamp: StampInformation,
+    finished: Option<&[Event]>,
+    open: &[Event],
+) -> Result<Prepared, Failure> {
+    let id = RegistrationId {
+        subscription: request.subscription,
+        resource_group: request.resource_group.clone(),
+        name: request.name_for(stamp.cloud_id),
+    };
+    let mut problems = checks::stamp(request, &stamp);
+    let checked = checks::azure(world.azure, world.clock, request, &id, &stamp).await?;
+    let found = match checked {
+        Ok(found) if problems.is_empty() => found,
+        Ok(_) => return Err(refused(problems)),
+        Err(more) => {
+            problems.extend(more);
+            return Err(refused(problems));
+        }
+    };
+    let azure = match &found.registration {
+        None => AzureSide { registration: None, lock: None, role: None },
+        Some(_) => azure_side(world.azure, world.clock, &id).await?,
+    };
+    let stamp_side = stamp_side(world, stamp.clone()).await?;
+
+    // The world shows the cloud id, the model and the record's flags; the journal knows the rest.
+    let asked = serde_json::to_value(request).unwrap_or_default();
+    let same = |events: &[Event]| crate::engine::journal::request_of(events) == Some(&asked);
+    let succeeded = |events: &[Event], step: &str| {
+        events.iter().any(|event| matches!(event, Event::Succeeded { step: name, .. } if name == step))
+    };
+    let by_journal = finished.is_some_and(&same) || (same(open) && succeeded(open, "registration"));
+    let record = stamp_side.activation.as_ref().filter(|record| record.registration == id);
+    let needs_numbers = matches!(request.billing_model, BillingModel::Capacity | BillingModel::Custom);
+    let by_record = record.is_some_and(|record| {
+        record.usage_reporting == request.usage_reporting && record.marketplace == request.marketplace
+    });
+    let as_asked = found.registration.as_ref().is_some_and(|registration| {
+        registration.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
+            && registration.object_id.is_some()
+            && (by_journal || (by_record && !needs_numbers && open.is_empty()))
+    });
+    let expired = record.is_some_and(|r| r.expiration.is_some_and(|end| end <= world.clock.now()));
+    let activated = as_asked
+        && !expired
+        && match stamp_side.unread {
+            // Nobody can look: the journal of a run that ended well is all there is.
+            Some(_) => finished.is_some_and(&same) && open.is_empty(),
+            // A record that names a registration which this run updated may be of the key before.
+            None => by_record && (open.is_empty() || !updated(open) || succeeded(open, "activation")),
+        };
+    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated })
+}
+
+/// Whether a run has written a registration that was there before.
+fn updated(events: &[Event]) -> bool {
+    events.iter().any(|event| match event {
+        Event::Succeeded { step, state: StepState::Done, output, .. } => {
+            step == "registration" && output["created"] != Value::Bool(true)
+        }
+        _ => false,
+    })
+}
+
+fn refused(problems: Vec<Problem>) -> Failure {
+    Failure { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() }
+}
+
+impl Prepared {
+    fn locked(&self) -> bool {
+        self.azure.lock.as_ref().is_some_and(|lock| lock.name.eq_ignore_ascii_case(LOCK_NAME))
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn nothing_to_do(&self) -> bool {
+        self.found.provider && self.as_asked && self.activated && self.locked() && self.azure.role.is_some()
+    }
+
+    /// The steps that would run, with what was observed.
+    #[must_use]
+    pub fn plan(&self, request: &RegisterRequest) -> Vec<PlannedStep> {
+        let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
+        let done = self.nothing_to_do();
+        let key_pair = self.stamp.version.has_key_pair(self.stamp.nodes);
+        let group = self.id.resource_group.as_str();
+        let model = request.billing_model;
+        vec![
+            step("key-pair", key_pair && !done, if key_pair { "Set-RegistrationKeyPair on the stamp".into() } else { self.no_key_pair() }),
+            step("service-principal", !done, "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into()),
+            step("provider", !self.found.provider, if self.found.provider { "registered already".into() } else { "register Microsoft.AzureStack in the subscription".into() }),
+            step("resource-group", self.found.group.is_none(), match &self.found.group {
+                Some(location) => format!("{group} exists in {location}"),
+                None => format!("create {group} in {}", self.found.location),
+            }),
+            step("registration", !self.as_asked, match (&self.found.registration, self.as_asked) {
+                (_, true) => format!("{} exists, {model}", self.id.name),
+                (Some(now), false) => format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire()),
+                (None, _) => format!("create {} with {model} billing", self.id.name),
+            }),
+            step("lock", !self.locked(), if self.locked() { format!("{LOCK_NAME} is there") } else { format!("place {LOCK_NAME} (CanNotDelete)") }),
+            step("role", self.azure.role.is_none(), match &self.azure.role {
+                Some(role) => format!("{REGISTRATION_OWNER_ROLE} is assigned to {}", role.principal_id),
+                None => format!("assign {REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+            }),
+            step("activation", !self.activated, if self.activated { "the stamp is activated for this registration".into() } else { "New-AzureStackActivation on the stamp: takes up to ten minutes".into() }),
+        ]
+    }
+
+    fn no_key_pair(&self) -> String {
+        if self.stamp.nodes == 1 {
+            "a stamp of one node has no registration key pair".into()
+        } else {
+            format!("build {} has no registration key pair", self.stamp.version)
+        }
+    }
+
+    fn report(self, outcome: Outcome, now: jiff::Timestamp) -> RegisterReport {
+        RegisterReport {
+            outcome,
+            cloud_id: self.stamp.cloud_id,
+            registration: self.id,
+            steps: Vec::new(),
+            plan: Vec::new(),
+            warnings: Vec::new(),
+            status: StatusReport::of(now, Ok(self.azure), Ok(self.stamp_side)),
+        }
+    }
+}
+
+/// The first line of a journal of this operation.
+#[must_use]
+pub fn opening(request: &RegisterRequest, cloud_id: Uuid) -> Event {
+    Event::Opened {
+        operation: NAME.into(),
+        version: VERSION,
+        azsreg: env!("CARGO_PKG_VERSION").into(),
+        cloud_id,
+        who: who(),
+        request: serde_json::to_value(request).unwrap_or_default(),
+    }
+}
+
+/// Whether a journal that did not end is of this request and can be resumed.
+#[must_use]
+pub fn resumes(events: &[Event], request: &RegisterRequest) -> bool {
+    let asked = serde_json::to_value(request).unwrap_or_default();
+    matches!(events.first(), Some(Event::Opened { version, .. }) if *version == VERSION)
+        && crate::engine::journal::request_of(events) == Some(&asked)
+}
+
+/// With `--plan`: what would be done.
+#[must_use]
+pub fn planned<C: Clock>(prepared: Prepared, request: &RegisterRequest, clock: &C) -> RegisterReport {
+    let plan = prepared.plan(request);
+    let report = prepared.report(Outcome::Planned, clock.now());
+    RegisterReport { plan, ..report }
+}
+
+/// Everything is as asked already.
+#[must_use]
+pub fn nothing_to_do<C: Clock>(prepared: Prepared, clock: &C) -> RegisterReport {
+    prepared.report(Outcome::NothingToDo, clock.now())
+}
+
+/// Runs the steps. `journal` is new, or an open one of the same request.
+///
+/// # Errors
+/// The step that failed; the same command goes on from there.
+pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
+    world: World<'_, A, S, R, C>,
+    request: &RegisterRequest,
+    prepared: Prepared,
+    journal: &mut J,
+    watch: &mut dyn Watch,
+) -> Result<RegisterReport, Failure> {
+    let World { azure, stamp, clock, .. } = world;
+    let Prepared { stamp: information, id, found, as_asked, activated, .. } = prepared;
+    if journal.events().is_empty() {
+        let opened = journal.append(clock.now(), opening(request, information.cloud_id));
+        opened.map_err(|error| Failure::before(error.problem()))?;
+    }
+    let mut steps = Steps::new(journal, clock, watch);
+    let nothing = |(): &()| Value::Null;
+
+    if information.version.has_key_pair(information.nodes) {
+        let recorded = steps.recorded("key-pair").is_some();
+        let step = steps.step(
+            "key-pair",
+            title("key-pair"),
+            Policy::STAMP,
+            async || Ok(recorded.then(|| ((), "set by this operation before".to_owned()))),
+            async || {
+                idle(stamp, Action::SetRegistrationKeyPair).await?;
+                stamp.set_registration_key_pair().await?;
+                Ok(Some(((), "set".to_owned())))
+            },
+            nothing,
+        );
+        step.await?;
+    } else {
+        let why = if information.nodes == 1 {
+            "a stamp of one node has none".to_owned()
+        } else {
+            format!("build {} has none", information.version)
+        };
+        steps.not_needed("key-pair", &why);
+    }
+
+    let tenant = found.subscription.tenant.as_str();
+    let recorded = steps.recorded("service-principal").and_then(|id| id.as_str()?.parse::<Uuid>().ok());
+    let principal = steps
+        .step(
+            "service-principal",
+            title("service-principal"),
+            Policy::STAMP,
+            async || Ok(recorded.map(|id| (id, format!("{id}, made by this operation before")))),
+            async || {
+                idle(stamp, Action::NewAzureBridgeServicePrincipal).await?;
+                let token = azure.bridge_refresh_token().await?;
+                let id = stamp.new_bridge_service_principal(azure.environment(), tenant, &token).await?;
+                Ok(Some((id, id.to_string())))
+            },
+            |id| json!(id),
+        )
+        .await?;
+
+    let subscription = found.subscription.id;
+    steps
+        .step(
+            "provider",
+            title("provider"),
+            Policy::AZURE,
+            async || {
+                let registered = azure.provider_registered(subscription).await?;
+                Ok(registered.then(|| ((), "registered".to_owned())))
+            },
+            async || azure.register_provider(subscription).await.map(|()| None),
+            nothing,
+        )
+        .await?;
+
+    steps
+        .step(
+            "resource-group",
+            title("resource-group"),
+            Policy::AZURE,
+            async || {
+                let group = azure.resource_group(subscription, &id.resource_group).await?;
+                Ok(group.map(|location| ((), format!("{} in {location}", id.resource_group))))
+            },
+            async || {
+                azure.create_resource_group(subscription, &id.resource_group, &found.location).await.map(|()| None)
+            },
+            nothing,
+        )
+        .await?;
+
+    let known = as_asked || steps.recorded("registration").is_some();
+    let as_wanted = |now: &Registration| {
+        now.cloud_id == Some(information.cloud_id)
+            && now.object_id == Some(principal)
+            && now.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
+    };
+    let line = |now: &Registration| format!("{}, {}", now.id.name, now.billing_model);
+    let created = found.registration.is_none();
+    steps
+        .step(
+            "registration",
+            title("registration"),
+            Policy::AZURE,
+            async || {
+                if !known {
+                    return Ok(None);
+                }
+                let now = azure.registration(&id).await?;
+                Ok(now.filter(&as_wanted).map(|now| ((), line(&now))))
+            },
+            async || {
+                let token = new_token(stamp, request, &information).await?;
+                let now = azure.put_registration(&id, &token).await?;
+                Ok(Some(((), line(&now))))
+            },
+            |()| json!({ "created": created }),
+        )
+        .await?;
+
+    steps
+        .step(
+            "lock",
+            title("lock"),
+            Policy::AZURE,
+            async || {
+                let locks = azure.locks(&id).await?;
+                let ours = locks
+                    .iter()
+                    .any(|lock| lock.name.eq_ignore_ascii_case(LOCK_NAME) && lock.level != LockLevel::Other);
+                Ok(ours.then(|| ((), format!("{LOCK_NAME}, CanNotDelete"))))
+            },
+            async || azure.put_lock(&id).await.map(|()| None),
+            nothing,
+        )
+        .await?;
+
+    steps
+        .step(
+            "role",
+            title("role"),
+            Policy::AZURE,
+            async || {
+                let roles = azure.role_assignments(&id).await?;
+                let ours =
+                    roles.iter().any(|r| r.role_id == REGISTRATION_OWNER_ROLE_ID && r.principal_id == principal);
+                Ok(ours.then(|| ((), format!("{REGISTRATION_OWNER_ROLE} to {principal}"))))
+            },
+            async || azure.assign_role(&id, principal).await.map(|()| None),
+            nothing,
+        )
+        .await?;
+
+    let before = activated || steps.recorded("activation").is_some();
+    let unread = world.records.is_none();
+    // A record that names us after our own activation is ours, whatever was there before.
+    let tried = Cell::new(false);
+    steps
+        .step(
+            "activation",
+            title("activation"),
+            Policy::STAMP,
+            async || {
+                let record = match world.records {
+                    None => return Ok(before.then(|| ((), "by this operation before".to_owned()))),
+                    Some(records) => records.activation(&information).await?,
+                };
+                let good = |r: &azsreg_model::ActivationRecord| {
+                    r.registration == id
+                        && r.usage_reporting == request.usage_reporting
+                        && r.marketplace == request.marketplace
+                        && r.expiration.is_none_or(|end| end > clock.now())
+                };
+                let fresh = before || tried.get();
+                Ok(record.filter(|r| fresh && good(r)).map(|_| ((), "the record names this registration".to_owned())))
+            },
+            async || {
+                idle(stamp, Action::NewAzureStackActivation).await?;
+                let key = retry::read(clock, Policy::AZURE, async || azure.activation_key(&id).await).await?;
+                key.check(information.cloud_id, &id, clock.now()).map_err(|error| {
+                    PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string()))
+                })?;
+                stamp.new_activation(&key).await?;
+                tried.set(true);
+                Ok(unread.then(|| ((), "activated".to_owned())))
+            },
+            nothing,
+        )
+        .await
+        .map_err(explain_record)?;
+
+    let azure_now = azure_side(azure, clock, &id).await?;
+    let stamp_now = stamp_side(world, information.clone()).await?;
+    let outcome = match (&stamp_now.unread, &stamp_now.activation) {
+        (Some(_), _) => Outcome::ActivatedUnread,
+        (None, Some(record)) if record.registration == id => Outcome::Verified,
+        (None, Some(record)) => {
+            let message = format!("the activation record names {}, not {id}", record.registration);
+            return Err(Failure::before(Problem::new(&code::RECORD_MISMATCH, message)));
+        }
+        (None, None) => {
+            return Err(Failure::before(Problem::new(&code::NOT_ACTIVATED, "the stamp has no activation record")));
+        }
+    };
+    steps.finish(match outcome {
+        Outcome::Verified => "verified",
+        _ => NO_OPERATOR_SIGN_IN,
+    })?;
+    let reports = steps.into_reports();
+    Ok(RegisterReport {
+        outcome,
+        cloud_id: information.cloud_id,
+        registration: id,
+        steps: reports,
+        plan: Vec::new(),
+        warnings: Vec::new(),
+        status: StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now)),
+    })
+}
+
+/// An activation that ended well but is not to be seen is a state of the stamp, not a fault of Azure.
+fn explain_record(mut failure: Failure) -> Failure {
+    for problem in &mut failure.problems {
+        if problem.code == &code::AZURE_FAULT && problem.message.contains("activation") {
+            *problem = Problem::new(&code::NOT_ACTIVATED, "the activation ended well, but the stamp's record does not show it");
+        }
+    }
+    failure
+}
+
+/// Refuses with "busy" while an earlier run of an action goes on: the engine waits for it.
+async fn idle<S: Stamp>(stamp: &S, action: Action) -> Result<(), PortError> {
+    if stamp.action_state(action).await? == azsreg_model::ActionState::Running {
+        return Err(PortError::new(
+            Class::Busy,
+            Problem::new(&code::STAMP_BUSY, format!("the stamp is still running {}", action.cmdlet())),
+        ));
+    }
+    Ok(())
+}
+
+/// A token from the stamp, decoded and compared before it goes anywhere.
+async fn new_token<S: Stamp>(
+    stamp: &S,
+    request: &RegisterRequest,
+    information: &StampInformation,
+) -> Result<RegistrationToken, PortError> {
+    let tag = request.ms_asset_tag.clone().filter(|_| information.version.knows_custom_billing());
+    let asked = TokenRequest {
+        billing_model: request.billing_model,
+        agreement_number: request.agreement_number.clone(),
+        ms_asset_tag: tag,
+        usage_reporting: request.usage_reporting,
+        marketplace: request.marketplace,
+        version: information.version.token_version(),
+    };
+    let token = stamp.new_registration_token(&asked).await?;
+    let malformed = |message: String| PortError::permanent(Problem::new(&code::MALFORMED_TOKEN, message));
+    let contents = token.decode().map_err(|error| malformed(error.to_string()))?;
+    if contents.cloud_id != information.cloud_id {
+        return Err(malformed(format!(
+            "the token is of the stamp {}, but the stamp says that it is {}",
+            contents.cloud_id, information.cloud_id
+        )));
+    }
+    if contents.billing_model != request.billing_model {
+        return Err(malformed(format!(
+            "the token says {} billing, not {}",
+            contents.billing_model, request.billing_model
+        )));
+    }
+    Ok(token)
+}
