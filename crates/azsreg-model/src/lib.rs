@@ -11,6 +11,7 @@ mod problem;
 mod registration;
 mod report;
 mod request;
+mod signin;
 mod stamp;
 mod token;
 mod version;
@@ -26,6 +27,7 @@ pub use registration::{
 };
 pub use report::{AzureSide, Outcome, PlannedStep, RegisterReport, StampSide, Status, StatusReport, StepReport, StepState};
 pub use request::{RegisterRequest, RequestError};
+pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, IdentitySystem, StampInformation};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use version::{StampVersion, VersionError};

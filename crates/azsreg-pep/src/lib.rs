@@ -1,1 +1,17 @@
+//! The privileged endpoint of a stamp, over a real connection.
+//!
+//! One pinned HTTP connection, because NTLM belongs to it; sealed, unless TLS is underneath; directly, never through a
+//! proxy. Several addresses are tried at once, but a refused sign-in stops everything: accounts lock out.
 
+mod address;
+mod auth;
+mod connection;
+mod error;
+mod session;
+mod stamp;
+
+pub use address::{AddressError, PepAddress};
+pub use auth::{Credentials, Mechanism};
+pub use error::PepError;
+pub use session::{Invocation, Options, Session};
+pub use stamp::{News, PrivilegedEndpoint};

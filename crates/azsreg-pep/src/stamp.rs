@@ -1,0 +1,202 @@
+//! The port of a stamp: its cmdlets, typed (`facts-protocol.md` sections 2 and 3).
+
+use azsreg_model::{
+    ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation,
+};
+use azsreg_operations::ports::{Action, PortError, Stamp, TokenRequest};
+use azsreg_psrp::clixml::Value;
+use azsreg_psrp::messages::Command;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::error::PepError;
+use crate::session::{Invocation, Options, Session};
+
+/// How long the stamp may take for its principal and for activation, in seconds: the defaults of 420 and 1000 are too
+/// short for a busy stamp (`facts-protocol.md` section 10).
+const STAMP_TIMEOUT: i32 = 1_800;
+
+/// What a stamp says while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// What goes on.
+    pub activity: String,
+    /// Where it is.
+    pub status: String,
+    /// 0 to 100, or -1 for unknown.
+    pub percent: i32,
+}
+
+/// A stamp's privileged endpoint. Opens a session when it is first needed and again when one has broken.
+pub struct PrivilegedEndpoint {
+    options: Options,
+    session: Mutex<Option<Session>>,
+    news: Box<dyn Fn(News)>,
+}
+
+impl PrivilegedEndpoint {
+    /// The endpoint of these options; `news` is told of progress.
+    #[must_use]
+    pub fn new(options: Options, news: Box<dyn Fn(News)>) -> Self {
+        Self { options, session: Mutex::new(None), news }
+    }
+
+    /// Runs one command; a session that broke is forgotten.
+    async fn call(&self, command: Command) -> Result<Invocation, PepError> {
+        let mut slot = self.session.lock().await;
+        let mut session = match slot.take() {
+            Some(session) => session,
+            None => Session::open(&self.options).await?,
+        };
+        tracing::debug!(cmdlet = command.name, arguments = ?shown(&command), "PEP command");
+        let progress = |record: &azsreg_psrp::messages::ProgressRecord| {
+            (self.news)(News {
+                activity: record.activity.clone(),
+                status: record.status.clone(),
+                percent: if record.completed { 100 } else { record.percent },
+            });
+        };
+        let result = session.invoke(command, &progress).await;
+        if result.as_ref().err().is_none_or(|error| !error.ends_session()) {
+            *slot = Some(session);
+        }
+        result
+    }
+
+    /// Deletes the shell, if there is one. A failure is not the operator's concern: shells end by themselves.
+    pub async fn close(&self) {
+        if let Some(session) = self.session.lock().await.take()
+            && let Err(error) = session.close().await
+        {
+            tracing::debug!(%error, "the shell was not deleted");
+        }
+    }
+}
+
+/// Arguments for the log: secrets by their digest.
+fn shown(command: &Command) -> Vec<String> {
+    const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber"];
+    command
+        .arguments
+        .iter()
+        .map(|(name, value)| {
+            let name = name.as_deref().unwrap_or_default();
+            let text = value.display().unwrap_or_default();
+            if SECRET.contains(&name) {
+                format!("-{name} sha256:{}", azsreg_model::digest(&text))
+            } else {
+                format!("-{name} {text}")
+            }
+        })
+        .collect()
+}
+
+impl Stamp for PrivilegedEndpoint {
+    async fn information(&self) -> Result<StampInformation, PortError> {
+        let result = self.call(Command::new("Get-AzureStackStampInformation")).await?;
+        let output = result.output.iter().find(|value| value.get("CloudID").is_some());
+        let member = PepError::Output { cmdlet: "Get-AzureStackStampInformation", member: "CloudID" };
+        Ok(information(output.ok_or(member)?)?)
+    }
+
+    async fn action_state(&self, action: Action) -> Result<ActionState, PortError> {
+        let command = Command::new("Get-ActionStatus").with("FunctionName", action.cmdlet());
+        let result = self.call(command).await?;
+        let Some(newest) = result.output.last() else { return Ok(ActionState::None) };
+        let text = |name: &str| newest.get(name).and_then(Value::display).unwrap_or_default();
+        Ok(match text("Status").to_ascii_lowercase().as_str() {
+            "running" | "inprogress" | "in progress" | "started" | "pending" => ActionState::Running,
+            "failed" | "error" | "cancelled" | "aborted" => ActionState::Failed(text("ErrorMessage")),
+            "" => ActionState::None,
+            _ => ActionState::Completed,
+        })
+    }
+
+    async fn set_registration_key_pair(&self) -> Result<(), PortError> {
+        self.call(Command::new("Set-RegistrationKeyPair")).await?;
+        Ok(())
+    }
+
+    async fn new_bridge_service_principal(
+        &self,
+        environment: &str,
+        tenant: &str,
+        refresh_token: &SecretString,
+    ) -> Result<Uuid, PortError> {
+        const NAME: &str = "New-AzureBridgeServicePrincipal";
+        let command = Command::new(NAME)
+            .with("AzureEnvironment", environment)
+            .with("TenantId", tenant)
+            .with("RefreshToken", refresh_token.expose_secret())
+            .with("TimeoutInSeconds", STAMP_TIMEOUT);
+        let result = self.call(command).await?;
+        let id = result.output.iter().find_map(|value| guid(value.get("ObjectId")?));
+        Ok(id.ok_or(PepError::Output { cmdlet: NAME, member: "ObjectId" })?)
+    }
+
+    async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError> {
+        const NAME: &str = "New-RegistrationToken";
+        let mut command = Command::new(NAME)
+            .with("BillingModel", request.billing_model.wire())
+            .with("MarketplaceSyndicationEnabled", request.marketplace)
+            .with("UsageReportingEnabled", request.usage_reporting);
+        if let Some(number) = &request.agreement_number {
+            command = command.with("AgreementNumber", number.as_str());
+        }
+        if let Some(tag) = &request.ms_asset_tag {
+            command = command.with("MsAssetTag", tag.as_str());
+        }
+        if let Some(version) = request.version {
+            command = command.with("TokenVersion", version.as_str());
+        }
+        let result = self.call(command).await?;
+        let text = result.output.iter().rev().find_map(Value::text);
+        Ok(RegistrationToken::new(text.ok_or(PepError::Output { cmdlet: NAME, member: "token" })?))
+    }
+
+    async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError> {
+        let command = Command::new("New-AzureStackActivation")
+            .with("ActivationKey", key.expose())
+            .with("TimeoutInSeconds", STAMP_TIMEOUT);
+        let result = self.call(command).await?;
+        if let Some(record) = result.errors.into_iter().next() {
+            // It ended, but not well: a non-terminating error of an activation is a failed activation.
+            let cmdlet = "New-AzureStackActivation".to_owned();
+            return Err(PepError::Cmdlet { cmdlet, record: Box::new(record) }.into());
+        }
+        Ok(())
+    }
+}
+
+fn guid(value: &Value) -> Option<Uuid> {
+    match value {
+        Value::Guid(id) => Some(*id),
+        other => other.text()?.trim().trim_matches(['{', '}']).parse().ok(),
+    }
+}
+
+fn information(value: &Value) -> Result<StampInformation, PepError> {
+    const NAME: &str = "Get-AzureStackStampInformation";
+    let text = |name: &str| value.get(name).and_then(Value::display).filter(|text| !text.is_empty());
+    let missing = |member| PepError::Output { cmdlet: NAME, member };
+    let endpoint = |group: &str, name: &str| {
+        let url = value.get(group)?.get(name)?.text()?.trim_end_matches('/').to_owned();
+        Some(url).filter(|url| !url.is_empty())
+    };
+    let nodes = value.get("NumberOfNodes").and_then(|n| n.integer().or_else(|| n.text()?.trim().parse().ok()));
+    let identity = text("IdentitySystem").unwrap_or_default();
+    Ok(StampInformation {
+        cloud_id: value.get("CloudID").and_then(guid).ok_or(missing("CloudID"))?,
+        deployment_id: value.get("DeploymentID").and_then(guid),
+        version: text("StampVersion").and_then(|v| v.parse().ok()).ok_or(missing("StampVersion"))?,
+        nodes: nodes.and_then(|n| u32::try_from(n).ok()).ok_or(missing("NumberOfNodes"))?,
+        identity_system: if identity.eq_ignore_ascii_case("adfs") { IdentitySystem::Adfs } else { IdentitySystem::Aad },
+        tenant_id: text("AADTenantID"),
+        tenant_name: text("AADTenantName"),
+        domain: text("ExternalDomainFQDN"),
+        region: text("RegionName"),
+        admin_arm_endpoint: endpoint("AdminExternalEndpoints", "AdminResourceManager"),
+        tenant_arm_endpoint: endpoint("TenantExternalEndpoints", "TenantResourceManager"),
+    })
+}

@@ -1,0 +1,104 @@
+//! The client against the lab's privileged endpoint, over sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azsreg_lab::{Lab, LabOptions};
+use azsreg_operations::ports::{Class, PortError, Stamp as _, TokenRequest};
+use azsreg_pep::{Credentials, Mechanism, Options, PepAddress, PrivilegedEndpoint, Session};
+use azsreg_psrp::messages::Command;
+
+fn options(lab: &Lab, mechanism: Mechanism, password: Option<&str>) -> Options {
+    let stamp = &lab.descriptor().stamps[0];
+    let known = std::fs::read_to_string(&stamp.pep_password_file).unwrap();
+    Options {
+        addresses: stamp.pep.iter().map(|address| address.parse().unwrap()).collect(),
+        credentials: Credentials {
+            user: stamp.pep_user.clone(),
+            password: password.unwrap_or(&known).to_owned().into(),
+        },
+        mechanism,
+        configuration: "PrivilegedEndpoint".into(),
+        connect_timeout: Duration::from_secs(5),
+        ca_pem: None,
+    }
+}
+
+fn failed(lab: &Lab) -> u64 {
+    lab.world()["stamps"][0]["logons_failed"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn both_mechanisms_and_tls_reach_the_stamp() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    for mechanism in [Mechanism::Negotiate, Mechanism::Ntlm] {
+        let endpoint = PrivilegedEndpoint::new(options(&lab, mechanism, None), Box::new(|_| {}));
+        let stamp = endpoint.information().await.unwrap();
+        assert_eq!(stamp.cloud_id, lab.descriptor().stamps[0].cloud_id);
+        let request = TokenRequest {
+            billing_model: azsreg_model::BillingModel::PayAsYouUse,
+            agreement_number: None,
+            ms_asset_tag: None,
+            usage_reporting: true,
+            marketplace: true,
+            version: stamp.version.token_version(),
+        };
+        let token = endpoint.new_registration_token(&request).await.unwrap();
+        assert_eq!(token.decode().unwrap().cloud_id, stamp.cloud_id);
+        endpoint.close().await;
+        let tls = Options {
+            addresses: vec![format!("https://{}", lab.descriptor().stamps[0].pep_https).parse::<PepAddress>().unwrap()],
+            ca_pem: Some(std::fs::read(&lab.descriptor().ca_file).unwrap()),
+            ..options(&lab, mechanism, None)
+        };
+        let endpoint = PrivilegedEndpoint::new(tls, Box::new(|_| {}));
+        assert_eq!(endpoint.information().await.unwrap().nodes, 4);
+        endpoint.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_and_nowhere_else() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    for (tries, mechanism) in [(1, Mechanism::Negotiate), (2, Mechanism::Ntlm)] {
+        let endpoint = PrivilegedEndpoint::new(options(&lab, mechanism, Some("wrong")), Box::new(|_| {}));
+        let error = endpoint.information().await.unwrap_err();
+        assert_eq!((error.class, error.problem.code.id), (Class::Refused, "AZR2002"), "{error}");
+        assert_eq!(failed(&lab), tries);
+    }
+}
+
+#[tokio::test]
+async fn refusals_have_their_codes() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    let code = |error: azsreg_pep::PepError| PortError::from(error).problem.code.id;
+    let open = async |options: Options| code(Session::open(&options).await.err().unwrap());
+    let base = options(&lab, Mechanism::Negotiate, None);
+    assert_eq!(open(Options { configuration: "Microsoft.PowerShell".into(), ..base.clone() }).await, "AZR2003");
+    let https = format!("https://{}", lab.descriptor().stamps[0].pep_https).parse::<PepAddress>().unwrap();
+    assert_eq!(open(Options { addresses: vec![https], ..base.clone() }).await, "AZR2004");
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nowhere = Options { addresses: vec![closed.to_string().parse().unwrap()], ..base.clone() };
+    assert_eq!(open(nowhere).await, "AZR2001");
+
+    // One address is dead: the next one answers.
+    let mut addresses = vec![closed.to_string().parse().unwrap()];
+    addresses.extend(base.addresses.clone());
+    let mut session = Session::open(&Options { addresses, ..base }).await.unwrap();
+    let error = session.invoke(Command::new("Get-Process"), &|_| {}).await.unwrap_err();
+    assert_eq!(code(error), "AZR2008");
+    let command = Command::new("New-RegistrationToken").with("BillingModel", "Capacity");
+    let error = session.invoke(command, &|_| {}).await.unwrap_err();
+    assert_eq!(code(error), "AZR2011");
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hundred_sessions_find_their_connection() {
+    let lab = Arc::new(Lab::start(LabOptions::default()).await.unwrap());
+    for _ in 0..100 {
+        let mut session = Session::open(&options(&lab, Mechanism::Negotiate, None)).await.unwrap();
+        session.invoke(Command::new("Get-Command"), &|_| {}).await.unwrap();
+        session.close().await.unwrap();
+    }
+}
