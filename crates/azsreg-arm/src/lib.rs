@@ -1,1 +1,23 @@
+//! Azure's Resource Manager and the stamp's own, over HTTPS, and signing in to both.
+//!
+//! A thin layer: typed errors out of the ARM envelope, paging, 202 polling, Retry-After, request ids. It implements the
+//! ports `Azure` and `Records`; what an operation does with them is not its business.
 
+mod azure;
+mod browser;
+mod cache;
+mod cloud;
+mod error;
+mod http;
+mod login;
+mod manager;
+mod records;
+
+pub use azure::AzurePort;
+pub use cache::{Account, SignInCache};
+pub use cloud::{custom_cloud, tenant_of_subscription};
+pub use error::ArmError;
+pub use http::{Http, HttpOptions};
+pub use login::{Identity, Prompt, SignIn, certificate_from_pem};
+pub use manager::Manager;
+pub use records::RecordsPort;

@@ -1,0 +1,221 @@
+//! The port of Azure: the providers that registration uses, by resource (`wire-azure.md`, `facts-azure-api.md`).
+
+use azsreg_model::{
+    ActivationKey, Cloud, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID, Registration,
+    RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
+};
+use azsreg_operations::ports::{Azure, PortError, Subscription};
+use reqwest::Method;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error::ArmError;
+use crate::manager::Manager;
+
+const SUBSCRIPTIONS: &str = "2022-12-01";
+const RESOURCES: &str = "2021-04-01";
+const REGISTRATIONS: &str = "2017-06-01";
+const LOCKS: &str = "2016-09-01";
+const AUTHORIZATION: &str = "2022-04-01";
+
+/// Azure through its Resource Manager.
+pub struct AzurePort<'a> {
+    manager: Manager<'a>,
+    cloud: &'a Cloud,
+    bridge: Option<SecretString>,
+}
+
+impl<'a> AzurePort<'a> {
+    /// Azure as this manager's identity sees it. `bridge` is a refresh token to give to the stamp in place of the identity's.
+    #[must_use]
+    pub fn new(manager: Manager<'a>, cloud: &'a Cloud, bridge: Option<SecretString>) -> Self {
+        Self { manager, cloud, bridge }
+    }
+}
+
+fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn guid(value: &Value, pointer: &str) -> Option<Uuid> {
+    text(value, pointer).parse().ok()
+}
+
+fn unreadable(what: &str) -> ArmError {
+    ArmError::Unreadable { host: "Azure".into(), reason: format!("{what} is missing or malformed") }
+}
+
+fn registration(value: &Value) -> Result<Registration, ArmError> {
+    Ok(Registration {
+        id: text(value, "/id").parse().map_err(|_| unreadable("the registration's id"))?,
+        cloud_id: guid(value, "/properties/cloudId"),
+        object_id: guid(value, "/properties/objectId"),
+        billing_model: text(value, "/properties/billingModel").to_owned(),
+        etag: value.get("etag").and_then(Value::as_str).map(str::to_owned),
+    })
+}
+
+/// The name of the bridge's role assignment: always the same for the same registration and principal, so that two runs
+/// make one.
+fn assignment_name(id: &RegistrationId, principal: Uuid) -> Uuid {
+    let text = format!("{}|{principal}|{REGISTRATION_OWNER_ROLE_ID}", id.to_string().to_lowercase());
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes())
+}
+
+impl Azure for AzurePort<'_> {
+    fn environment(&self) -> &str {
+        &self.cloud.name
+    }
+
+    fn default_location(&self) -> &str {
+        &self.cloud.default_location
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
+        let list = self.manager.list("/subscriptions", SUBSCRIPTIONS).await?;
+        Ok(list
+            .iter()
+            .filter_map(|s| {
+                Some(Subscription {
+                    id: guid(s, "/subscriptionId")?,
+                    name: text(s, "/displayName").to_owned(),
+                    tenant: text(s, "/tenantId").to_owned(),
+                })
+            })
+            .collect())
+    }
+
+    async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
+        let list = self.manager.list(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS).await?;
+        Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())
+    }
+
+    async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError> {
+        let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
+        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        let strings = |value: &Value, name: &str| {
+            let list = value.get(name).and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+        };
+        Ok(list
+            .iter()
+            .map(|p| Permission { actions: strings(p, "actions"), not_actions: strings(p, "notActions") })
+            .collect())
+    }
+
+    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError> {
+        let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack");
+        let provider = self.manager.call(Method::GET, &path, RESOURCES, None).await?;
+        Ok(text(&provider, "/registrationState").eq_ignore_ascii_case("Registered"))
+    }
+
+    async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError> {
+        let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack/register");
+        self.manager.call(Method::POST, &path, RESOURCES, None).await?;
+        Ok(())
+    }
+
+    async fn resource_group(&self, subscription: Uuid, name: &str) -> Result<Option<String>, PortError> {
+        let path = format!("/subscriptions/{subscription}/resourcegroups/{name}");
+        let group = self.manager.find(&path, RESOURCES).await?;
+        Ok(group.map(|group| text(&group, "/location").to_owned()))
+    }
+
+    async fn create_resource_group(&self, subscription: Uuid, name: &str, location: &str) -> Result<(), PortError> {
+        let path = format!("/subscriptions/{subscription}/resourcegroups/{name}");
+        self.manager.call(Method::PUT, &path, RESOURCES, Some(&json!({ "location": location }))).await?;
+        Ok(())
+    }
+
+    async fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, PortError> {
+        let found = self.manager.find(&id.to_string(), REGISTRATIONS).await?;
+        Ok(found.as_ref().map(registration).transpose()?)
+    }
+
+    async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError> {
+        let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack/registrations");
+        let list = self.manager.list(&path, REGISTRATIONS).await?;
+        Ok(list.iter().map(registration).collect::<Result<_, _>>()?)
+    }
+
+    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError> {
+        let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
+        let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await?;
+        Ok(registration(&made)?)
+    }
+
+    async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
+        let scope = id.to_string();
+        let path = format!("{scope}/providers/Microsoft.Authorization/locks");
+        let list = self.manager.list(&path, LOCKS).await?;
+        let prefix = format!("{}/providers/microsoft.authorization/locks/", scope.to_lowercase());
+        Ok(list
+            .iter()
+            // The list names inherited locks too: those of the group protect it as well, but are not the registration's.
+            .filter(|lock| text(lock, "/id").to_lowercase().starts_with(&prefix))
+            .map(|lock| Lock {
+                name: text(lock, "/name").to_owned(),
+                level: match text(lock, "/properties/level") {
+                    level if level.eq_ignore_ascii_case("CanNotDelete") => LockLevel::CanNotDelete,
+                    level if level.eq_ignore_ascii_case("ReadOnly") => LockLevel::ReadOnly,
+                    _ => LockLevel::Other,
+                },
+            })
+            .collect())
+    }
+
+    async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
+        let path = format!("{id}/providers/Microsoft.Authorization/locks/{LOCK_NAME}");
+        let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});
+        self.manager.call(Method::PUT, &path, LOCKS, Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError> {
+        let scope = id.to_string();
+        let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments?$filter=atScope()");
+        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        Ok(list
+            .iter()
+            .filter(|a| text(a, "/properties/scope").eq_ignore_ascii_case(&scope))
+            .filter_map(|a| {
+                Some(RoleAssignment {
+                    name: text(a, "/name").to_owned(),
+                    principal_id: guid(a, "/properties/principalId")?,
+                    role_id: text(a, "/properties/roleDefinitionId").rsplit('/').next()?.parse().ok()?,
+                })
+            })
+            .collect())
+    }
+
+    async fn assign_role(&self, id: &RegistrationId, principal: Uuid) -> Result<(), PortError> {
+        let name = assignment_name(id, principal);
+        let path = format!("{id}/providers/Microsoft.Authorization/roleAssignments/{name}");
+        let role = format!(
+            "/subscriptions/{}/providers/Microsoft.Authorization/roleDefinitions/{REGISTRATION_OWNER_ROLE_ID}",
+            id.subscription
+        );
+        let body = json!({"properties": {
+            "roleDefinitionId": role, "principalId": principal, "principalType": "ServicePrincipal",
+        }});
+        match self.manager.call(Method::PUT, &path, AUTHORIZATION, Some(&body)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_code("RoleAssignmentExists") => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError> {
+        let path = format!("{id}/getactivationkey");
+        let answer = self.manager.call(Method::POST, &path, REGISTRATIONS, None).await?;
+        Ok(ActivationKey::new(text(&answer, "/activationKey")))
+    }
+
+    async fn bridge_refresh_token(&self) -> Result<SecretString, PortError> {
+        if let Some(token) = &self.bridge {
+            return Ok(token.clone());
+        }
+        Ok(self.manager.identity().account(self.manager.audience()).await?.refresh_token)
+    }
+}

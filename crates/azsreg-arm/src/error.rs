@@ -1,0 +1,185 @@
+//! What can go wrong between here and a Resource Manager, and what it means (`facts-errors.md` sections 1 to 3).
+
+use std::time::Duration;
+
+use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
+use azsreg_operations::ports::{Class, PortError};
+use thiserror::Error;
+
+/// A failure of a call.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ArmError {
+    /// No connection.
+    #[error("{host} can't be reached: {reason}")]
+    Unreachable {
+        /// Whom.
+        host: String,
+        /// Why.
+        reason: String,
+        /// Whether it had answered before in this run.
+        reached: bool,
+    },
+    /// The certificate is not trusted.
+    #[error("the certificate of {host} is not trusted: {reason}")]
+    Certificate {
+        /// Whose.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// The connection broke, or the answer did not come in time.
+    #[error("the call to {host} broke: {reason}")]
+    Broken {
+        /// Whom.
+        host: String,
+        /// How.
+        reason: String,
+    },
+    /// Resource Manager refused, in its envelope.
+    #[error("{code}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The envelope's code.
+        code: String,
+        /// The envelope's message.
+        message: String,
+        /// `x-ms-request-id`.
+        request_id: Option<String>,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The directory refused a sign-in.
+    #[error("{description}")]
+    SignIn {
+        /// The OAuth error.
+        error: String,
+        /// The directory's words.
+        description: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An answer that can't be read.
+    #[error("the answer of {host} can't be read: {reason}")]
+    Unreadable {
+        /// Whose.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something that this sign-in can't give.
+    #[error("{0}")]
+    Unavailable(Box<Problem>),
+}
+
+impl From<Problem> for ArmError {
+    fn from(problem: Problem) -> Self {
+        Self::Unavailable(Box::new(problem))
+    }
+}
+
+impl ArmError {
+    /// Whether the resource, or a scope above it, is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+            || self.is_code("MissingSubscriptionRegistration")
+    }
+
+    /// Whether the envelope has this code.
+    #[must_use]
+    pub fn is_code(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code.eq_ignore_ascii_case(wanted))
+    }
+}
+
+impl From<ArmError> for PortError {
+    fn from(error: ArmError) -> Self {
+        let message = error.to_string();
+        match error {
+            ArmError::Unreachable { reached, .. } => {
+                let class = if reached { Class::Transient } else { Class::Permanent };
+                Self::new(class, Problem::new(&code::AZURE_UNREACHABLE, message))
+            }
+            ArmError::Certificate { .. } => Self::permanent(Problem::new(&code::AZURE_CERTIFICATE, message)),
+            ArmError::Broken { .. } => Self::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, message)),
+            ArmError::Unreadable { .. } => Self::permanent(Problem::new(&code::AZURE_PROTOCOL, message)),
+            ArmError::Unavailable(problem) => Self::new(Class::Permanent, *problem),
+            ArmError::SignIn { error, description, status } => {
+                if status >= 500 {
+                    return Self::new(Class::Transient, Problem::new(&code::AZURE_FAULT, message));
+                }
+                let problem = match aadsts_number(&description) {
+                    Some(number) => aadsts_problem(number, &description, false),
+                    None => Problem::new(&code::SIGN_IN_REFUSED, format!("the directory refused the sign-in: {error}"))
+                        .detail(description),
+                };
+                Self::new(Class::Refused, problem)
+            }
+            ArmError::Refused { status, code, message, request_id, retry_after } => {
+                refused(status, &code, &message, request_id, retry_after)
+            }
+        }
+    }
+}
+
+fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, after: Option<Duration>) -> PortError {
+    let problem = |entry, text: String| {
+        let mut problem = Problem::new(entry, text).detail(format!("{arm}: {message}"));
+        if let Some(id) = &request_id {
+            problem = problem.detail(format!("x-ms-request-id: {id}"));
+        }
+        problem
+    };
+    let permanent = |entry, text: String| PortError::permanent(problem(entry, text));
+    let said = |text: &str| message.contains(text);
+    match (status, arm) {
+        (429, _) => {
+            PortError::new(Class::Throttled(after), problem(&code::THROTTLED, "Azure throttles the calls".into()))
+        }
+        (401, _) => PortError::new(
+            Class::Refused,
+            problem(&code::SIGN_IN_REFUSED, "Azure does not take the sign-in's token".into()),
+        ),
+        (_, "InvalidRegistrationToken") => permanent(&code::TOKEN_REFUSED, "Azure refused the registration token".into()),
+        (_, "CloudIdUpdateNotAllowed") => {
+            permanent(&code::NAME_TAKEN, "the registration's name belongs to another stamp".into())
+        }
+        _ if said("Reusing cloud identifiers is not allowed") => {
+            permanent(&code::STAMP_REGISTERED_ELSEWHERE, "the stamp is registered already, under another name".into())
+        }
+        (_, "ScopeLocked") => permanent(&code::SCOPE_LOCKED, "a lock forbids the change".into()),
+        (_, "LocationNotAvailableForResourceGroup") => {
+            permanent(&code::LOCATION_NOT_AVAILABLE, "the location is not offered to the subscription".into())
+        }
+        (_, "InvalidResourceGroupLocation") => {
+            permanent(&code::GROUP_ELSEWHERE, "the resource group is in another location".into())
+        }
+        (_, "SubscriptionNotFound" | "InvalidAuthenticationTokenTenant") => {
+            permanent(&code::SUBSCRIPTION_NOT_VISIBLE, "the sign-in does not see the subscription".into())
+        }
+        (403, _) => {
+            let action = message.split("perform action '").nth(1).and_then(|rest| rest.split('\'').next());
+            let text = action.map_or("Azure forbids the call".to_owned(), |action| format!("Azure forbids {action}"));
+            permanent(&code::FORBIDDEN, text)
+        }
+        // A principal made a moment ago is not known everywhere at once; a provider likewise.
+        (_, "PrincipalNotFound") => PortError::new(
+            Class::Transient,
+            problem(&code::AZURE_FAULT, "the directory does not know the new principal yet".into()),
+        ),
+        (_, "MissingSubscriptionRegistration") => PortError::new(
+            Class::Transient,
+            problem(&code::PROVIDER_NOT_REGISTERED, "the provider's registration has not arrived yet".into()),
+        ),
+        (408 | 500.., _) => {
+            let entry = problem(&code::AZURE_FAULT, format!("Azure failed with HTTP status {status}"));
+            match after {
+                Some(after) => PortError::new(Class::Throttled(Some(after)), entry),
+                None => PortError::new(Class::Transient, entry),
+            }
+        }
+        _ => permanent(&code::AZURE_REFUSED, "Azure refused the call".into()),
+    }
+}

@@ -1,0 +1,171 @@
+//! HTTPS with the system's authorities (and more, where asked), through the proxies that the environment names.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use azsreg_operations::crash;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Certificate, Client, Method, StatusCode, redirect};
+use serde_json::Value;
+
+use crate::error::ArmError;
+
+/// The largest answer that we take.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// How calls are made.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Authorities besides the system's, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// Never through a proxy: for the stamp's own Resource Manager.
+    pub direct: bool,
+}
+
+/// A client of one trust.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    reached: AtomicBool,
+}
+
+/// An answer: status, headers, and a body that is JSON or empty.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Seconds of `Retry-After`; the form with a date is not used by Azure.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
+        value.trim().parse().ok().map(Duration::from_secs)
+    }
+}
+
+/// A body to send.
+pub(crate) enum Body<'a> {
+    None,
+    Json(&'a Value),
+    Form(&'a [(&'a str, &'a str)]),
+}
+
+impl Http {
+    /// A client.
+    ///
+    /// # Errors
+    /// `--ca-file` is not PEM, or the system has no authorities at all.
+    pub fn new(options: &HttpOptions) -> Result<Self, ArmError> {
+        let failed = |error: reqwest::Error| ArmError::Certificate {
+            host: "the authorities of this machine".into(),
+            reason: chain(&error),
+        };
+        let mut builder = Client::builder()
+            .connect_timeout(options.connect_timeout)
+            .timeout(Duration::from_secs(120))
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("azsreg/", env!("CARGO_PKG_VERSION")));
+        if let Some(pem) = &options.ca_pem {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(failed)?);
+        }
+        if options.direct {
+            builder = builder.no_proxy();
+        }
+        Ok(Self { client: builder.build().map_err(failed)?, reached: AtomicBool::new(false) })
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        url: &str,
+        bearer: Option<&str>,
+        body: Body<'_>,
+    ) -> Result<Answer, ArmError> {
+        let host = host_of(url);
+        let mut request = self.client.request(method.clone(), url);
+        if let Some(token) = bearer {
+            request = request.bearer_auth(token);
+        }
+        request = match body {
+            Body::None if method == Method::POST || method == Method::PUT => request.header("content-length", 0),
+            Body::None => request,
+            Body::Json(value) => request.json(value),
+            Body::Form(pairs) => request.form(pairs),
+        };
+        crash::point("https >");
+        let reached = self.reached.load(Ordering::Relaxed);
+        let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
+        self.reached.store(true, Ordering::Relaxed);
+        let (status, headers) = (reply.status(), reply.headers().clone());
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reply.chunk().await.map_err(|error| failure(&host, &error, true))? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(ArmError::Unreadable { host, reason: "it is too large".into() });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        crash::point("https <");
+        tracing::debug!(%method, url = shown(url), status = status.as_u16(), bytes = bytes.len(), "HTTPS");
+        let body = if bytes.iter().all(u8::is_ascii_whitespace) {
+            Value::Null
+        } else {
+            match serde_json::from_slice(&bytes) {
+                Ok(body) => body,
+                // A proxy's page, mostly. Its status still says something.
+                Err(_) if !status.is_success() => Value::Null,
+                Err(error) => return Err(ArmError::Unreadable { host, reason: error.to_string() }),
+            }
+        };
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// The URL without its query: a query may hold a code.
+fn shown(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
+/// `host:port` of a URL.
+pub(crate) fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or(rest).to_owned()
+}
+
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+fn failure(host: &str, error: &reqwest::Error, reached: bool) -> ArmError {
+    let host = host.to_owned();
+    let mut source: Option<&dyn std::error::Error> = error.source();
+    while let Some(cause) = source {
+        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
+            cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref())
+        });
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            return ArmError::Certificate { host, reason: why.to_string() };
+        }
+        source = cause.source();
+    }
+    let reason = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
+    if error.is_connect() {
+        ArmError::Unreachable { host, reason, reached }
+    } else {
+        ArmError::Broken { host, reason }
+    }
+}

@@ -1,0 +1,363 @@
+//! Signing in: device code, browser, client secret, client certificate, refresh token (`wire-azure.md`, "Sign-in").
+
+use std::time::Duration;
+
+use azsreg_model::{Problem, code};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::Method;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::browser;
+use crate::cache::Account;
+use crate::error::ArmError;
+use crate::http::{Body, Http, host_of};
+
+/// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
+const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2);
+/// A token that is about to expire is not used any more.
+const MARGIN: i64 = 120;
+
+/// Who shows a person what to do.
+pub trait Prompt {
+    /// A page to open and a code to enter there.
+    fn device_code(&self, url: &str, code: &str, message: &str);
+    /// A page that was opened in the browser, or has to be.
+    fn browser(&self, url: &str, opened: bool);
+}
+
+/// How to sign in.
+#[derive(Debug, Clone)]
+pub enum SignIn {
+    /// A person, with a code on another device.
+    DeviceCode,
+    /// A person, in the browser of this machine.
+    Browser,
+    /// A person who signed in before.
+    Cached(Box<Account>),
+    /// An application with a secret.
+    ClientSecret {
+        /// The application.
+        client: Uuid,
+        /// The secret.
+        secret: SecretString,
+    },
+    /// An application with a certificate: the DER of it and the PEM of its key.
+    ClientCertificate {
+        /// The application.
+        client: Uuid,
+        /// The certificate.
+        certificate: Vec<u8>,
+        /// The private key as PEM.
+        key_pem: SecretString,
+    },
+}
+
+impl SignIn {
+    /// Whether it is a person's.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        matches!(self, Self::DeviceCode | Self::Browser | Self::Cached(_))
+    }
+}
+
+/// Splits a PEM file into a certificate and its private key.
+///
+/// # Errors
+/// One of the two is not there.
+pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'static str> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "it holds no certificate")?;
+    let start = pem.find("-----BEGIN PRIVATE KEY").or_else(|| pem.find("-----BEGIN RSA PRIVATE KEY"));
+    let start = start.ok_or("it holds no RSA private key")?;
+    Ok((certificate.to_vec(), pem[start..].to_owned().into()))
+}
+
+struct Token {
+    audience: String,
+    text: SecretString,
+    expires: Timestamp,
+}
+
+/// A signed-in identity: gives tokens for audiences, and signs in when the first is asked for.
+pub struct Identity<'a> {
+    http: &'a Http,
+    authority: String,
+    tenant: String,
+    sign_in: SignIn,
+    prompt: &'a dyn Prompt,
+    tokens: Mutex<Vec<Token>>,
+    user: Mutex<Option<Account>>,
+}
+
+impl<'a> Identity<'a> {
+    /// An identity of a tenant at an authority.
+    #[must_use]
+    pub fn new(http: &'a Http, authority: &str, tenant: &str, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+        let user = match &sign_in {
+            SignIn::Cached(account) => Some((**account).clone()),
+            _ => None,
+        };
+        Self {
+            http,
+            authority: authority.trim_end_matches('/').to_owned(),
+            tenant: tenant.to_owned(),
+            sign_in,
+            prompt,
+            tokens: Mutex::new(Vec::new()),
+            user: Mutex::new(user),
+        }
+    }
+
+    fn endpoint(&self, what: &str) -> String {
+        format!("{}/{}/oauth2/v2.0/{what}", self.authority, self.tenant)
+    }
+
+    /// Whether a person signs in here.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.sign_in.is_user()
+    }
+
+    /// An access token for an audience.
+    ///
+    /// # Errors
+    /// The directory refuses, or can't be asked.
+    pub async fn token(&self, audience: &str) -> Result<SecretString, ArmError> {
+        let mut tokens = self.tokens.lock().await;
+        let good = |token: &&Token| {
+            token.audience == audience && token.expires.as_second() - MARGIN > Timestamp::now().as_second()
+        };
+        if let Some(token) = tokens.iter().find(good) {
+            return Ok(token.text.clone());
+        }
+        let scope = format!("{audience}/.default");
+        let answer = match &self.sign_in {
+            SignIn::ClientSecret { client, secret } => {
+                let client = client.to_string();
+                self.grant(&[
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client),
+                    ("client_secret", secret.expose_secret()),
+                    ("scope", &scope),
+                ])
+                .await?
+            }
+            SignIn::ClientCertificate { client, certificate, key_pem } => {
+                let assertion = self.assertion(*client, certificate, key_pem)?;
+                let client = client.to_string();
+                self.grant(&[
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client),
+                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                    ("client_assertion", &assertion),
+                    ("scope", &scope),
+                ])
+                .await?
+            }
+            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => self.user_token(&scope).await?,
+        };
+        let token = self.take(audience, &answer)?;
+        let text = token.text.clone();
+        tokens.retain(|known| known.audience != audience);
+        tokens.push(token);
+        Ok(text)
+    }
+
+    fn take(&self, audience: &str, answer: &Value) -> Result<Token, ArmError> {
+        let text = answer["access_token"].as_str().filter(|text| !text.is_empty());
+        let Some(text) = text else {
+            return Err(ArmError::Unreadable {
+                host: host_of(&self.authority),
+                reason: "it holds no access token".into(),
+            });
+        };
+        let life = answer["expires_in"].as_i64().or_else(|| answer["expires_in"].as_str()?.parse().ok()).unwrap_or(300);
+        Ok(Token {
+            audience: audience.to_owned(),
+            text: text.to_owned().into(),
+            expires: Timestamp::now() + jiff::SignedDuration::from_secs(life.clamp(0, 86_400)),
+        })
+    }
+
+    /// The signed-in user, with the refresh token that the stamp's bridge needs.
+    ///
+    /// # Errors
+    /// It is an application that is signed in, or the sign-in fails.
+    pub async fn account(&self, audience: &str) -> Result<Account, ArmError> {
+        if !self.is_user() {
+            return Err(Problem::new(&code::USER_SIGN_IN_NEEDED, "an application is signed in; it has no refresh token").into());
+        }
+        self.token(audience).await?;
+        let user = self.user.lock().await;
+        user.clone().ok_or_else(|| {
+            ArmError::from(Problem::new(&code::USER_SIGN_IN_NEEDED, "the directory gave no refresh token with the sign-in"))
+        })
+    }
+
+    async fn user_token(&self, scope: &str) -> Result<Value, ArmError> {
+        let mut user = self.user.lock().await;
+        let known = user.as_ref().map(|account| (account.refresh_token.clone(), account.client));
+        let full = format!("{scope} offline_access openid profile");
+        let answer = match (known, &self.sign_in) {
+            (Some((refresh, client)), _) => {
+                let client = client.to_string();
+                self.grant(&[
+                    ("grant_type", "refresh_token"),
+                    ("client_id", &client),
+                    ("refresh_token", refresh.expose_secret()),
+                    ("scope", &full),
+                ])
+                .await?
+            }
+            (None, SignIn::Browser) => self.browser(&full).await?,
+            (None, _) => self.device_code(&full).await?,
+        };
+        if let Some(refresh) = answer["refresh_token"].as_str() {
+            let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()));
+            let claim = |names: &[&str]| {
+                let claims = claims.as_ref()?;
+                names.iter().find_map(|name| claims[*name].as_str().map(str::to_owned))
+            };
+            let before = user.as_ref().map(|account| account.user.clone());
+            let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
+            *user = Some(Account {
+                user: claim(&["preferred_username", "upn"]).or(before).unwrap_or_default(),
+                tenant: claim(&["tid"]).unwrap_or_else(|| self.tenant.clone()),
+                authority: self.authority.clone(),
+                client,
+                refresh_token: refresh.to_owned().into(),
+            });
+        }
+        Ok(answer)
+    }
+
+    async fn device_code(&self, scope: &str) -> Result<Value, ArmError> {
+        let client = AZURE_POWERSHELL.to_string();
+        let form = [("client_id", client.as_str()), ("scope", scope)];
+        let started = self.post("devicecode", &form).await?;
+        let text = |name: &str| started[name].as_str().unwrap_or_default();
+        let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
+        self.prompt.device_code(url, text("user_code"), text("message"));
+        let mut interval = Duration::from_secs(started["interval"].as_u64().unwrap_or(5).clamp(1, 60));
+        let deadline = Timestamp::now().as_second() + started["expires_in"].as_i64().unwrap_or(900);
+        loop {
+            tokio::time::sleep(interval).await;
+            let polled = self
+                .grant(&[
+                    ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+                    ("client_id", &client),
+                    ("device_code", text("device_code")),
+                ])
+                .await;
+            match polled {
+                Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
+                Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
+                // A poll that broke costs nothing: the next one asks again.
+                Err(ArmError::Broken { .. }) => {}
+                Err(error) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
+            if Timestamp::now().as_second() > deadline {
+                return Err(Problem::new(&code::SIGN_IN_DECLINED, "nobody entered the code in time").into());
+            }
+        }
+    }
+
+    async fn browser(&self, scope: &str) -> Result<Value, ArmError> {
+        let local = |error: std::io::Error| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, format!("no loopback port for the browser's answer: {error}")));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(local)?;
+        let port = listener.local_addr().map_err(local)?.port();
+        let redirect = format!("http://localhost:{port}");
+        let (verifier, state) = (random(), random());
+        let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let client = AZURE_POWERSHELL.to_string();
+        let url = format!(
+            "{}?response_type=code&response_mode=query&client_id={client}&redirect_uri={}&scope={}&state={state}&code_challenge={challenge}&code_challenge_method=S256&prompt=select_account",
+            self.endpoint("authorize"),
+            encode(&redirect),
+            encode(scope)
+        );
+        self.prompt.browser(&url, browser::open(&url).is_ok());
+        let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
+        let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
+            .await
+            .map_err(|_| declined("nobody signed in with the browser in time"))?
+            .map_err(local)?;
+        let pairs: Vec<(String, String)> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.to_owned(), percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned()))
+            .collect();
+        let field = |name: &str| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
+        if field("state") != Some(state.as_str()) {
+            return Err(declined("the browser's answer is not to this sign-in"));
+        }
+        if let Some(error) = field("error") {
+            let description = field("error_description").unwrap_or_default().to_owned();
+            return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400 });
+        }
+        let code = field("code").ok_or_else(|| declined("the browser's answer holds no code"))?;
+        self.grant(&[
+            ("grant_type", "authorization_code"),
+            ("client_id", &client),
+            ("code", code),
+            ("redirect_uri", &redirect),
+            ("code_verifier", &verifier),
+            ("scope", scope),
+        ])
+        .await
+    }
+
+    /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
+    fn assertion(&self, client: Uuid, certificate: &[u8], key_pem: &SecretString) -> Result<String, ArmError> {
+        let bad = |why: String| ArmError::from(Problem::new(&code::BAD_CLIENT_SECRET, format!("the certificate's key can't sign: {why}")));
+        let key = EncodingKey::from_rsa_pem(key_pem.expose_secret().as_bytes()).map_err(|e| bad(e.to_string()))?;
+        let mut header = Header::new(Algorithm::RS256);
+        header.x5t = Some(BASE64_URL_SAFE_NO_PAD.encode(Sha1::digest(certificate)));
+        header.x5t_s256 = Some(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate)));
+        let now = Timestamp::now().as_second();
+        let claims = json!({
+            "aud": self.endpoint("token"), "iss": client, "sub": client, "jti": Uuid::new_v4(), "nbf": now - 60, "exp": now + 600,
+        });
+        jsonwebtoken::encode(&header, &claims, &key).map_err(|e| bad(e.to_string()))
+    }
+
+    async fn grant(&self, form: &[(&str, &str)]) -> Result<Value, ArmError> {
+        self.post("token", form).await
+    }
+
+    async fn post(&self, what: &str, form: &[(&str, &str)]) -> Result<Value, ArmError> {
+        let answer = self.http.call(Method::POST, &self.endpoint(what), None, Body::Form(form)).await?;
+        if answer.status.is_success() {
+            return Ok(answer.body);
+        }
+        let text = |name: &str| answer.body[name].as_str().unwrap_or_default().to_owned();
+        Err(ArmError::SignIn {
+            error: text("error"),
+            description: text("error_description"),
+            status: answer.status.as_u16(),
+        })
+    }
+}
+
+/// 43 characters of the URL-safe alphabet from the system's randomness (RFC 7636 section 4.1).
+fn random() -> String {
+    let bytes = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The claims of a token that came straight from the directory over TLS: nothing is decided by them, they are shown.
+fn claims_of(token: Option<&str>) -> Option<Value> {
+    let payload = token?.split('.').nth(1)?;
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}

@@ -1,0 +1,102 @@
+//! The port of the stamp's own Resource Manager: the activation record (`facts-stamp.md` section 1).
+
+use azsreg_model::{ActivationRecord, Problem, StampInformation, code};
+use azsreg_operations::ports::{Class, PortError, Records};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::error::ArmError;
+use crate::http::{Body, Http, host_of};
+use crate::login::{Identity, Prompt, SignIn};
+use crate::manager::Manager;
+
+const SUBSCRIPTIONS: &str = "2015-11-01";
+const BRIDGE: &str = "2016-01-01";
+
+/// The records of a stamp, read with a sign-in of an operator of the stamp.
+pub struct RecordsPort<'a> {
+    http: &'a Http,
+    sign_in: SignIn,
+    prompt: &'a dyn Prompt,
+    identity: tokio::sync::OnceCell<(Identity<'a>, String)>,
+}
+
+impl<'a> RecordsPort<'a> {
+    /// Records over a client that takes no proxy.
+    #[must_use]
+    pub fn new(http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+        Self { http, sign_in, prompt, identity: tokio::sync::OnceCell::new() }
+    }
+
+    /// The stamp says where to sign in to it and for which audience.
+    async fn signed_in(&self, endpoint: &str, stamp: &StampInformation) -> Result<(Identity<'a>, String), ArmError> {
+        let url = format!("{endpoint}/metadata/endpoints?api-version=2015-01-01");
+        let answer = self.http.call(Method::GET, &url, None, Body::None).await?;
+        let text = |pointer: &str| answer.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (login, audience) = (text("/authentication/loginEndpoint"), text("/authentication/audiences/0"));
+        if login.is_empty() || audience.is_empty() {
+            return Err(ArmError::Unreadable { host: host_of(endpoint), reason: "it is not a stamp's metadata".into() });
+        }
+        // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
+        let (scheme, rest) = login.split_once("://").unwrap_or(("https", login));
+        let mut parts = rest.trim_end_matches('/').splitn(2, '/');
+        let authority = format!("{scheme}://{}", parts.next().unwrap_or_default());
+        let named = parts.next().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
+        let tenant = named.or_else(|| stamp.tenant_id.clone()).unwrap_or_else(|| "organizations".into());
+        Ok((Identity::new(self.http, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
+    }
+
+    async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
+        let endpoint = stamp.admin_arm_endpoint.as_deref().ok_or_else(|| {
+            ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
+        })?;
+        let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
+        let manager = Manager::new(self.http, &signed_in.0, endpoint, &signed_in.1);
+        let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
+        let provider = subscriptions
+            .iter()
+            .find(|s| s["displayName"].as_str() == Some("Default Provider Subscription"))
+            .and_then(|s| s["subscriptionId"].as_str())
+            .ok_or_else(|| {
+                ArmError::from(Problem::new(
+                    &code::STAMP_ARM,
+                    "the operator sign-in does not see the Default Provider Subscription of the stamp",
+                ))
+            })?;
+        let path = format!(
+            "/subscriptions/{provider}/resourceGroups/azurestack-activation/providers/Microsoft.AzureBridge.Admin/activations/default"
+        );
+        let Some(record) = manager.find(&path, BRIDGE).await? else { return Ok(None) };
+        let property = |name: &str| record.pointer(&format!("/properties/{name}"));
+        let text = |name: &str| property(name).and_then(Value::as_str).unwrap_or_default();
+        let flag = |name: &str| property(name).and_then(Value::as_bool).unwrap_or(false);
+        let registration = text("azureRegistrationResourceIdentifier").parse().map_err(|_| ArmError::Unreadable {
+            host: host_of(endpoint),
+            reason: "the activation record names no registration".into(),
+        })?;
+        Ok(Some(ActivationRecord {
+            registration,
+            provisioning_state: text("provisioningState").to_owned(),
+            expiration: ActivationRecord::parse_expiration(text("expiration")),
+            marketplace: flag("marketplaceSyndicationEnabled"),
+            usage_reporting: flag("usageReportingEnabled"),
+        }))
+    }
+}
+
+impl Records for RecordsPort<'_> {
+    async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError> {
+        self.read(stamp).await.map_err(|error| {
+            let error = PortError::from(error);
+            // What is wrong here is wrong at the stamp: say so, and keep what was said.
+            let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
+            if passing || error.problem.code == &code::STAMP_ARM {
+                return error;
+            }
+            let message = format!("the stamp's Resource Manager can't be read: {}", error.problem.message);
+            let mut problem = Problem::new(&code::STAMP_ARM, message);
+            problem.details = error.problem.details;
+            PortError { problem: Box::new(problem), class: error.class }
+        })
+    }
+}
