@@ -342,7 +342,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         .step(
             "registration",
             title("registration"),
-            Policy::AZURE,
+            Policy::STAMP,
             async || {
                 if !known {
                     return Ok(None);

@@ -1,5 +1,7 @@
 //! The port of a stamp: its cmdlets, typed (`facts-protocol.md` sections 2 and 3).
 
+use std::cell::Cell;
+
 use azsreg_model::{
     ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation,
 };
@@ -32,6 +34,7 @@ pub struct News {
 pub struct PrivilegedEndpoint {
     options: Options,
     session: Mutex<Option<Session>>,
+    reached: Cell<bool>,
     news: Box<dyn Fn(News)>,
 }
 
@@ -39,7 +42,7 @@ impl PrivilegedEndpoint {
     /// The endpoint of these options; `news` is told of progress.
     #[must_use]
     pub fn new(options: Options, news: Box<dyn Fn(News)>) -> Self {
-        Self { options, session: Mutex::new(None), news }
+        Self { options, session: Mutex::new(None), reached: Cell::new(false), news }
     }
 
     /// Runs one command; a session that broke is forgotten.
@@ -47,8 +50,15 @@ impl PrivilegedEndpoint {
         let mut slot = self.session.lock().await;
         let mut session = match slot.take() {
             Some(session) => session,
-            None => Session::open(&self.options).await?,
+            None => match Session::open(&self.options).await {
+                // It was there a moment ago: an ERCS machine restarts, a link flaps.
+                Err(PepError::Unreachable { reason, .. }) if self.reached.get() => {
+                    return Err(PepError::Dropped { reason });
+                }
+                other => other?,
+            },
         };
+        self.reached.set(true);
         tracing::debug!(cmdlet = command.name, arguments = ?shown(&command), "PEP command");
         let progress = |record: &azsreg_psrp::messages::ProgressRecord| {
             (self.news)(News {

@@ -1,1 +1,130 @@
+//! The command `azsreg`: arguments in, one operation, one view out.
+//!
+//! Nothing else knows a terminal. Arguments become a request of the model, the operation reports in the model's words, and
+//! a view (human or JSON) shows the report. What a command prints on stdout is data, the rest goes to stderr.
 
+mod cli;
+mod clock;
+mod commands;
+mod interrupt;
+mod secrets;
+mod state;
+mod view;
+mod watch;
+
+use std::ffi::OsString;
+use std::process::ExitCode as Code;
+
+use azsreg_model::{ExitCode, Problem, code};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use cli::{Cli, Command};
+use view::View;
+
+/// What a command ended with, when not well.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) exit: ExitCode,
+    pub(crate) step: Option<&'static str>,
+    pub(crate) steps: Vec<azsreg_model::StepReport>,
+}
+
+impl From<Problem> for Ended {
+    fn from(problem: Problem) -> Self {
+        Self { exit: problem.code.exit, problems: vec![problem], step: None, steps: Vec::new() }
+    }
+}
+
+impl From<azsreg_operations::Failure> for Ended {
+    fn from(failure: azsreg_operations::Failure) -> Self {
+        Self { problems: failure.problems, exit: failure.exit, step: failure.step, steps: failure.steps }
+    }
+}
+
+impl From<azsreg_operations::ports::PortError> for Ended {
+    fn from(error: azsreg_operations::ports::PortError) -> Self {
+        (*error.problem).into()
+    }
+}
+
+/// Runs the command with these arguments.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
+    let matches = match Cli::command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let secrets = secrets::Sources::of(&matches);
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let view = View::new(cli.global.output);
+    let ended = watch::start_log(&cli.global).map_err(Ended::from).and_then(|()| dispatch(&cli, &view, &secrets));
+    let exit = match ended {
+        Ok(exit) => exit,
+        Err(ended) => {
+            view.failure(&ended);
+            ended.exit
+        }
+    };
+    Code::from(u8::from(exit))
+}
+
+fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCode, Ended> {
+    let global = &cli.global;
+    // One thread: an operation is a line of steps, and the lab beside it answers in between.
+    let block = |future: std::pin::Pin<Box<dyn Future<Output = Result<ExitCode, Ended>> + '_>>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Problem::new(&code::STATE_UNWRITABLE, format!("no runtime: {error}"))
+        })?;
+        runtime.block_on(future)
+    };
+    match &cli.command {
+        Command::Register(options) => block(Box::pin(commands::register::run(global, options, view, secrets))),
+        Command::Status(options) => block(Box::pin(commands::status::run(global, options, view, secrets))),
+        Command::Stamp(cli::StampCommand::Info(options)) => {
+            block(Box::pin(commands::stamp::info(global, options, view, secrets)))
+        }
+        Command::Login(options) => block(Box::pin(commands::login::login(global, options, view))),
+        Command::Logout(options) => commands::login::logout(global, options, view),
+        Command::Whoami => commands::login::whoami(global, view),
+        Command::Rehearse(options) => block(Box::pin(commands::rehearse::run(global, options, view))),
+        Command::Lab(cli::LabCommand::Up(options)) => block(Box::pin(commands::lab::up(global, options, view))),
+        Command::Lab(cli::LabCommand::Env(options)) => commands::lab::env(global, options, view),
+    }
+}
+
+/// What clap refuses, in our form; help and version as clap writes them.
+fn usage(error: &clap::Error) -> Code {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        let _ = error.print();
+        return Code::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let mut message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    let mut next = None;
+    for line in lines {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            next = Some(format!("{}  (azsreg help shows all)", usage));
+        } else if let Some(tip) = line.strip_prefix("tip: ") {
+            message.push_str(&format!(" ({tip})"));
+        } else if !line.starts_with("For more information") && next.is_none() {
+            message.push_str(&format!(" {line}"));
+        }
+    }
+    let problem = Problem::new(&code::BAD_ARGUMENT, message);
+    let problem = match next {
+        Some(next) => problem.next(next),
+        None => problem,
+    };
+    let json = std::env::args().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
+    View::new(if json { cli::Output::Json } else { cli::Output::Human }).failure(&problem.into());
+    Code::from(2)
+}

@@ -44,6 +44,8 @@ impl From<PortError> for Failure {
 pub trait Watch {
     /// A step begins.
     fn step_started(&mut self, _step: &'static str, _title: &str) {}
+    /// From here on the world may have changed: the step's effect begins.
+    fn acting(&mut self, _step: &'static str) {}
     /// A step ended well.
     fn step_ended(&mut self, _report: &StepReport) {}
     /// The engine waits.
@@ -144,6 +146,7 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
                     if !acted {
                         self.record(step, Event::Started { step: step.to_owned() })?;
                         self.started = true;
+                        self.watch.acting(step);
                     }
                     acted = true;
                     match act().await {

@@ -1,0 +1,140 @@
+//! `azsreg lab`: the simulated world, for as long as the command runs.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use azsreg_lab::{Descriptor, Lab, LabOptions, StampOptions};
+use azsreg_model::{ExitCode, Problem, code};
+
+use crate::Ended;
+use crate::cli::{Global, LabEnvOptions, LabUpOptions};
+use crate::interrupt;
+use crate::state;
+use crate::view::View;
+
+fn note(global: &Global) -> Result<PathBuf, Problem> {
+    Ok(state::directory(global)?.join("lab").join("current.json"))
+}
+
+/// `build=...,nodes=...,identity=...,activation=...,name=...,connected=...`.
+fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
+    let mut stamp = StampOptions { name: format!("stamp{index}"), ..StampOptions::default() };
+    let bad = |why: String| {
+        Problem::new(&code::BAD_ARGUMENT, format!("--stamp {text}: {why}"))
+            .next("azsreg lab up --stamp build=1.2501.0.21,nodes=4,identity=aad")
+    };
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or_else(|| bad(format!("{pair} has no value")))?;
+        match name {
+            "name" if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') => {
+                stamp.name = value.into();
+            }
+            "build" if azsreg_lab::world::stamp::parse_build(value).is_some() => stamp.build = value.into(),
+            "nodes" => {
+                stamp.nodes = value.parse().ok().filter(|n| (1..=16).contains(n)).ok_or_else(|| bad("nodes is 1 to 16".into()))?;
+            }
+            "identity" if ["aad", "adfs"].contains(&value) => stamp.identity = value.into(),
+            "connected" if ["yes", "no"].contains(&value) => stamp.connected = value == "yes",
+            "activation" => {
+                let seconds: f64 = value.parse().map_err(|_| bad("activation is in seconds".into()))?;
+                stamp.activation = jiff::SignedDuration::try_from_secs_f64(seconds).map_err(|e| bad(e.to_string()))?;
+            }
+            "name" | "build" | "identity" | "connected" => return Err(bad(format!("{value} is not a {name}"))),
+            other => return Err(bad(format!("it has no property {other}"))),
+        }
+    }
+    Ok(stamp)
+}
+
+pub(crate) fn start_problem(error: &azsreg_lab::LabError) -> Problem {
+    let mut problem = Problem::new(&code::LAB_START, error.to_string());
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        problem = problem.detail(cause.to_string());
+        source = cause.source();
+    }
+    problem
+}
+
+pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> Result<ExitCode, Ended> {
+    if !(options.time_scale.is_finite() && options.time_scale > 0.0) {
+        return Err(Problem::new(&code::BAD_ARGUMENT, "--time-scale is a number above 0").into());
+    }
+    let mut stamps = Vec::new();
+    for (index, text) in options.stamp.iter().enumerate() {
+        stamps.push(stamp(text, index + 1)?);
+    }
+    for index in stamps.len()..usize::from(options.stamps) {
+        stamps.push(StampOptions { name: format!("stamp{}", index + 1), ..StampOptions::default() });
+    }
+    let lab = Lab::start(LabOptions {
+        seed: options.seed,
+        stamps,
+        time_scale: options.time_scale,
+        auto_approve: !options.no_auto_approve,
+        response_delay: Duration::from_millis(options.pep_delay),
+        ..LabOptions::default()
+    })
+    .await
+    .map_err(|error| start_problem(&error))?;
+    let text = serde_json::to_string(lab.descriptor()).unwrap_or_default();
+    let note = note(global)?;
+    let noted = note.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&note, &text));
+    noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
+    view.line(&text);
+    let _ = std::io::stdout().flush();
+    anstream::eprintln!("azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.", options.seed, lab.descriptor().stamps.len());
+    anstream::eprintln!("Point azsreg at it with  eval \"$(azsreg lab env)\"  and stop it with ^C.");
+    interrupt::signal().await;
+    if std::fs::read_to_string(&note).is_ok_and(|now| now == text) {
+        let _ = std::fs::remove_file(&note);
+    }
+    Ok(ExitCode::Done)
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Result<ExitCode, Ended> {
+    let none = || Problem::new(&code::NO_LAB, "no lab is running");
+    let note = note(global)?;
+    let text = std::fs::read(&note).map_err(|_| none())?;
+    let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
+    let control = lab.control_endpoint.trim_start_matches("http://");
+    let alive = control.parse().ok().is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
+    if !alive {
+        return Err(none().into());
+    }
+    let stamp = match &options.stamp {
+        None => lab.stamps.first(),
+        Some(name) => lab.stamps.iter().find(|stamp| stamp.name == *name),
+    };
+    let mut variables = vec![
+        ("AZSREG_CLOUD_ENDPOINT", lab.arm_endpoint.clone()),
+        ("AZSREG_CA_FILE", lab.ca_file.display().to_string()),
+        ("AZSREG_TENANT", lab.tenant_id.to_string()),
+        ("AZSREG_SUBSCRIPTION", lab.subscription_id.to_string()),
+        ("AZSREG_BILLING_MODEL", "pay-as-you-use".into()),
+        ("AZSREG_DEVICE_CODE", "true".into()),
+    ];
+    let stamp = stamp.ok_or_else(|| Problem::new(&code::NO_LAB, "the lab has no such stamp"))?;
+    variables.extend([
+        ("AZSREG_PEP", stamp.pep.join(",")),
+        ("AZSREG_PEP_USER", stamp.pep_user.clone()),
+        ("AZSREG_PEP_PASSWORD", format!("@{}", stamp.pep_password_file.display())),
+        ("AZSREG_STAMP_CLIENT_ID", stamp.stamp_client_id.to_string()),
+        ("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", stamp.stamp_client_secret_file.display())),
+    ]);
+    if view.is_json() {
+        let map: serde_json::Map<_, _> = variables.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
+        view.json(&map);
+    } else {
+        for (name, value) in variables {
+            view.line(&format!("export {name}={}", quoted(&value)));
+        }
+    }
+    Ok(ExitCode::Done)
+}

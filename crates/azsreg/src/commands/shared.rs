@@ -1,0 +1,217 @@
+//! What several commands make out of their options.
+
+use std::path::Path;
+
+use azsreg_arm::{Account, Http, HttpOptions, SignIn, SignInCache, certificate_from_pem, custom_cloud};
+use azsreg_model::{Cloud, NamedCloud, Problem, code};
+use azsreg_operations::ports::PortError;
+use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
+use uuid::Uuid;
+
+use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SignInOptions, StampSignInOptions};
+use crate::secrets::{self, Sources};
+use crate::state;
+use crate::watch::Screen;
+
+/// `--ca-file`.
+pub(crate) fn ca(network: &NetworkOptions) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(path) = &network.ca_file else { return Ok(None) };
+    let pem = state::read("--ca-file", path)?;
+    if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
+        let message = format!("--ca-file {}: it is not PEM", path.display());
+        return Err(Problem::new(&code::FILE_UNREADABLE, message));
+    }
+    Ok(Some(pem))
+}
+
+/// An HTTPS client.
+pub(crate) fn http(network: &NetworkOptions, ca: Option<&Vec<u8>>, direct: bool) -> Result<Http, Problem> {
+    let options = HttpOptions { ca_pem: ca.cloned(), connect_timeout: network.connect_timeout, direct };
+    Http::new(&options).map_err(|error| *PortError::from(error).problem)
+}
+
+/// The user of the privileged endpoint, as far as the words alone show it to be wrong.
+fn check_user(user: &str) -> Result<(), Problem> {
+    let name = user.rsplit('\\').next().unwrap_or(user).split('@').next().unwrap_or_default();
+    if name.eq_ignore_ascii_case("AzureStackAdmin") {
+        return Err(Problem::new(&code::NOT_CLOUD_ADMIN, format!("--pep-user {user} is the hosts' administrator")));
+    }
+    let has_domain = user.split_once('\\').is_some_and(|(domain, name)| !domain.is_empty() && !name.is_empty())
+        || user.split_once('@').is_some_and(|(name, domain)| !domain.is_empty() && !name.is_empty());
+    if !has_domain {
+        return Err(Problem::new(&code::NO_DOMAIN, format!("--pep-user {user} names no domain"))
+            .next(format!("Use the stamp's domain: --pep-user 'AZURESTACK\\{name}'.")));
+    }
+    Ok(())
+}
+
+/// The privileged endpoint's options; reads or asks for the password.
+pub(crate) fn pep_options(
+    global: &Global,
+    pep: &PepOptions,
+    network: &NetworkOptions,
+    ca: Option<&Vec<u8>>,
+    sources: &Sources,
+) -> Result<Options, Problem> {
+    check_user(&pep.pep_user)?;
+    let password = secrets::password(sources, global, &pep.pep_user, pep.pep_password.as_ref())?;
+    Ok(Options {
+        addresses: pep.pep.clone(),
+        credentials: Credentials { user: pep.pep_user.clone(), password },
+        mechanism: pep.pep_auth,
+        configuration: pep.pep_configuration.clone(),
+        connect_timeout: network.connect_timeout,
+        ca_pem: ca.cloned(),
+    })
+}
+
+/// The privileged endpoint.
+pub(crate) fn endpoint(options: Options, screen: &Screen) -> PrivilegedEndpoint {
+    PrivilegedEndpoint::new(options, screen.news())
+}
+
+/// Refuses the German cloud and two clouds at once, from the words alone.
+pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(), Problem> {
+    if options.cloud == Some(NamedCloud::AzureGermanCloud) {
+        return Err(Problem::new(&code::GERMAN_CLOUD, "AzureGermanCloud is not supported for registration"));
+    }
+    let both = sources.on_command_line("cloud") && sources.on_command_line("cloud_endpoint");
+    if both {
+        return Err(Problem::new(&code::BAD_ARGUMENT, "--cloud and --cloud-endpoint name two clouds")
+            .next("Keep one of them."));
+    }
+    if let Some(url) = &options.cloud_endpoint
+        && !url.starts_with("https://")
+    {
+        return Err(Problem::new(&code::BAD_ARGUMENT, format!("--cloud-endpoint {url} is not an https URL"))
+            .next("Give the Resource Manager's address, such as https://management.example.com."));
+    }
+    Ok(())
+}
+
+/// The cloud: a named one, or one that is asked for its endpoints.
+pub(crate) async fn cloud(options: &CloudOptions, sources: &Sources, http: &Http) -> Result<Cloud, Problem> {
+    let custom = options.cloud_endpoint.as_ref().filter(|_| !sources.on_command_line("cloud"));
+    match (custom, options.cloud) {
+        (Some(endpoint), _) => {
+            custom_cloud(http, endpoint).await.map_err(|error| *PortError::from(error).problem)
+        }
+        (None, named) => Cloud::named(named.unwrap_or(NamedCloud::AzureCloud))
+            .ok_or_else(|| Problem::new(&code::GERMAN_CLOUD, "AzureGermanCloud is not supported for registration")),
+    }
+}
+
+/// A sign-in as asked for; `None` where none was, so that a kept one is used.
+pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Option<SignIn>, Problem> {
+    let given = [
+        ("device_code", "--device-code", options.device_code),
+        ("browser", "--browser", options.browser),
+        ("client_secret", "--client-secret", options.client_secret.is_some()),
+        ("client_certificate", "--client-certificate", options.client_certificate.is_some()),
+    ];
+    // What stands on the command line outweighs the environment.
+    let on_line = given.iter().any(|(id, _, set)| *set && sources.on_command_line(id));
+    let chosen: Vec<&str> = given
+        .iter()
+        .filter(|(id, _, set)| *set && (!on_line || sources.on_command_line(id)))
+        .map(|(_, option, _)| *option)
+        .collect();
+    let client = || {
+        options.client_id.ok_or_else(|| {
+            Problem::new(&code::BAD_ARGUMENT, "--client-id is missing: a secret or certificate belongs to an application")
+                .next("Add --client-id ID.")
+        })
+    };
+    match chosen[..] {
+        [] if options.client_id.is_some() && sources.on_command_line("client_id") => {
+            Err(Problem::new(&code::BAD_ARGUMENT, "--client-id is given without a secret or certificate")
+                .next("Add --client-secret @FILE or --client-certificate FILE."))
+        }
+        [] => Ok(None),
+        ["--device-code"] => Ok(Some(SignIn::DeviceCode)),
+        ["--browser"] => Ok(Some(SignIn::Browser)),
+        ["--client-secret"] => {
+            let client = client()?;
+            let Some(given) = &options.client_secret else { return Ok(None) };
+            let secret = secrets::read(sources, "client_secret", "--client-secret", given)?;
+            Ok(Some(SignIn::ClientSecret { client, secret }))
+        }
+        ["--client-certificate"] => {
+            let client = client()?;
+            let Some(path) = &options.client_certificate else { return Ok(None) };
+            let bad = |why: &str| {
+                Problem::new(&code::SECRET_UNREADABLE, format!("--client-certificate {}: {why}", path.display()))
+            };
+            let pem = String::from_utf8(state::read("--client-certificate", path)?).map_err(|_| bad("it is not PEM"))?;
+            let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
+            Ok(Some(SignIn::ClientCertificate { client, certificate, key_pem }))
+        }
+        _ => Err(Problem::new(&code::TWO_SIGN_INS, format!("more than one sign-in is given: {}", chosen.join(", ")))),
+    }
+}
+
+/// The sign-in to the stamp's own Resource Manager, if there is one.
+pub(crate) fn stamp_sign_in(options: &StampSignInOptions, sources: &Sources) -> Result<Option<SignIn>, Problem> {
+    if options.stamp_device_code {
+        if sources.on_command_line("stamp_client_secret") {
+            return Err(Problem::new(
+                &code::TWO_SIGN_INS,
+                "more than one sign-in to the stamp is given: --stamp-device-code, --stamp-client-secret",
+            ));
+        }
+        return Ok(Some(SignIn::DeviceCode));
+    }
+    match (options.stamp_client_id, &options.stamp_client_secret) {
+        (None, None) => Ok(None),
+        (Some(client), Some(given)) => {
+            let secret = secrets::read(sources, "stamp_client_secret", "--stamp-client-secret", given)?;
+            Ok(Some(SignIn::ClientSecret { client, secret }))
+        }
+        _ => Err(Problem::new(&code::BAD_ARGUMENT, "--stamp-client-id and --stamp-client-secret go together")
+            .next("Give both, or neither.")),
+    }
+}
+
+/// The tenant to sign in to: as given, or as Azure says for the subscription.
+pub(crate) async fn tenant(
+    options: &CloudOptions,
+    http: &Http,
+    cloud: &Cloud,
+    subscription: Option<Uuid>,
+) -> Result<String, Problem> {
+    if let Some(tenant) = &options.tenant {
+        return Ok(tenant.clone());
+    }
+    let Some(subscription) = subscription else { return Ok("organizations".into()) };
+    let found = azsreg_arm::tenant_of_subscription(http, cloud, subscription).await;
+    let found = found.map_err(|error| *PortError::from(error).problem)?;
+    Ok(found.unwrap_or_else(|| "organizations".into()))
+}
+
+/// The sign-in to use: as asked, or kept, or a device code where a person can be asked.
+pub(crate) fn chosen_sign_in(
+    asked: Option<SignIn>,
+    global: &Global,
+    state_dir: &Path,
+    cloud: &Cloud,
+    tenant: &str,
+) -> Result<SignIn, Problem> {
+    if let Some(sign_in) = asked {
+        return Ok(sign_in);
+    }
+    if let Some(account) = SignInCache::new(state_dir).get(&cloud.authority, tenant) {
+        return Ok(SignIn::Cached(Box::new(account)));
+    }
+    if global.non_interactive {
+        let message = format!("nobody is signed in to {cloud} for the tenant {tenant}, and nobody can be asked");
+        return Err(Problem::new(&code::NO_SIGN_IN, message));
+    }
+    Ok(SignIn::DeviceCode)
+}
+
+/// Keeps a person's sign-in. A failure costs a further sign-in, no more: it is logged.
+pub(crate) fn keep(state_dir: &Path, account: &Account) {
+    if let Err(error) = SignInCache::new(state_dir).put(account) {
+        tracing::warn!(%error, "the sign-in could not be kept");
+    }
+}

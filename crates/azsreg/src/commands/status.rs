@@ -1,0 +1,62 @@
+//! `azsreg status`: both sides, as they are.
+
+use azsreg_arm::{AzurePort, Identity, Manager, RecordsPort};
+use azsreg_model::{ExitCode, RegistrationId, Status};
+use azsreg_operations::ports::World;
+
+use super::shared;
+use crate::Ended;
+use crate::clock::SystemClock;
+use crate::cli::{Global, StatusOptions};
+use crate::interrupt;
+use crate::secrets::Sources;
+use crate::state;
+use crate::view::View;
+use crate::watch::Screen;
+
+pub(crate) async fn run(
+    global: &Global,
+    options: &StatusOptions,
+    view: &View,
+    sources: &Sources,
+) -> Result<ExitCode, Ended> {
+    shared::check_cloud(&options.cloud, sources)?;
+    let asked = shared::sign_in(&options.sign_in, sources)?;
+    let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
+    let state_dir = state::directory(global)?;
+    let ca = shared::ca(&options.network)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+    let http = shared::http(&options.network, ca.as_ref(), false)?;
+    let direct = shared::http(&options.network, ca.as_ref(), true)?;
+    let screen = Screen::new(global, 0);
+    screen.say("asking both sides");
+    let stamp = shared::endpoint(pep, &screen);
+    let prompt = screen.clone();
+    let clock = SystemClock;
+    let work = async {
+        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
+        let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(options.subscription)).await?;
+        let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
+        let identity = Identity::new(&http, &cloud.authority, &tenant, sign_in, &prompt);
+        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
+        let azure = AzurePort::new(manager, &cloud, None);
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&direct, sign_in, &prompt));
+        let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
+        let named = options.name.as_ref().map(|name| RegistrationId {
+            subscription: options.subscription,
+            resource_group: options.resource_group.clone(),
+            name: name.clone(),
+        });
+        Ok(azsreg_operations::status(world, options.subscription, named).await)
+    };
+    let report = interrupt::or(&screen.acting, work).await;
+    screen.clear();
+    stamp.close().await;
+    let report = report?;
+    view.status(&report);
+    Ok(match report.status {
+        Status::NotRegistered => ExitCode::NotRegistered,
+        Status::Unknown => ExitCode::Failed,
+        _ => ExitCode::Done,
+    })
+}

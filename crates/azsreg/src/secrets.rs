@@ -1,0 +1,84 @@
+//! Where secrets come from: `@FILE`, standard input, a variable, a prompt; never a value on the command line.
+
+use std::io::{IsTerminal as _, Read as _};
+
+use azsreg_model::{Problem, code};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use secrecy::SecretString;
+
+use crate::cli::{Global, SecretArgument};
+
+/// Where each option's value came from.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(Vec<(String, ValueSource)>);
+
+impl Sources {
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        let mut sources = Vec::new();
+        let mut level = Some(matches);
+        while let Some(matches) = level {
+            for id in matches.ids() {
+                // Groups have no source of their own.
+                if let Ok(Some(source)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| matches.value_source(id.as_str()))) {
+                    sources.push((id.to_string(), source));
+                }
+            }
+            level = matches.subcommand().map(|(_, inner)| inner);
+        }
+        Self(sources)
+    }
+
+    pub(crate) fn on_command_line(&self, id: &str) -> bool {
+        self.0.iter().any(|(known, source)| known == id && *source == ValueSource::CommandLine)
+    }
+}
+
+/// Reads a secret. `id` is the option's, `option` how it is written.
+pub(crate) fn read(
+    sources: &Sources,
+    id: &str,
+    option: &str,
+    given: &SecretArgument,
+) -> Result<SecretString, Problem> {
+    let SecretArgument(text) = given;
+    let secret = if let Some(path) = text.strip_prefix('@') {
+        std::fs::read_to_string(path)
+            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} @{path}: {error}")))?
+    } else if text == "-" {
+        let mut secret = String::new();
+        std::io::stdin()
+            .take(1 << 20)
+            .read_to_string(&mut secret)
+            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} -: {error}")))?;
+        secret
+    } else if sources.on_command_line(id) {
+        return Err(Problem::new(&code::SECRET_ON_COMMAND_LINE, format!("{option} was given a value in place of @FILE")));
+    } else {
+        text.clone()
+    };
+    let secret = secret.strip_prefix('\u{feff}').unwrap_or(&secret).trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(Problem::new(&code::SECRET_UNREADABLE, format!("{option}: the secret is empty")));
+    }
+    Ok(secret.to_owned().into())
+}
+
+/// The password of the privileged endpoint: as given, or asked for.
+pub(crate) fn password(
+    sources: &Sources,
+    global: &Global,
+    user: &str,
+    given: Option<&SecretArgument>,
+) -> Result<SecretString, Problem> {
+    match given {
+        Some(given) => read(sources, "pep_password", "--pep-password", given),
+        None if global.non_interactive || !std::io::stdin().is_terminal() => {
+            Err(Problem::new(&code::BAD_ARGUMENT, "--pep-password is missing, and nobody can be asked for it")
+                .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD."))
+        }
+        None => rpassword::prompt_password(format!("Password of {user}: "))
+            .map(Into::into)
+            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))),
+    }
+}

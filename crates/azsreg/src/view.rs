@@ -1,0 +1,234 @@
+//! Views of reports: for people and for programs. stdout is data, stderr is the rest.
+
+use azsreg_model::{
+    ActivationRecord, Outcome, Problem, RegisterReport, StampInformation, Status, StatusReport, StepReport, StepState,
+};
+use jiff::Timestamp;
+use owo_colors::OwoColorize as _;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::Ended;
+use crate::cli::Output;
+
+/// The sentence that runbooks look for (`facts-protocol.md` section 8).
+const REGISTERED: &str = "Your environment is now registered and activated using the provided parameters.";
+
+/// How reports are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    output: Output,
+}
+
+impl View {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// A line of data.
+    pub(crate) fn line(self, text: &str) {
+        anstream::println!("{text}");
+    }
+
+    /// A JSON document.
+    pub(crate) fn json(self, value: &impl Serialize) {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        anstream::println!("{text}");
+    }
+
+    /// How a command ended, when not well.
+    pub(crate) fn failure(self, ended: &Ended) {
+        if self.is_json() {
+            let problems: Vec<_> = ended
+                .problems
+                .iter()
+                .map(|p| {
+                    json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
+                })
+                .collect();
+            self.json(&json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)}));
+            return;
+        }
+        for step in &ended.steps {
+            anstream::eprintln!("{}", step_line(step));
+        }
+        if let Some(step) = ended.step {
+            anstream::eprintln!("  {}    {step}", "failed".red().bold());
+        }
+        for problem in &ended.problems {
+            anstream::eprintln!("{}", problem_text(problem));
+        }
+        if ended.problems.len() > 1 {
+            let count = ended.problems.len();
+            anstream::eprintln!("{} checks failed; nothing was changed.", count);
+        } else if ended.exit == azsreg_model::ExitCode::Resumable && ended.step.is_some() {
+            anstream::eprintln!("What was done so far stays and is recorded: the same command goes on from here.");
+        }
+    }
+
+    /// The report of `register`.
+    pub(crate) fn register(self, report: &RegisterReport) {
+        if self.is_json() {
+            self.json(report);
+            return;
+        }
+        let line = |text: String| anstream::println!("{text}");
+        match report.outcome {
+            Outcome::Planned => {
+                let changes = report.plan.iter().filter(|step| step.changes).count();
+                for step in &report.plan {
+                    let mark = if step.changes { "would".yellow().to_string() } else { "no need".dimmed().to_string() };
+                    let pad = if step.changes { "  " } else { "" };
+                    line(format!("  {mark}{pad}   {:<18} {}", step.step, step.detail));
+                }
+                line(format!("Plan: {changes} of {} steps would run. Nothing was changed.", report.plan.len()));
+            }
+            Outcome::NothingToDo => line(format!(
+                "Nothing to do: the stamp {} is registered and activated as asked.",
+                report.cloud_id
+            )),
+            Outcome::Verified => {
+                self.steps(&report.steps);
+                line(format!("{}", REGISTERED.green().bold()));
+            }
+            Outcome::ActivatedUnread => {
+                self.steps(&report.steps);
+                line(format!("{}", REGISTERED.green().bold()));
+                line("activated; the record was not read: no operator sign-in".into());
+            }
+        }
+        line(String::new());
+        self.sides(&report.status);
+    }
+
+    fn steps(self, steps: &[StepReport]) {
+        for step in steps {
+            anstream::println!("{}", step_line(step));
+        }
+    }
+
+    /// Both sides.
+    pub(crate) fn status(self, report: &StatusReport) {
+        if self.is_json() {
+            self.json(report);
+            return;
+        }
+        let word = match report.status {
+            Status::Registered => "Registered".green().bold().to_string(),
+            Status::RegisteredInAzure => {
+                format!("{} (the stamp's record was not read: no operator sign-in)", "Registered in Azure".green().bold())
+            }
+            Status::HalfRegistered => "Half registered".yellow().bold().to_string(),
+            Status::Expired => "Expired".red().bold().to_string(),
+            Status::NotRegistered => "Not registered".yellow().bold().to_string(),
+            Status::Unknown => "Unknown".yellow().bold().to_string(),
+        };
+        anstream::println!("{word}");
+        anstream::println!();
+        self.sides(report);
+        let next = match report.status {
+            Status::HalfRegistered | Status::NotRegistered => Some("azsreg register"),
+            _ => None,
+        };
+        if let Some(next) = next {
+            anstream::println!();
+            anstream::println!("next: {next}");
+        }
+    }
+
+    fn sides(self, report: &StatusReport) {
+        let row = |side: &str, name: &str, value: &str| anstream::println!("{side:<7}{name:<19}{value}");
+        match &report.azure {
+            Err(problem) => row("Azure", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
+            Ok(azure) => match &azure.registration {
+                None => row("Azure", "registration", "none"),
+                Some(registration) => {
+                    row("Azure", "registration", &registration.id.name);
+                    row("", "subscription", &registration.id.subscription.to_string());
+                    row("", "resource group", &registration.id.resource_group);
+                    row("", "cloud id", &registration.cloud_id.map_or("-".into(), |id| id.to_string()));
+                    row("", "billing model", &registration.billing_model);
+                    row("", "bridge principal", &registration.object_id.map_or("-".into(), |id| id.to_string()));
+                    let lock = azure.lock.as_ref().map_or("none".into(), |lock| format!("{} ({:?})", lock.name, lock.level));
+                    row("", "lock", &lock);
+                    let role = azure.role.as_ref().map_or("not assigned", |_| azsreg_model::REGISTRATION_OWNER_ROLE);
+                    row("", "role", role);
+                }
+            },
+        }
+        match &report.stamp {
+            Err(problem) => row("Stamp", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
+            Ok(stamp) => {
+                row("Stamp", "cloud id", &stamp.information.cloud_id.to_string());
+                row("", "build", &stamp.information.version.to_string());
+                row("", "nodes", &stamp.information.nodes.to_string());
+                match (&stamp.unread, &stamp.activation) {
+                    (Some(why), _) => row("", "activation", &format!("not read: {why}")),
+                    (None, None) => row("", "activation", "none"),
+                    (None, Some(record)) => {
+                        row("", "activated for", &record.registration.name);
+                        row("", "expires", &expiry(record, report.at));
+                        row("", "usage reporting", if record.usage_reporting { "on" } else { "off" });
+                        row("", "marketplace", if record.marketplace { "on" } else { "off" });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stamp's information.
+    pub(crate) fn stamp(self, stamp: &StampInformation) {
+        if self.is_json() {
+            self.json(stamp);
+            return;
+        }
+        let row = |name: &str, value: &str| anstream::println!("{name:<24}{value}");
+        let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        row("cloud id", &stamp.cloud_id.to_string());
+        row("deployment id", &stamp.deployment_id.map_or("-".into(), |id| id.to_string()));
+        row("build", &stamp.version.to_string());
+        row("nodes", &stamp.nodes.to_string());
+        row("identity system", &stamp.identity_system.to_string());
+        row("tenant", &or(&stamp.tenant_id));
+        row("tenant name", &or(&stamp.tenant_name));
+        row("region", &or(&stamp.region));
+        row("domain", &or(&stamp.domain));
+        row("admin Resource Manager", &or(&stamp.admin_arm_endpoint));
+        row("tenant Resource Manager", &or(&stamp.tenant_arm_endpoint));
+    }
+}
+
+fn expiry(record: &ActivationRecord, at: Timestamp) -> String {
+    match record.expiration {
+        None => "-".into(),
+        Some(end) if end.strftime("%Y").to_string() >= "9999".to_owned() => "never".into(),
+        Some(end) => {
+            let days = end.duration_since(at).as_hours() / 24;
+            format!("{} ({days} days left)", end.strftime("%Y-%m-%d"))
+        }
+    }
+}
+
+fn step_line(step: &StepReport) -> String {
+    let word = match step.state {
+        StepState::Done => format!("{}     ", "done".green()),
+        StepState::AlreadyDone => format!("{}  ", "already".green()),
+        StepState::NotNeeded => format!("{}  ", "no need".dimmed()),
+    };
+    format!("  {word} {:<18} {}", step.step, step.detail)
+}
+
+fn problem_text(problem: &Problem) -> String {
+    let label = |word: &str| format!("{:>6}", format!("{word}:")).bold().to_string();
+    let mut text = format!("{}: {}", format!("error[{}]", problem.code.id).red().bold(), problem.message);
+    text.push_str(&format!("\n{} {}", label("why"), problem.why()));
+    for detail in &problem.details {
+        text.push_str(&format!("\n{} {detail}", label("said")));
+    }
+    text.push_str(&format!("\n{} {}", label("next"), problem.then()));
+    text
+}

@@ -1,0 +1,140 @@
+//! Who looks on: progress on a terminal, and the log.
+
+use std::cell::Cell;
+use std::io::IsTerminal as _;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use azsreg_arm::Prompt;
+use azsreg_model::{Problem, StepReport, code};
+use azsreg_operations::Watch;
+use azsreg_pep::News;
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
+
+use crate::cli::{Global, Output};
+
+/// Starts the log: to a file if asked, to stderr with `-v`.
+pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
+    let file = global
+        .log_file
+        .as_ref()
+        .map(|path| {
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("--log-file {}: {error}", path.display())))
+        })
+        .transpose()?;
+    let filter = "off,azsreg=debug,azsreg_arm=debug,azsreg_pep=debug,azsreg_operations=debug";
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(true);
+    match (file, global.verbose) {
+        (Some(file), true) => base.with_writer(Mutex::new(file).and(std::io::stderr)).init(),
+        (Some(file), false) => base.with_writer(Mutex::new(file)).init(),
+        (None, true) => base.with_writer(std::io::stderr).without_time().init(),
+        (None, false) => {}
+    }
+    Ok(())
+}
+
+/// Progress for a person, if there is one.
+#[derive(Clone)]
+pub(crate) struct Screen {
+    bar: Option<ProgressBar>,
+    /// Whether a step's effect has begun.
+    pub(crate) acting: Rc<Cell<bool>>,
+    done: Rc<Cell<usize>>,
+    total: usize,
+}
+
+impl Screen {
+    pub(crate) fn new(global: &Global, total: usize) -> Self {
+        let shown = std::io::stderr().is_terminal() && !global.no_progress && !global.verbose && global.output == Output::Human;
+        let bar = shown.then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed:>5}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, acting: Rc::default(), done: Rc::default(), total }
+    }
+
+    /// Says what goes on.
+    pub(crate) fn say(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Takes progress of the stamp.
+    pub(crate) fn news(&self) -> Box<dyn Fn(News)> {
+        let bar = self.bar.clone();
+        Box::new(move |news| {
+            if let Some(bar) = &bar {
+                let percent = if news.percent >= 0 { format!(" {} %", news.percent) } else { String::new() };
+                bar.set_message(format!("{}: {}{percent}", news.activity, news.status));
+            }
+        })
+    }
+
+    /// Clears the progress line.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn aside(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
+            None => anstream::eprintln!("{text}"),
+        }
+    }
+}
+
+impl Watch for Screen {
+    fn step_started(&mut self, step: &'static str, title: &str) {
+        tracing::info!(step, "step");
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(format!("[{}/{}] {title}", self.done.get() + 1, self.total));
+            bar.set_message("");
+        }
+    }
+
+    fn acting(&mut self, _step: &'static str) {
+        self.acting.set(true);
+    }
+
+    fn step_ended(&mut self, report: &StepReport) {
+        tracing::info!(step = report.step, state = ?report.state, detail = report.detail, "step ended");
+        self.done.set(self.done.get() + 1);
+    }
+
+    fn waiting(&mut self, why: &str) {
+        self.say(&format!("{why}; waiting"));
+    }
+
+    fn warning(&mut self, problem: &Problem) {
+        self.aside(&format!("warning[{}]: {}", problem.code.id, problem.message));
+    }
+}
+
+impl Prompt for Screen {
+    fn device_code(&self, url: &str, code: &str, message: &str) {
+        let text = if message.is_empty() { format!("To sign in, open {url} and enter the code {code}.") } else { message.to_owned() };
+        self.aside(&text);
+    }
+
+    fn browser(&self, url: &str, opened: bool) {
+        if opened {
+            self.aside("Sign in with the browser window that was opened. If there is none, open this page:");
+        } else {
+            self.aside("Open this page to sign in:");
+        }
+        self.aside(&format!("  {url}"));
+    }
+}
