@@ -212,6 +212,10 @@ impl Azure for AzurePort<'_> {
         Ok(ActivationKey::new(text(&answer, "/activationKey")))
     }
 
+    fn take_request_ids(&self) -> Vec<String> {
+        self.manager.take_request_ids()
+    }
+
     async fn bridge_refresh_token(&self) -> Result<SecretString, PortError> {
         if let Some(token) = &self.bridge {
             return Ok(token.clone());

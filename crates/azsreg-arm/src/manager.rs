@@ -1,5 +1,6 @@
 //! A Resource Manager: calls with a token, its envelope, pages, operations that end later.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -20,6 +21,7 @@ pub struct Manager<'a> {
     identity: &'a Identity<'a>,
     endpoint: String,
     audience: String,
+    requests: RefCell<Vec<String>>,
 }
 
 impl<'a> Manager<'a> {
@@ -31,7 +33,13 @@ impl<'a> Manager<'a> {
             identity,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             audience: audience.to_owned(),
+            requests: RefCell::default(),
         }
+    }
+
+    /// The ids of the requests since this was last asked.
+    pub fn take_request_ids(&self) -> Vec<String> {
+        self.requests.take()
     }
 
     /// Who is signed in.
@@ -51,6 +59,9 @@ impl<'a> Manager<'a> {
         let token = self.identity.token(&self.audience).await?;
         let body = body.map_or(Body::None, Body::Json);
         let answer = self.http.call(method, url, Some(token.expose_secret()), body).await?;
+        if let Some(id) = answer.header("x-ms-request-id") {
+            self.requests.borrow_mut().push(id.to_owned());
+        }
         if answer.status.is_success() {
             return Ok(answer);
         }

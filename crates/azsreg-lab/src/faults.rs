@@ -43,8 +43,8 @@ pub(crate) struct Then {
     /// Never answer.
     #[serde(default)]
     hang: bool,
-    /// Cut the body off after this many bytes.
-    truncate: Option<usize>,
+    /// The body of the answer in place of an error; for `pep` the output of the cmdlet, as text.
+    pub(crate) body: Option<Value>,
 }
 
 /// A rule.
@@ -128,7 +128,7 @@ impl Faults {
 }
 
 impl Then {
-    /// The answer that the rule gives, or the one that was made, perhaps late or cut off.
+    /// The answer that the rule gives, or the one that was made, perhaps late.
     pub(crate) async fn apply(self, made: Option<Reply>) -> Result<Option<Reply>, Dropped> {
         if let Some(delay) = self.delay {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -140,6 +140,9 @@ impl Then {
             return Err(Dropped);
         }
         let mut reply = match (self.status, made) {
+            (status, _) if self.body.is_some() => {
+                Some(json_reply(status.unwrap_or(200), &self.body.unwrap_or_default()))
+            }
             (Some(status), _) => Some(json_reply(
                 status,
                 &json!({"error": {"code": self.error.as_deref().unwrap_or("InternalServerError"), "message": self.message.as_deref().unwrap_or("A fault of the lab.")}}),
@@ -148,9 +151,6 @@ impl Then {
         };
         if let (Some(seconds), Some(reply)) = (self.retry_after, &mut reply) {
             crate::http::header(reply, "retry-after", &seconds.to_string());
-        }
-        if self.truncate.is_some() {
-            return Err(Dropped);
         }
         Ok(reply)
     }

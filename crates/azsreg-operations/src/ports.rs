@@ -110,6 +110,10 @@ pub trait Azure {
     async fn assign_role(&self, id: &RegistrationId, principal: Uuid) -> Result<(), PortError>;
     /// The registration's activation key.
     async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError>;
+    /// Azure's ids of the requests made since this was last asked, for the journal.
+    fn take_request_ids(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// A user's refresh token for the stamp's bridge.
     async fn bridge_refresh_token(&self) -> Result<SecretString, PortError>;
 }

@@ -254,7 +254,10 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         let opened = journal.append(clock.now(), opening(request, information.cloud_id));
         opened.map_err(|error| Failure::before(error.problem()))?;
     }
-    let mut steps = Steps::new(journal, clock, watch);
+    let requests = || azure.take_request_ids();
+    // Those of the checks are nobody's.
+    drop(requests());
+    let mut steps = Steps::new(journal, clock, watch, &requests);
     let nothing = |(): &()| Value::Null;
 
     if information.version.has_key_pair(information.nodes) {

@@ -281,10 +281,13 @@ async fn pipeline_result(
     let asked = Asked { plane: "pep", method: "", route: cmdlet };
     let strike = |after: bool| state.faults().strike(&asked, after);
     if let Some(then) = strike(false) {
-        let error = then.error.clone();
+        let (error, body) = (then.error.clone(), then.body.clone());
         let _ = then.apply(None).await;
         if let Some(error) = error {
             return Err(CmdletError::failed(error));
+        }
+        if let Some(text) = body.as_ref().and_then(Json::as_str) {
+            return Ok(vec![Value::from(text)]);
         }
     }
     let outputs = if bound.switch("AsJob") && cmdlet != "Get-Command" {

@@ -54,6 +54,9 @@ pub enum Event {
         detail: String,
         /// What later steps need of it.
         output: Value,
+        /// Azure's ids of the requests that it took, for a support case.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        requests: Vec<String>,
     },
     /// A step failed for good in this run.
     Failed {

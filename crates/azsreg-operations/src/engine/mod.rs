@@ -68,15 +68,21 @@ pub struct Steps<'a, J: Journal, C: Clock> {
     journal: &'a mut J,
     clock: &'a C,
     watch: &'a mut dyn Watch,
+    requests: &'a dyn Fn() -> Vec<String>,
     reports: Vec<StepReport>,
     started: bool,
 }
 
 impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
-    /// Steps recorded in a journal.
-    pub fn new(journal: &'a mut J, clock: &'a C, watch: &'a mut dyn Watch) -> Self {
+    /// Steps recorded in a journal. `requests` gives the ids of the requests since it was last asked.
+    pub fn new(
+        journal: &'a mut J,
+        clock: &'a C,
+        watch: &'a mut dyn Watch,
+        requests: &'a dyn Fn() -> Vec<String>,
+    ) -> Self {
         let started = journal.events().iter().any(|event| matches!(event, Event::Started { .. }));
-        Self { journal, clock, watch, reports: Vec::new(), started }
+        Self { journal, clock, watch, requests, reports: Vec::new(), started }
     }
 
     /// The steps as they went.
@@ -210,6 +216,7 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
                 state,
                 detail: report.detail.clone(),
                 output: output(&value),
+                requests: (self.requests)(),
             },
         )?;
         self.watch.step_ended(&report);

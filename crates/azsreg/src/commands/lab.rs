@@ -118,7 +118,6 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         ("AZSREG_TENANT", lab.tenant_id.to_string()),
         ("AZSREG_SUBSCRIPTION", lab.subscription_id.to_string()),
         ("AZSREG_BILLING_MODEL", "pay-as-you-use".into()),
-        ("AZSREG_DEVICE_CODE", "true".into()),
     ];
     let stamp = stamp.ok_or_else(|| Problem::new(&code::NO_LAB, "the lab has no such stamp"))?;
     variables.extend([

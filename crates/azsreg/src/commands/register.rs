@@ -1,6 +1,6 @@
 //! `azsreg register`.
 
-use azsreg_arm::{AzurePort, Identity, Manager, RecordsPort};
+use azsreg_arm::{AzurePort, Manager, RecordsPort};
 use azsreg_model::{BillingModel, ExitCode, Outcome, Problem, RegisterReport, RegisterRequest, RequestError, code};
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::engine::retry::{self, Policy};
@@ -116,12 +116,7 @@ pub(crate) async fn operate(
         let cloud = shared::cloud(&options.cloud, sources, &http).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(request.subscription)).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
-        let keep = matches!(sign_in, azsreg_arm::SignIn::DeviceCode | azsreg_arm::SignIn::Browser);
-        let identity = Identity::new(&http, &cloud.authority, &tenant, sign_in, &prompt);
-        if keep {
-            let account = identity.account(&cloud.audience).await.map_err(azsreg_operations::ports::PortError::from)?;
-            shared::keep(&state_dir, &account);
-        }
+        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
         let azure = AzurePort::new(manager, &cloud, bridge);
         let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&direct, sign_in, &prompt));

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use azsreg_arm::{Account, Http, HttpOptions, SignIn, SignInCache, certificate_from_pem, custom_cloud};
+use azsreg_arm::{Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud};
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
-use azsreg_operations::ports::PortError;
+use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
 use uuid::Uuid;
 
@@ -209,8 +209,36 @@ pub(crate) fn chosen_sign_in(
     Ok(SignIn::DeviceCode)
 }
 
+/// Signs in and keeps a person's sign-in. A kept one that the directory no longer takes is replaced by asking again, where
+/// a person can be asked.
+pub(crate) async fn signed_in<'a>(
+    http: &'a Http,
+    cloud: &Cloud,
+    tenant: &str,
+    sign_in: SignIn,
+    prompt: &'a dyn Prompt,
+    global: &Global,
+    state_dir: &Path,
+) -> Result<Identity<'a>, Problem> {
+    let kept = matches!(sign_in, SignIn::Cached(_));
+    let person = sign_in.is_user();
+    let mut identity = Identity::new(http, &cloud.authority, tenant, sign_in, prompt);
+    if !person {
+        return Ok(identity);
+    }
+    let mut account = identity.account(&cloud.audience).await.map_err(PortError::from);
+    let stale = account.as_ref().is_err_and(|error| error.class == Class::Refused);
+    if kept && stale && !global.non_interactive {
+        identity = Identity::new(http, &cloud.authority, tenant, SignIn::DeviceCode, prompt);
+        account = identity.account(&cloud.audience).await.map_err(PortError::from);
+    }
+    let account = account.map_err(|error| *error.problem)?;
+    keep(state_dir, &account);
+    Ok(identity)
+}
+
 /// Keeps a person's sign-in. A failure costs a further sign-in, no more: it is logged.
-pub(crate) fn keep(state_dir: &Path, account: &Account) {
+fn keep(state_dir: &Path, account: &Account) {
     if let Err(error) = SignInCache::new(state_dir).put(account) {
         tracing::warn!(%error, "the sign-in could not be kept");
     }

@@ -1,6 +1,6 @@
 //! `azsreg status`: both sides, as they are.
 
-use azsreg_arm::{AzurePort, Identity, Manager, RecordsPort};
+use azsreg_arm::{AzurePort, Manager, RecordsPort};
 use azsreg_model::{ExitCode, RegistrationId, Status};
 use azsreg_operations::ports::World;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(
         let cloud = shared::cloud(&options.cloud, sources, &http).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(options.subscription)).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
-        let identity = Identity::new(&http, &cloud.authority, &tenant, sign_in, &prompt);
+        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
         let azure = AzurePort::new(manager, &cloud, None);
         let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&direct, sign_in, &prompt));

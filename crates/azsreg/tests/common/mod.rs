@@ -1,0 +1,161 @@
+//! A world to test the command in: a lab in this process, state directories of its own, and the binary as a process.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use azsreg_lab::{Keys, Lab, LabOptions, StampOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The runtime that labs live on. They answer while a test waits for the process.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    })
+}
+
+/// Signing keys, drawn once: every lab of a test process signs with them.
+fn keys() -> Arc<Keys> {
+    static KEYS: OnceLock<Arc<Keys>> = OnceLock::new();
+    Arc::clone(KEYS.get_or_init(Keys::start))
+}
+
+pub struct World {
+    pub lab: Lab,
+    pub dir: TempDir,
+}
+
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code(),
+        }
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::of(vec![StampOptions::default()])
+    }
+
+    pub fn of(stamps: Vec<StampOptions>) -> Self {
+        let options = LabOptions { stamps, keys: Some(keys()), ..LabOptions::default() };
+        let lab = runtime().block_on(Lab::start(options)).unwrap();
+        Self { lab, dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Calls the control port.
+    pub fn control(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.lab.descriptor().control_endpoint);
+        let address = url.trim_start_matches("http://").split('/').next().unwrap().to_owned();
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let body = body.to_string();
+        let path = &url[url.find(&address).unwrap() + address.len()..];
+        write!(stream, "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// A file in the test's directory.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The command, pointed at the lab and its nth stamp by the environment, with a state directory of its own.
+    pub fn command(&self, stamp: usize, state: &Path) -> Command {
+        let told = self.lab.descriptor();
+        let stamp = &told.stamps[stamp];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_azsreg"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("AZSREG_") || name.to_lowercase().ends_with("_proxy") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .stdin(Stdio::null())
+            .env("AZSREG_STATE_DIR", state)
+            .env("AZSREG_NON_INTERACTIVE", "true")
+            .env("AZSREG_CLOUD_ENDPOINT", &told.arm_endpoint)
+            .env("AZSREG_CA_FILE", &told.ca_file)
+            .env("AZSREG_SUBSCRIPTION", told.subscription_id.to_string())
+            .env("AZSREG_PEP", stamp.pep.join(","))
+            .env("AZSREG_PEP_USER", &stamp.pep_user)
+            .env("AZSREG_PEP_PASSWORD", format!("@{}", stamp.pep_password_file.display()));
+        command
+    }
+
+    /// Adds an application's sign-in with a user's refresh token for the bridge.
+    pub fn signed_in<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        let told = self.lab.descriptor();
+        let path = self.dir.path().join("bridge-token");
+        if !path.exists() {
+            let token = self.control("/refresh-token", &Value::Null);
+            std::fs::write(&path, token["refresh_token"].as_str().unwrap()).unwrap();
+        }
+        command
+            .env("AZSREG_CLIENT_ID", told.client_id.to_string())
+            .env("AZSREG_CLIENT_SECRET", format!("@{}", told.client_secret_file.display()))
+            .env("AZSREG_BRIDGE_REFRESH_TOKEN", format!("@{}", path.display()))
+    }
+
+    /// Adds the sign-in to the stamp's Resource Manager.
+    pub fn with_records<'c>(&self, stamp: usize, command: &'c mut Command) -> &'c mut Command {
+        let stamp = &self.lab.descriptor().stamps[stamp];
+        command
+            .env("AZSREG_STAMP_CLIENT_ID", stamp.stamp_client_id.to_string())
+            .env("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", stamp.stamp_client_secret_file.display()))
+    }
+
+    /// `register`, ready to run: signed in on both sides.
+    pub fn register(&self, model: &str) -> Command {
+        let mut command = self.command(0, &self.state());
+        self.signed_in(&mut command);
+        self.with_records(0, &mut command);
+        command.args(["register", "--billing-model", model]);
+        command
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Ran {
+    Ran::of(command.output().unwrap())
+}
+
+/// The one end that every way of registering leads to.
+pub fn assert_registered_once(world: &Value, what: &str) {
+    for list in ["registrations", "locks", "role_assignments", "service_principals"] {
+        assert_eq!(world[list].as_array().unwrap().len(), 1, "{what}: {list}: {world:#}");
+    }
+    let stamp = &world["stamps"][0];
+    let registration = &world["registrations"][0];
+    assert_eq!(stamp["activation"]["properties"]["azureRegistrationResourceIdentifier"], registration["id"], "{what}");
+    assert_eq!(registration["properties"]["objectId"], world["service_principals"][0]["object_id"], "{what}");
+    assert_eq!(world["role_assignments"][0]["properties"]["principalId"], registration["properties"]["objectId"], "{what}");
+    assert_eq!(world["role_assignments"][0]["properties"]["scope"], registration["id"], "{what}");
+    assert!(world["locks"][0]["id"].as_str().unwrap().starts_with(registration["id"].as_str().unwrap()), "{what}");
+    assert_eq!(stamp["running"], Value::Null, "{what}");
+    assert_eq!(stamp["logons_failed"], 0, "{what}");
+}
