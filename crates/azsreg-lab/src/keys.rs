@@ -122,6 +122,11 @@ impl Keys {
     pub fn activation(&self) -> &Key {
         self.activation.get_or_init(Key::generate)
     }
+
+    /// The claims of an activation key that these keys signed.
+    pub fn verify_activation(&self, jws: &str) -> Option<Value> {
+        verify(jws, &json!({"keys": [self.activation().jwk()]}))
+    }
 }
 
 #[cfg(test)]

@@ -194,6 +194,9 @@ codes! {
         "A group of this name exists, and Azure never moves one.", "Leave --location out, or choose another --resource-group.";
     PROVIDER_NOT_REGISTERED "AZR4016" Failed "The provider Microsoft.AzureStack did not register",
         "Registering the provider takes some minutes at times.", "Run the same command again: it resumes.";
+    NOT_SEEN "AZR4017" Failed "What was done is not to be seen",
+        "Azure took the change but does not show it yet: replication takes its time.",
+        "Run the same command again: it resumes.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";

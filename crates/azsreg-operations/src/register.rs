@@ -465,7 +465,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 /// An activation that ended well but is not to be seen is a state of the stamp, not a fault of Azure.
 fn explain_record(mut failure: Failure) -> Failure {
     for problem in &mut failure.problems {
-        if problem.code == &code::AZURE_FAULT && problem.message.contains("activation") {
+        if problem.code == &code::NOT_SEEN {
             *problem = Problem::new(&code::NOT_ACTIVATED, "the activation ended well, but the stamp's record does not show it");
         }
     }

@@ -100,7 +100,7 @@ pub async fn read<T, C: Clock>(
 pub fn not_yet(step: &str) -> PortError {
     PortError::new(
         Class::Transient,
-        Problem::new(&code::AZURE_FAULT, format!("the step {step} was done, but its effect is not to be seen")),
+        Problem::new(&code::NOT_SEEN, format!("the step {step} was done, but its effect is not to be seen")),
     )
 }
 

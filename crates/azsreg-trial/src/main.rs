@@ -1,0 +1,32 @@
+//! Runs trials: `cargo xtask simulate [--seed N] [--seeds M]`.
+
+use azsreg_lab::Keys;
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)?.parse::<u64>().ok()
+    };
+    let first = value("--seed").unwrap_or(1);
+    let count = value("--seeds").unwrap_or(1);
+    let keys = Keys::start();
+    for seed in first..first + count {
+        match azsreg_trial::register_trial(seed, &keys) {
+            Ok(trial) => say(&format!(
+                "seed {seed}: {} runs, {} killed, {} gave up, {:.0?} of virtual time",
+                trial.runs, trial.crashes, trial.failures, trial.took
+            )),
+            Err(broken) => {
+                say(&broken.to_string());
+                return std::process::ExitCode::FAILURE;
+            }
+        }
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stdout)]
+fn say(text: &str) {
+    println!("{text}");
+}

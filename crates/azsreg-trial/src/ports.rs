@@ -1,0 +1,487 @@
+//! The operations' ports out of the lab's world, without a wire. Every call may fail, lose its answer, or be the last
+//! thing that a process does.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use azsreg_lab::Keys;
+use azsreg_lab::world::arm::{ArmError, LOCATIONS, group_scope};
+use azsreg_lab::world::directory::AZURE_POWERSHELL;
+use azsreg_lab::world::stamp::{Bridge, CmdletError, Effect};
+use azsreg_model::{
+    ActionState, ActivationKey, ActivationRecord, IdentitySystem, LOCK_NAME, Lock, LockLevel, Permission, Problem,
+    REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, code,
+    lock_notes,
+};
+use azsreg_operations::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, Subscription, TokenRequest};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::World;
+
+/// Time that passes only when somebody waits.
+pub struct VirtualClock {
+    pub(crate) now: Cell<Timestamp>,
+    pub(crate) draw: RefCell<fastrand::Rng>,
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        self.now.set(self.now.get() + duration);
+    }
+
+    fn jitter(&self) -> f64 {
+        self.draw.borrow_mut().f64()
+    }
+}
+
+/// What goes wrong, by seed.
+pub struct Chaos {
+    draw: RefCell<fastrand::Rng>,
+    failure: Cell<f64>,
+    crash: Cell<f64>,
+    dead: Cell<bool>,
+}
+
+impl Chaos {
+    /// Failures and crashes with these probabilities at every point.
+    #[must_use]
+    pub fn new(seed: u64, failure: f64, crash: f64) -> Self {
+        Self {
+            draw: RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5eed)),
+            failure: Cell::new(failure),
+            crash: Cell::new(crash),
+            dead: Cell::new(false),
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn quiet(&self) {
+        self.failure.set(0.0);
+        self.crash.set(0.0);
+    }
+
+    /// A new process.
+    pub fn revive(&self) {
+        self.dead.set(false);
+    }
+
+    fn fails(&self) -> bool {
+        self.draw.borrow_mut().f64() < self.failure.get()
+    }
+
+    /// A point at which the process may die: it then never gets any further.
+    async fn point(&self) {
+        if !self.dead.get() && self.draw.borrow_mut().f64() < self.crash.get() {
+            self.dead.set(true);
+        }
+        if self.dead.get() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The ports of a [`World`].
+pub(crate) struct InProcess<'a> {
+    pub(crate) world: &'a RefCell<World>,
+    pub(crate) keys: &'a Keys,
+    pub(crate) clock: &'a VirtualClock,
+    pub(crate) chaos: &'a Chaos,
+}
+
+fn passing(entry: &'static azsreg_model::Code, what: &str) -> PortError {
+    PortError::new(Class::Transient, Problem::new(entry, format!("{what}: the connection broke")))
+}
+
+fn arm(error: ArmError) -> PortError {
+    PortError::permanent(Problem::new(&code::AZURE_REFUSED, format!("{}: {}", error.code, error.message)))
+}
+
+fn cmdlet(error: CmdletError) -> PortError {
+    if error.message.contains("another action is in progress") {
+        return PortError::new(Class::Busy, Problem::new(&code::STAMP_BUSY, error.message));
+    }
+    PortError::permanent(Problem::new(&code::STAMP_ACTION_FAILED, error.message))
+}
+
+impl InProcess<'_> {
+    /// One call to Azure: it may fail before its effect, lose its answer after it, or be the last.
+    async fn azure<T>(&self, what: &str, call: impl FnOnce(&mut World) -> Result<T, ArmError>) -> Result<T, PortError> {
+        self.chaos.point().await;
+        if self.chaos.fails() {
+            return Err(passing(&code::AZURE_FAULT, what));
+        }
+        self.spend(40);
+        let result = call(&mut self.world.borrow_mut());
+        self.chaos.point().await;
+        if self.chaos.fails() {
+            return Err(passing(&code::AZURE_UNREACHABLE, what));
+        }
+        result.map_err(arm)
+    }
+
+    /// One command to the stamp, likewise.
+    async fn pep<T>(&self, what: &str, call: impl FnOnce(&mut World, Timestamp) -> Result<T, CmdletError>) -> Result<T, PortError> {
+        self.chaos.point().await;
+        if self.chaos.fails() {
+            return Err(passing(&code::PEP_DROPPED, what));
+        }
+        self.spend(200);
+        let now = self.clock.now();
+        let result = {
+            let mut world = self.world.borrow_mut();
+            world.stamp.settle(now);
+            call(&mut world, now)
+        };
+        self.chaos.point().await;
+        if self.chaos.fails() {
+            return Err(passing(&code::PEP_DROPPED, what));
+        }
+        result.map_err(cmdlet)
+    }
+
+    fn spend(&self, milliseconds: i64) {
+        self.clock.now.set(self.clock.now.get() + SignedDuration::from_millis(milliseconds));
+    }
+
+    fn me(world: &World) -> Uuid {
+        world.operator
+    }
+}
+
+fn registration(body: &Value) -> Option<Registration> {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    Some(Registration {
+        id: text("/id")?.parse().ok()?,
+        cloud_id: text("/properties/cloudId").and_then(|id| id.parse().ok()),
+        object_id: text("/properties/objectId").and_then(|id| id.parse().ok()),
+        billing_model: text("/properties/billingModel")?.to_owned(),
+        etag: text("/etag").map(str::to_owned),
+    })
+}
+
+/// A resource that is not there is no failure.
+fn found<T>(result: Result<T, ArmError>) -> Result<Option<T>, ArmError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.status == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Azure for InProcess<'_> {
+    fn environment(&self) -> &str {
+        "CustomCloud"
+    }
+
+    fn default_location(&self) -> &str {
+        "westcentralus"
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
+        self.azure("subscriptions", |world| {
+            let me = Self::me(world);
+            let visible = world.arm.subscriptions.values().filter(|s| world.arm.can_see(me, s.id));
+            Ok(visible.map(|s| Subscription { id: s.id, name: s.name.clone(), tenant: s.tenant.to_string() }).collect())
+        })
+        .await
+    }
+
+    async fn locations(&self, _subscription: Uuid) -> Result<Vec<String>, PortError> {
+        self.azure("locations", |_| Ok(LOCATIONS.iter().map(|(name, _)| (*name).to_owned()).collect())).await
+    }
+
+    async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError> {
+        self.azure("permissions", |world| {
+            let body = world.arm.permissions(Self::me(world), scope);
+            let strings = |value: &Value| {
+                value.as_array().into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+            };
+            let list = body["value"].as_array().cloned().unwrap_or_default();
+            Ok(list
+                .iter()
+                .map(|p| Permission { actions: strings(&p["actions"]), not_actions: strings(&p["notActions"]) })
+                .collect())
+        })
+        .await
+    }
+
+    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError> {
+        self.azure("provider", |world| Ok(world.arm.provider_ready(subscription).is_ok())).await
+    }
+
+    async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError> {
+        self.azure("register the provider", |world| {
+            if let Some(known) = world.arm.subscriptions.get_mut(&subscription) {
+                known.providers.insert("microsoft.azurestack".into());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resource_group(&self, subscription: Uuid, name: &str) -> Result<Option<String>, PortError> {
+        self.azure("resource group", |world| {
+            found(world.arm.group(subscription, name).map(|group| group.location.clone()))
+        })
+        .await
+    }
+
+    async fn create_resource_group(&self, subscription: Uuid, name: &str, location: &str) -> Result<(), PortError> {
+        self.azure("create the resource group", |world| {
+            let me = Self::me(world);
+            let scope = group_scope(subscription, name);
+            world.arm.authorize(&world.directory, me, "Microsoft.Resources/subscriptions/resourceGroups/write", &scope)?;
+            world.arm.put_group(subscription, name, &json!({ "location": location })).map(drop)
+        })
+        .await
+    }
+
+    async fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, PortError> {
+        self.azure("registration", |world| {
+            let body = found(world.arm.registration(id.subscription, &id.resource_group, &id.name).map(|r| r.body()))?;
+            Ok(body.as_ref().and_then(registration))
+        })
+        .await
+    }
+
+    async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError> {
+        self.azure("registrations", |world| {
+            let all = world.arm.registrations.iter().filter(|r| r.subscription == subscription);
+            Ok(all.filter_map(|r| registration(&r.body())).collect())
+        })
+        .await
+    }
+
+    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError> {
+        let now = self.clock.now();
+        self.azure("put the registration", |world| {
+            let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
+            let World { arm, draw, .. } = world;
+            let made = arm.put_registration(draw, now, id.subscription, &id.resource_group, &id.name, &body)?;
+            registration(&made.1.body()).ok_or_else(|| ArmError::new(500, "Trial", "an unreadable registration"))
+        })
+        .await
+    }
+
+    async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
+        self.azure("locks", |world| {
+            let scope = id.to_string();
+            let here = world.arm.locks.iter().filter(|lock| lock.scope.eq_ignore_ascii_case(&scope));
+            Ok(here.map(|lock| Lock { name: lock.name.clone(), level: LockLevel::CanNotDelete }).collect())
+        })
+        .await
+    }
+
+    async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
+        self.azure("put the lock", |world| {
+            let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});
+            world.arm.put_lock(&id.to_string(), LOCK_NAME, &body).map(drop)
+        })
+        .await
+    }
+
+    async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError> {
+        self.azure("role assignments", |world| {
+            let scope = id.to_string();
+            let here = world.arm.assignments.iter().filter(|a| a.scope.eq_ignore_ascii_case(&scope));
+            Ok(here
+                .map(|a| RoleAssignment { name: a.name.clone(), principal_id: a.principal, role_id: a.role })
+                .collect())
+        })
+        .await
+    }
+
+    async fn assign_role(&self, id: &RegistrationId, principal: Uuid) -> Result<(), PortError> {
+        let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{id}{principal}").as_bytes()).to_string();
+        self.azure("assign the role", |world| {
+            let role = format!("/providers/Microsoft.Authorization/roleDefinitions/{REGISTRATION_OWNER_ROLE_ID}");
+            let body = json!({"properties": {"roleDefinitionId": role, "principalId": principal}});
+            match world.arm.put_assignment(&id.to_string(), &name, &body) {
+                Err(error) if error.code == "RoleAssignmentExists" => Ok(()),
+                other => other.map(drop),
+            }
+        })
+        .await
+    }
+
+    async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError> {
+        let now = self.clock.now();
+        self.azure("activation key", |world| {
+            let registration = world.arm.registration(id.subscription, &id.resource_group, &id.name)?;
+            let claims = registration.activation_claims(now, "https://arm.lab.invalid");
+            Ok(ActivationKey::new(&self.keys.activation().sign(&claims, false)))
+        })
+        .await
+    }
+
+    async fn bridge_refresh_token(&self) -> Result<SecretString, PortError> {
+        self.azure("sign-in", |world| {
+            let World { directory, draw, operator, .. } = world;
+            let token = directory.issue_refresh_token(draw, *operator);
+            token.map(Into::into).ok_or_else(|| ArmError::new(400, "Trial", "no such user"))
+        })
+        .await
+    }
+}
+
+impl Stamp for InProcess<'_> {
+    async fn information(&self) -> Result<StampInformation, PortError> {
+        self.pep("Get-AzureStackStampInformation", |world, _| {
+            let stamp = &world.stamp;
+            let (a, b, c, d) = stamp.build;
+            Ok(StampInformation {
+                cloud_id: stamp.cloud_id,
+                deployment_id: Some(stamp.deployment_id),
+                version: azsreg_model::StampVersion(a, b, c, d),
+                nodes: stamp.options.nodes,
+                identity_system: IdentitySystem::Aad,
+                tenant_id: Some(stamp.tenant.to_string()),
+                tenant_name: Some(stamp.tenant_name.clone()),
+                domain: Some(stamp.domain.clone()),
+                region: Some(stamp.region.clone()),
+                admin_arm_endpoint: None,
+                tenant_arm_endpoint: None,
+            })
+        })
+        .await
+    }
+
+    async fn action_state(&self, action: Action) -> Result<ActionState, PortError> {
+        self.pep("Get-ActionStatus", |world, _| {
+            Ok(match world.stamp.runs.get(action.cmdlet()).map(|run| run.result.clone()) {
+                None => ActionState::None,
+                Some(None) => ActionState::Running,
+                Some(Some(Ok(()))) => ActionState::Completed,
+                Some(Some(Err(why))) => ActionState::Failed(why),
+            })
+        })
+        .await
+    }
+
+    async fn set_registration_key_pair(&self) -> Result<(), PortError> {
+        self.pep("Set-RegistrationKeyPair", |world, now| {
+            let World { stamp, draw, .. } = world;
+            stamp.begin(draw, now, "Set-RegistrationKeyPair", None, Effect::None)?;
+            stamp.key_pair = true;
+            stamp.end("Set-RegistrationKeyPair", Ok(()));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn new_bridge_service_principal(
+        &self,
+        _environment: &str,
+        tenant: &str,
+        refresh_token: &SecretString,
+    ) -> Result<Uuid, PortError> {
+        const NAME: &str = "New-AzureBridgeServicePrincipal";
+        self.pep(NAME, |world, now| {
+            let World { stamp, draw, directory, operator, .. } = world;
+            stamp.begin(draw, now, NAME, None, Effect::None)?;
+            let uri = format!("https://azurebridge.azurestack.lab.invalid/{}", stamp.cloud_id);
+            let scope = format!("{}/.default", directory.graph_audience);
+            let home = stamp.tenant;
+            let made = directory
+                .by_refresh_token(draw, tenant, AZURE_POWERSHELL, refresh_token.expose_secret(), &scope)
+                .map_err(|error| error.message)
+                .and_then(|_| {
+                    let known = directory.applications.iter().find(|a| a.uris.contains(&uri)).map(|a| a.app_id);
+                    let app_id = match known {
+                        Some(app_id) => app_id,
+                        None => {
+                            directory.create_application(draw, home, *operator, "bridge", vec![uri]).map_err(|e| e.message)?.app_id
+                        }
+                    };
+                    match directory.application(app_id).and_then(|a| a.principal) {
+                        Some(principal) => Ok((app_id, principal)),
+                        None => Ok((app_id, directory.create_principal(draw, home, app_id).map_err(|e| e.message)?)),
+                    }
+                });
+            match made {
+                Ok((app_id, object_id)) => {
+                    stamp.bridge = Some(Bridge { object_id, app_id, tenant: tenant.to_owned() });
+                    stamp.end(NAME, Ok(()));
+                    Ok(object_id)
+                }
+                Err(why) => {
+                    stamp.end(NAME, Err(why.clone()));
+                    Err(CmdletError::failed(why))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError> {
+        self.pep("New-RegistrationToken", |world, _| {
+            let asked = azsreg_lab::world::stamp::TokenRequest {
+                billing_model: request.billing_model.wire().into(),
+                agreement_number: request.agreement_number.clone(),
+                ms_asset_tag: request.ms_asset_tag.clone(),
+                marketplace: request.marketplace,
+                usage: request.usage_reporting,
+                version: request.version.map(|version| version.to_string()),
+            };
+            Ok(RegistrationToken::new(&world.stamp.registration_token(&asked)?))
+        })
+        .await
+    }
+
+    async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError> {
+        const NAME: &str = "New-AzureStackActivation";
+        let ends = self
+            .pep(NAME, |world, now| {
+                let claims = self
+                    .keys
+                    .verify_activation(key.expose())
+                    .ok_or_else(|| CmdletError::failed("The activation key's signature could not be verified."))?;
+                let World { stamp, draw, .. } = world;
+                let activation = stamp.activation_of(&claims, now)?;
+                let takes = stamp.options.activation;
+                stamp.begin(draw, now, NAME, Some(takes), Effect::Activate(Box::new(activation)))?;
+                Ok(now + takes)
+            })
+            .await?;
+        // The client waits, and may die while it does; the stamp goes on.
+        while self.clock.now() < ends {
+            self.chaos.point().await;
+            if self.chaos.fails() {
+                return Err(passing(&code::PEP_DROPPED, NAME));
+            }
+            self.clock.sleep(Duration::from_secs(20)).await;
+        }
+        let now = self.clock.now();
+        self.world.borrow_mut().stamp.settle(now);
+        self.chaos.point().await;
+        Ok(())
+    }
+}
+
+impl Records for InProcess<'_> {
+    async fn activation(&self, _stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError> {
+        let now = self.clock.now();
+        self.azure("activation record", |world| {
+            world.stamp.settle(now);
+            let Some(activation) = &world.stamp.activation else { return Ok(None) };
+            let registration =
+                activation.registration.parse().map_err(|_| ArmError::new(500, "Trial", "an unreadable record"))?;
+            Ok(Some(ActivationRecord {
+                registration,
+                provisioning_state: "Succeeded".into(),
+                expiration: ActivationRecord::parse_expiration(&activation.expiration),
+                marketplace: activation.marketplace,
+                usage_reporting: activation.usage,
+            }))
+        })
+        .await
+    }
+}
