@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         ["test"] => test(false),
         ["test", "--all"] => test(true),
         ["bench"] => bench::run(),
-        ["simulate", ref rest @ ..] => run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--"]).args(rest)),
+        ["simulate", ref rest @ ..] => {
+            run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--"]).args(rest))
+        }
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -74,7 +76,8 @@ pub(crate) fn python() -> Result<PathBuf, String> {
     if python.exists() && std::fs::read_to_string(&mark).is_ok_and(|now| now == text) {
         return Ok(python);
     }
-    let system = ["python3", "python"].into_iter().find(|name| has(name, &["--version"])).ok_or("there is no Python 3")?;
+    let system =
+        ["python3", "python"].into_iter().find(|name| has(name, &["--version"])).ok_or("there is no Python 3")?;
     let home_text = home.to_string_lossy().into_owned();
     run(Command::new(system).args(["-m", "venv", "--clear", &home_text]))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"];
@@ -92,7 +95,17 @@ fn test(all: bool) -> Result<(), String> {
             lacking.push("rustfmt: the format was not checked".into());
         }
         if has("cargo", &["clippy", "--version"]) {
-            let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "azsreg/crash-points", "--", "-D", "warnings"];
+            let lints = [
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--features",
+                "azsreg/crash-points",
+                "--",
+                "-D",
+                "warnings",
+            ];
             run(&mut cargo(&lints))?;
         } else {
             lacking.push("clippy: the lints were not run".into());
@@ -106,7 +119,8 @@ fn test(all: bool) -> Result<(), String> {
         for _ in 0..2 {
             run(cargo(&["run", "--quiet", "--release", "--", "rehearse"]).stdin(Stdio::null()))?;
         }
-        run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--", "--seeds", "1000"]).stdout(Stdio::null()))?;
+        run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--", "--seeds", "1000"])
+            .stdout(Stdio::null()))?;
     }
     let peers = python();
     if let Err(why) = &peers {
@@ -130,10 +144,21 @@ fn test(all: bool) -> Result<(), String> {
     run(&mut command)
 }
 
+/// The version of cargo-deny that is installed where there is none.
+const DENY: &str = "0.20.2";
+
 /// Licences, sources and duplicates by `deny.toml`. Advisories need a database from the network and are left to releases.
 fn deny() -> Result<(), Option<String>> {
-    if !has("cargo", &["deny", "--version"]) {
-        return Err(None);
+    let tools = root().join("target/tools");
+    let check = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+    if has("cargo", &["deny", "--version"]) {
+        return run(&mut cargo(&check)).map_err(Some);
     }
-    run(&mut cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])).map_err(Some)
+    let own = tools.join("bin/cargo-deny");
+    if !own.exists() {
+        let place = tools.to_string_lossy().into_owned();
+        let install = ["install", "--quiet", "cargo-deny", "--version", DENY, "--locked", "--root", &place];
+        run(&mut cargo(&install)).map_err(|_| None)?;
+    }
+    run(Command::new(own).args(&check).current_dir(root())).map_err(Some)
 }

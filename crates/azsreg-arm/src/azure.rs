@@ -139,7 +139,11 @@ impl Azure for AzurePort<'_> {
         Ok(list.iter().map(registration).collect::<Result<_, _>>()?)
     }
 
-    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError> {
+    async fn put_registration(
+        &self,
+        id: &RegistrationId,
+        token: &RegistrationToken,
+    ) -> Result<Registration, PortError> {
         let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
         let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await?;
         Ok(registration(&made)?)

@@ -39,7 +39,9 @@ pub(crate) async fn wait(listener: TcpListener) -> io::Result<String> {
         let query = path.split_once('?').map(|(_, query)| query.to_owned());
         // The browser may ask for an icon before or after: only the redirect has a query.
         let (status, text) = match &query {
-            Some(query) if query.contains("error=") => ("200 OK", "The sign-in was declined. You may close this window."),
+            Some(query) if query.contains("error=") => {
+                ("200 OK", "The sign-in was declined. You may close this window.")
+            }
             Some(_) => ("200 OK", "You have signed in. You may close this window and go back to azsreg."),
             None => ("404 Not Found", ""),
         };

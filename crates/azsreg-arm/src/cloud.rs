@@ -39,10 +39,7 @@ pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError
     }
     Err(ArmError::Unreadable {
         host: host_of(endpoint),
-        reason: format!(
-            "it is not the metadata of a cloud (HTTP status {})",
-            last.map_or(0, |status| status.as_u16())
-        ),
+        reason: format!("it is not the metadata of a cloud (HTTP status {})", last.map_or(0, |status| status.as_u16())),
     })
 }
 
@@ -50,7 +47,11 @@ pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError
 ///
 /// # Errors
 /// Azure can't be reached.
-pub async fn tenant_of_subscription(http: &Http, cloud: &Cloud, subscription: Uuid) -> Result<Option<String>, ArmError> {
+pub async fn tenant_of_subscription(
+    http: &Http,
+    cloud: &Cloud,
+    subscription: Uuid,
+) -> Result<Option<String>, ArmError> {
     let url = format!("{}/subscriptions/{subscription}?api-version=2022-12-01", cloud.arm_endpoint);
     let answer = http.call(Method::GET, &url, None, Body::None).await?;
     let challenge = answer.header("www-authenticate").unwrap_or_default();

@@ -83,8 +83,7 @@ impl ArmError {
     /// Whether the resource, or a scope above it, is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-            || self.is_code("MissingSubscriptionRegistration")
+        matches!(self, Self::Refused { status: 404, .. }) || self.is_code("MissingSubscriptionRegistration")
     }
 
     /// Whether the envelope has this code.
@@ -142,7 +141,9 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
             Class::Refused,
             problem(&code::SIGN_IN_REFUSED, "Azure does not take the sign-in's token".into()),
         ),
-        (_, "InvalidRegistrationToken") => permanent(&code::TOKEN_REFUSED, "Azure refused the registration token".into()),
+        (_, "InvalidRegistrationToken") => {
+            permanent(&code::TOKEN_REFUSED, "Azure refused the registration token".into())
+        }
         (_, "CloudIdUpdateNotAllowed") => {
             permanent(&code::NAME_TAKEN, "the registration's name belongs to another stamp".into())
         }

@@ -150,22 +150,22 @@ fn chain(error: &reqwest::Error) -> String {
     if text.is_empty() { error.to_string() } else { text }
 }
 
+/// The TLS error inside an error, however deep the layers between have wrapped it.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    // What an I/O error wraps is not its source: it has to be asked for.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static));
+    wrapped.and_then(tls_error).or_else(|| error.source().and_then(tls_error))
+}
+
 fn failure(host: &str, error: &reqwest::Error, reached: bool) -> ArmError {
     let host = host.to_owned();
-    let mut source: Option<&dyn std::error::Error> = error.source();
-    while let Some(cause) = source {
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
-            cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref())
-        });
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            return ArmError::Certificate { host, reason: why.to_string() };
-        }
-        source = cause.source();
+    if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
+        return ArmError::Certificate { host, reason: why.to_string() };
     }
     let reason = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
-    if error.is_connect() {
-        ArmError::Unreachable { host, reason, reached }
-    } else {
-        ArmError::Broken { host, reason }
-    }
+    if error.is_connect() { ArmError::Unreachable { host, reason, reached } } else { ArmError::Broken { host, reason } }
 }

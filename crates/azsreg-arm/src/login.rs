@@ -194,12 +194,19 @@ impl<'a> Identity<'a> {
     /// It is an application that is signed in, or the sign-in fails.
     pub async fn account(&self, audience: &str) -> Result<Account, ArmError> {
         if !self.is_user() {
-            return Err(Problem::new(&code::USER_SIGN_IN_NEEDED, "an application is signed in; it has no refresh token").into());
+            return Err(Problem::new(
+                &code::USER_SIGN_IN_NEEDED,
+                "an application is signed in; it has no refresh token",
+            )
+            .into());
         }
         self.token(audience).await?;
         let user = self.user.lock().await;
         user.clone().ok_or_else(|| {
-            ArmError::from(Problem::new(&code::USER_SIGN_IN_NEEDED, "the directory gave no refresh token with the sign-in"))
+            ArmError::from(Problem::new(
+                &code::USER_SIGN_IN_NEEDED,
+                "the directory gave no refresh token with the sign-in",
+            ))
         })
     }
 
@@ -249,8 +256,12 @@ impl<'a> Identity<'a> {
         self.prompt.device_code(url, text("user_code"), text("message"));
         let mut interval = Duration::from_secs(started["interval"].as_u64().unwrap_or(5).clamp(1, 60));
         let deadline = Timestamp::now().as_second() + started["expires_in"].as_i64().unwrap_or(900);
+        // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
+        let mut first = true;
         loop {
-            tokio::time::sleep(interval).await;
+            if !std::mem::take(&mut first) {
+                tokio::time::sleep(interval).await;
+            }
             let polled = self
                 .grant(&[
                     ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
@@ -273,7 +284,12 @@ impl<'a> Identity<'a> {
     }
 
     async fn browser(&self, scope: &str) -> Result<Value, ArmError> {
-        let local = |error: std::io::Error| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, format!("no loopback port for the browser's answer: {error}")));
+        let local = |error: std::io::Error| {
+            ArmError::from(Problem::new(
+                &code::SIGN_IN_DECLINED,
+                format!("no loopback port for the browser's answer: {error}"),
+            ))
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(local)?;
         let port = listener.local_addr().map_err(local)?.port();
         let redirect = format!("http://localhost:{port}");
@@ -320,7 +336,9 @@ impl<'a> Identity<'a> {
 
     /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
     fn assertion(&self, client: Uuid, certificate: &[u8], key_pem: &SecretString) -> Result<String, ArmError> {
-        let bad = |why: String| ArmError::from(Problem::new(&code::BAD_CLIENT_SECRET, format!("the certificate's key can't sign: {why}")));
+        let bad = |why: String| {
+            ArmError::from(Problem::new(&code::BAD_CLIENT_SECRET, format!("the certificate's key can't sign: {why}")))
+        };
         let key = EncodingKey::from_rsa_pem(key_pem.expose_secret().as_bytes()).map_err(|e| bad(e.to_string()))?;
         let mut header = Header::new(Algorithm::RS256);
         header.x5t = Some(BASE64_URL_SAFE_NO_PAD.encode(Sha1::digest(certificate)));

@@ -87,16 +87,26 @@ impl<'a> Manager<'a> {
     ///
     /// # Errors
     /// Refused, or not to be reached.
-    pub async fn call(&self, method: Method, path: &str, version: &str, body: Option<&Value>) -> Result<Value, ArmError> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        version: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ArmError> {
         let mut answer = self.send(method, &self.url(path, version), body).await?;
         let mut polls = 0;
         while answer.status.as_u16() == 202 {
-            let location = answer.header("azure-asyncoperation").or_else(|| answer.header("location")).map(str::to_owned);
+            let location =
+                answer.header("azure-asyncoperation").or_else(|| answer.header("location")).map(str::to_owned);
             let Some(location) = location else { break };
             self.same_origin(&location)?;
             polls += 1;
             if polls > MAX_POLLS {
-                return Err(ArmError::Broken { host: host_of(&location), reason: "an accepted operation did not end".into() });
+                return Err(ArmError::Broken {
+                    host: host_of(&location),
+                    reason: "an accepted operation did not end".into(),
+                });
             }
             tokio::time::sleep(answer.retry_after().unwrap_or(Duration::from_secs(5))).await;
             answer = self.send(Method::GET, &location, None).await?;

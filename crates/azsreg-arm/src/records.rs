@@ -35,7 +35,10 @@ impl<'a> RecordsPort<'a> {
         let text = |pointer: &str| answer.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (login, audience) = (text("/authentication/loginEndpoint"), text("/authentication/audiences/0"));
         if login.is_empty() || audience.is_empty() {
-            return Err(ArmError::Unreadable { host: host_of(endpoint), reason: "it is not a stamp's metadata".into() });
+            return Err(ArmError::Unreadable {
+                host: host_of(endpoint),
+                reason: "it is not a stamp's metadata".into(),
+            });
         }
         // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
         let (scheme, rest) = login.split_once("://").unwrap_or(("https", login));

@@ -83,7 +83,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("GET", ["stamps", name, "logons"]) => match stamp(name) {
             Some(stamp) => {
                 let world = stamp.world();
-                http::json(200, &json!({"failed": world.logons_failed, "succeeded": world.logons_succeeded}))
+                http::json(
+                    200,
+                    &json!({"failed": world.logons_failed, "succeeded": world.logons_succeeded, "requests": stamp.requests.load(std::sync::atomic::Ordering::Relaxed)}),
+                )
             }
             None => refused("no such stamp"),
         },

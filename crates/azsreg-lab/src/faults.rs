@@ -115,9 +115,7 @@ impl Faults {
                 continue;
             }
             rule.seen += 1;
-            if when.nth.is_some_and(|nth| nth != rule.seen)
-                || when.probability.is_some_and(|p| self.draw.f64() >= p)
-            {
+            if when.nth.is_some_and(|nth| nth != rule.seen) || when.probability.is_some_and(|p| self.draw.f64() >= p) {
                 continue;
             }
             rule.hits += 1;

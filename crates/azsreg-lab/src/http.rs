@@ -111,7 +111,8 @@ pub(crate) fn segments(path: &str) -> Vec<String> {
 
 /// A form or query as pairs.
 pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
-    let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode =
+        |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
@@ -125,4 +126,3 @@ pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
 pub(crate) fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
-

@@ -143,7 +143,11 @@ mod tests {
         parts[1] = BASE64_URL_SAFE_NO_PAD.encode(r#"{"a":2}"#);
         assert_eq!(verify(&parts.join("."), &jwks), None);
         assert_eq!(verify(&jws, &json!({"keys": [Key::generate().jwk()]})), None);
-        let none = format!("{}.{}.", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}"}}"#, key.kid)), parts[1]);
+        let none = format!(
+            "{}.{}.",
+            BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}"}}"#, key.kid)),
+            parts[1]
+        );
         assert_eq!(verify(&none, &jwks), None);
     }
 }

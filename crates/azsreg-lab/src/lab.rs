@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -157,6 +157,8 @@ pub(crate) struct StampState {
     pub(crate) link: Link,
     /// Who may sign in to the admin Resource Manager.
     pub(crate) operators: Vec<Uuid>,
+    /// How many HTTP requests the privileged endpoint has had.
+    pub(crate) requests: AtomicU64,
     audience: String,
     urls: OnceLock<StampUrls>,
 }
@@ -219,7 +221,8 @@ impl State {
 
     /// How long something takes here that takes `duration` on a real stamp.
     pub(crate) fn scaled(&self, duration: SignedDuration) -> SignedDuration {
-        SignedDuration::try_from_secs_f64(duration.as_secs_f64() / self.options.time_scale.max(0.001)).unwrap_or(duration)
+        SignedDuration::try_from_secs_f64(duration.as_secs_f64() / self.options.time_scale.max(0.001))
+            .unwrap_or(duration)
     }
 
     /// The world as one document, for comparing.
@@ -291,10 +294,9 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         owners: Vec::new(),
     };
     let mut directory = Directory::default();
-    directory.tenants.insert(
-        home,
-        Tenant { id: home, domain: domain.clone(), users_may_register_applications: true, policy: None },
-    );
+    directory
+        .tenants
+        .insert(home, Tenant { id: home, domain: domain.clone(), users_may_register_applications: true, policy: None });
     directory.auto_approve = options.auto_approve.then_some(operator.object_id);
     directory.users.push(operator.clone());
     directory.applications.push(application.clone());
@@ -346,7 +348,8 @@ impl Lab {
                 None
             }
         };
-        let directory = temporary.as_ref().map(TempDir::path).or(options.directory.as_deref()).unwrap_or(Path::new("."));
+        let directory =
+            temporary.as_ref().map(TempDir::path).or(options.directory.as_deref()).unwrap_or(Path::new("."));
         let tls = tls::generate()?;
         let mut draw = Draw::new(options.seed);
         let (mut world, application) = azure(&mut draw, &options);
@@ -402,6 +405,7 @@ impl Lab {
                 name: stamp_options.name.clone(),
                 endpoint: Endpoint::new(&format!("http://{}/wsman", urls.pep[0])),
                 link: if stamp_options.connected { Link::https(&tls.ca_pem)? } else { Link::Down },
+                requests: AtomicU64::new(0),
                 operators: vec![operator.principal.unwrap_or_default(), world.operator],
                 audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
                 world: Mutex::new(stamp),
@@ -420,11 +424,7 @@ impl Lab {
         let control = http::bind(0).await?;
         let control_endpoint = format!("http://{}", loopback(&control)?);
         listeners.push((Plane::Control, control));
-        let urls = Urls {
-            authority: azure_urls[0].clone(),
-            arm: azure_urls[1].clone(),
-            graph: azure_urls[2].clone(),
-        };
+        let urls = Urls { authority: azure_urls[0].clone(), arm: azure_urls[1].clone(), graph: azure_urls[2].clone() };
         world.directory.graph_audience.clone_from(&urls.graph);
 
         let secret_file = directory.join("client-secret");

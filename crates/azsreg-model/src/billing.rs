@@ -23,8 +23,7 @@ pub enum BillingModel {
 
 impl BillingModel {
     /// All models, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::PayAsYouUse, Self::Capacity, Self::Development, Self::Custom, Self::Ruggedized];
+    pub const ALL: [Self; 5] = [Self::PayAsYouUse, Self::Capacity, Self::Development, Self::Custom, Self::Ruggedized];
 
     /// The word on our command line.
     #[must_use]
@@ -72,9 +71,10 @@ impl FromStr for BillingModel {
     /// Takes our spelling and the PowerShell module's, without regard to case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain: String = text.chars().filter(|c| *c != '-' && *c != '_').collect();
-        Self::ALL.into_iter().find(|model| model.wire().eq_ignore_ascii_case(&plain)).ok_or_else(|| {
-            format!("expected one of {}", Self::ALL.map(Self::as_str).join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|model| model.wire().eq_ignore_ascii_case(&plain))
+            .ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

@@ -123,8 +123,7 @@ impl ActivationKey {
         let guid = |name: &'static str, text: Option<String>| {
             text.and_then(|text| text.parse::<Uuid>().ok()).ok_or(KeyError::Member(name))
         };
-        let filled =
-            |name, text: Option<String>| text.filter(|text| !text.is_empty()).ok_or(KeyError::Member(name));
+        let filled = |name, text: Option<String>| text.filter(|text| !text.is_empty()).ok_or(KeyError::Member(name));
         Ok(ActivationClaims {
             cloud_id: guid("cloudId", payload.cloud_id)?,
             registration: RegistrationId {
@@ -132,10 +131,7 @@ impl ActivationKey {
                 resource_group: filled("resourceGroupName", payload.resource_group_name)?,
                 name: filled("registrationName", payload.registration_name)?,
             },
-            expires: payload
-                .expires
-                .and_then(|text| parse_expiry(&text))
-                .ok_or(KeyError::Member("expires"))?,
+            expires: payload.expires.and_then(|text| parse_expiry(&text)).ok_or(KeyError::Member("expires"))?,
         })
     }
 

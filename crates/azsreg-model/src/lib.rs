@@ -22,10 +22,12 @@ pub use codes::{Code, code};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use problem::{ExitCode, Problem};
 pub use registration::{
-    LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID, Registration,
-    RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
+    LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
+    Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
-pub use report::{AzureSide, Outcome, PlannedStep, RegisterReport, StampSide, Status, StatusReport, StepReport, StepState};
+pub use report::{
+    AzureSide, Outcome, PlannedStep, RegisterReport, StampSide, Status, StatusReport, StepReport, StepState,
+};
 pub use request::{RegisterRequest, RequestError};
 pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, IdentitySystem, StampInformation};

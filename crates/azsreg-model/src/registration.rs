@@ -47,7 +47,9 @@ fn holds(pattern: &str, action: &str) -> bool {
     fn fits(pattern: &[u8], action: &[u8]) -> bool {
         match (pattern.split_first(), action.split_first()) {
             (None, None) => true,
-            (Some((b'*', rest)), _) => fits(rest, action) || action.split_first().is_some_and(|(_, tail)| fits(pattern, tail)),
+            (Some((b'*', rest)), _) => {
+                fits(rest, action) || action.split_first().is_some_and(|(_, tail)| fits(pattern, tail))
+            }
             (Some((p, pattern)), Some((a, action))) => p.eq_ignore_ascii_case(a) && fits(pattern, action),
             _ => false,
         }
@@ -99,7 +101,8 @@ impl FromStr for RegistrationId {
         let bad = || RegistrationIdError(text.to_owned());
         let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
         let [a, subscription, b, group, c, provider, d, name] = parts[..] else { return Err(bad()) };
-        let words = [(a, "subscriptions"), (b, "resourceGroups"), (c, "providers"), (provider, PROVIDER), (d, "registrations")];
+        let words =
+            [(a, "subscriptions"), (b, "resourceGroups"), (c, "providers"), (provider, PROVIDER), (d, "registrations")];
         if words.iter().any(|(found, expected)| !found.eq_ignore_ascii_case(expected)) {
             return Err(bad());
         }

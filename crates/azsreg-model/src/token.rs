@@ -134,8 +134,7 @@ impl RegistrationToken {
         })?;
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| TokenError::NotJson)?;
         let object = value.as_object().ok_or(TokenError::NotJson)?;
-        let member =
-            |name: &str| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let member = |name: &str| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         let text = |name: &'static str| member(name).and_then(|v| v.as_str()).ok_or(TokenError::Member(name));
         let version = text("version")?;
         version.parse::<TokenVersion>().map_err(|_| TokenError::Version(version.to_owned()))?;
@@ -152,10 +151,7 @@ impl RegistrationToken {
                 .ok_or(TokenError::Member("marketplaceSyndicationEnabled"))?,
             usage_reporting: member("usageReportingEnabled").and_then(serde_json::Value::as_bool),
             version: version.to_owned(),
-            hosts: member("hardwareInfo")
-                .and_then(|v| v.as_array())
-                .ok_or(TokenError::Member("hardwareInfo"))?
-                .len(),
+            hosts: member("hardwareInfo").and_then(|v| v.as_array()).ok_or(TokenError::Member("hardwareInfo"))?.len(),
         })
     }
 }

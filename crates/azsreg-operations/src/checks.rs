@@ -1,7 +1,8 @@
 //! Everything that can be checked before anything is changed: one list, reported together.
 
 use azsreg_model::{
-    BillingModel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation, StampVersion, code,
+    BillingModel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation, StampVersion,
+    code,
 };
 
 use crate::engine::retry::{self, Policy};
@@ -77,7 +78,8 @@ pub async fn azure<A: Azure, C: Clock>(
     };
     let provider = retry::read(clock, Policy::AZURE, async || azure.provider_registered(subscription.id).await).await?;
     let group =
-        retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription.id, &id.resource_group).await).await;
+        retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription.id, &id.resource_group).await)
+            .await;
     let group = refusal(group, &mut problems)?.flatten();
 
     let wanted = request.location.clone().unwrap_or_else(|| azure.default_location().to_owned());
@@ -112,9 +114,9 @@ pub async fn azure<A: Azure, C: Clock>(
     if !missing.is_empty() {
         let mut problem = Problem::new(
             &code::ACTIONS_MISSING,
-            format!("the caller lacks {} on {scope}", missing.join(", ")),
+            format!("the caller lacks {} actions that registering needs on {scope}", missing.len()),
         );
-        problem.details.extend(missing.iter().map(ToString::to_string));
+        problem.details.extend(missing.iter().map(|action| format!("missing: {action}")));
         problems.push(problem);
     }
 

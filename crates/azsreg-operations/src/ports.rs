@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActivationKey, ActivationRecord, ActionState, Lock, Permission, Problem, Registration, RegistrationId,
+    ActionState, ActivationKey, ActivationRecord, Lock, Permission, Problem, Registration, RegistrationId,
     RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
 };
 use jiff::Timestamp;
@@ -99,7 +99,8 @@ pub trait Azure {
     /// The registrations of a subscription.
     async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError>;
     /// Makes or updates a registration from a token.
-    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError>;
+    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken)
+    -> Result<Registration, PortError>;
     /// The locks on a registration itself.
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError>;
     /// Places the lock.

@@ -160,24 +160,70 @@ impl Prepared {
         let group = self.id.resource_group.as_str();
         let model = request.billing_model;
         vec![
-            step("key-pair", key_pair && !done, if key_pair { "Set-RegistrationKeyPair on the stamp".into() } else { self.no_key_pair() }),
-            step("service-principal", !done, "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into()),
-            step("provider", !self.found.provider, if self.found.provider { "registered already".into() } else { "register Microsoft.AzureStack in the subscription".into() }),
-            step("resource-group", self.found.group.is_none(), match &self.found.group {
-                Some(location) => format!("{group} exists in {location}"),
-                None => format!("create {group} in {}", self.found.location),
-            }),
-            step("registration", !self.as_asked, match (&self.found.registration, self.as_asked) {
-                (_, true) => format!("{} exists, {model}", self.id.name),
-                (Some(now), false) => format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire()),
-                (None, _) => format!("create {} with {model} billing", self.id.name),
-            }),
-            step("lock", !self.locked(), if self.locked() { format!("{LOCK_NAME} is there") } else { format!("place {LOCK_NAME} (CanNotDelete)") }),
-            step("role", self.azure.role.is_none(), match &self.azure.role {
-                Some(role) => format!("{REGISTRATION_OWNER_ROLE} is assigned to {}", role.principal_id),
-                None => format!("assign {REGISTRATION_OWNER_ROLE} to the stamp's principal"),
-            }),
-            step("activation", !self.activated, if self.activated { "the stamp is activated for this registration".into() } else { "New-AzureStackActivation on the stamp: takes up to ten minutes".into() }),
+            step(
+                "key-pair",
+                key_pair && !done,
+                if key_pair { "Set-RegistrationKeyPair on the stamp".into() } else { self.no_key_pair() },
+            ),
+            step(
+                "service-principal",
+                !done,
+                "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into(),
+            ),
+            step(
+                "provider",
+                !self.found.provider,
+                if self.found.provider {
+                    "registered already".into()
+                } else {
+                    "register Microsoft.AzureStack in the subscription".into()
+                },
+            ),
+            step(
+                "resource-group",
+                self.found.group.is_none(),
+                match &self.found.group {
+                    Some(location) => format!("{group} exists in {location}"),
+                    None => format!("create {group} in {}", self.found.location),
+                },
+            ),
+            step(
+                "registration",
+                !self.as_asked,
+                match (&self.found.registration, self.as_asked) {
+                    (_, true) => format!("{} exists, {model}", self.id.name),
+                    (Some(now), false) => {
+                        format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire())
+                    }
+                    (None, _) => format!("create {} with {model} billing", self.id.name),
+                },
+            ),
+            step(
+                "lock",
+                !self.locked(),
+                if self.locked() {
+                    format!("{LOCK_NAME} is there")
+                } else {
+                    format!("place {LOCK_NAME} (CanNotDelete)")
+                },
+            ),
+            step(
+                "role",
+                self.azure.role.is_none(),
+                match &self.azure.role {
+                    Some(role) => format!("{REGISTRATION_OWNER_ROLE} is assigned to {}", role.principal_id),
+                    None => format!("assign {REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+                },
+            ),
+            step(
+                "activation",
+                !self.activated,
+                if self.activated {
+                    "the stamp is activated for this registration".into()
+                } else {
+                    "New-AzureStackActivation on the stamp: takes up to ten minutes".into()
+                },
+            ),
         ]
     }
 
@@ -386,8 +432,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             Policy::AZURE,
             async || {
                 let roles = azure.role_assignments(&id).await?;
-                let ours =
-                    roles.iter().any(|r| r.role_id == REGISTRATION_OWNER_ROLE_ID && r.principal_id == principal);
+                let ours = roles.iter().any(|r| r.role_id == REGISTRATION_OWNER_ROLE_ID && r.principal_id == principal);
                 Ok(ours.then(|| ((), format!("{REGISTRATION_OWNER_ROLE} to {principal}"))))
             },
             async || azure.assign_role(&id, principal).await.map(|()| None),
@@ -421,9 +466,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
                 let key = retry::read(clock, Policy::AZURE, async || azure.activation_key(&id).await).await?;
-                key.check(information.cloud_id, &id, clock.now()).map_err(|error| {
-                    PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string()))
-                })?;
+                key.check(information.cloud_id, &id, clock.now())
+                    .map_err(|error| PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string())))?;
                 stamp.new_activation(&key).await?;
                 tried.set(true);
                 Ok(unread.then(|| ((), "activated".to_owned())))
@@ -466,7 +510,10 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 fn explain_record(mut failure: Failure) -> Failure {
     for problem in &mut failure.problems {
         if problem.code == &code::NOT_SEEN {
-            *problem = Problem::new(&code::NOT_ACTIVATED, "the activation ended well, but the stamp's record does not show it");
+            *problem = Problem::new(
+                &code::NOT_ACTIVATED,
+                "the activation ended well, but the stamp's record does not show it",
+            );
         }
     }
     failure

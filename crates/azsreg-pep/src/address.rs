@@ -57,7 +57,11 @@ impl PepAddress {
     /// `host:port`, an IPv6 address in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// The endpoint's URL.

@@ -87,23 +87,19 @@ impl Security {
                 Package::Negotiate(Box::new(Negotiate::new_client(config).map_err(PepError::Security)?))
             }
         };
-        let username = Username::parse(&credentials.user)
-            .map_err(|error| PepError::Security(sspi::Error::new(sspi::ErrorKind::InvalidParameter, error.to_string())))?;
+        let username = Username::parse(&credentials.user).map_err(|error| {
+            PepError::Security(sspi::Error::new(sspi::ErrorKind::InvalidParameter, error.to_string()))
+        })?;
         let password = credentials.password.expose_secret().to_owned().into();
-        Ok(Self {
-            package,
-            identity: AuthIdentity { username, password },
-            target: format!("HTTP/{host}"),
-            done: false,
-        })
+        Ok(Self { package, identity: AuthIdentity { username, password }, target: format!("HTTP/{host}"), done: false })
     }
 
     /// The next token for the server's, and whether the session is then complete on this side.
     pub(crate) fn step(&mut self, token: &[u8]) -> Result<Option<Vec<u8>>, PepError> {
         let identity = self.identity.clone();
         let target = self.target.clone();
-        let (status, token) = with!(&mut self.package, p => leg(p.as_mut(), &identity, &target, token))
-            .map_err(PepError::Security)?;
+        let (status, token) =
+            with!(&mut self.package, p => leg(p.as_mut(), &identity, &target, token)).map_err(PepError::Security)?;
         self.done = matches!(status, SecurityStatus::Ok | SecurityStatus::CompleteNeeded);
         Ok((!token.is_empty()).then_some(token))
     }
@@ -124,8 +120,7 @@ impl Security {
 
     pub(crate) fn unseal(&mut self, sealed: Sealed) -> Result<Vec<u8>, PepError> {
         let Sealed { length, mut signature, mut ciphertext } = sealed;
-        let mut buffers =
-            [SecurityBufferRef::token_buf(&mut signature), SecurityBufferRef::data_buf(&mut ciphertext)];
+        let mut buffers = [SecurityBufferRef::token_buf(&mut signature), SecurityBufferRef::data_buf(&mut ciphertext)];
         with!(&mut self.package, p => p.decrypt_message(&mut buffers)).map_err(PepError::Security)?;
         let plain = buffers[1].data().to_vec();
         if plain.len() != length {
@@ -135,7 +130,12 @@ impl Security {
     }
 }
 
-fn leg<P>(package: &mut P, identity: &AuthIdentity, target: &str, token: &[u8]) -> sspi::Result<(SecurityStatus, Vec<u8>)>
+fn leg<P>(
+    package: &mut P,
+    identity: &AuthIdentity,
+    target: &str,
+    token: &[u8],
+) -> sspi::Result<(SecurityStatus, Vec<u8>)>
 where
     P: SspiImpl + Sspi,
     P: Acquire,
@@ -157,7 +157,12 @@ const FLAGS: ClientRequestFlags = ClientRequestFlags::CONFIDENTIALITY
 macro_rules! acquire {
     ($type:ty, $identity:ident => $credentials:expr) => {
         impl Acquire for $type {
-            fn leg(&mut self, identity: &AuthIdentity, target: &str, token: &[u8]) -> sspi::Result<(SecurityStatus, Vec<u8>)> {
+            fn leg(
+                &mut self,
+                identity: &AuthIdentity,
+                target: &str,
+                token: &[u8],
+            ) -> sspi::Result<(SecurityStatus, Vec<u8>)> {
                 let $identity = identity;
                 let mut acquired = self
                     .acquire_credentials_handle()

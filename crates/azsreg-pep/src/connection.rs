@@ -103,7 +103,10 @@ impl Connection {
             let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
             let stream = timeout(options.connect_timeout, connect)
                 .await
-                .map_err(|_| PepError::Unreachable { addresses: address.to_string(), reason: "no TLS handshake in time".into() })?
+                .map_err(|_| PepError::Unreachable {
+                    addresses: address.to_string(),
+                    reason: "no TLS handshake in time".into(),
+                })?
                 .map_err(|error| match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
                     Some(rustls::Error::InvalidCertificate(why)) => {
                         PepError::Certificate { address: address.to_string(), reason: why.to_string() }
@@ -134,7 +137,10 @@ impl Connection {
             let request = self.request("application/soap+xml;charset=UTF-8", Bytes::new(), Some(&value));
             let reply = timeout(options.connect_timeout.max(Duration::from_secs(10)), self.send(request))
                 .await
-                .map_err(|_| PepError::Unreachable { addresses: self.address.to_string(), reason: "no answer to the sign-in".into() })??;
+                .map_err(|_| PepError::Unreachable {
+                    addresses: self.address.to_string(),
+                    reason: "no answer to the sign-in".into(),
+                })??;
             let offered = reply
                 .headers()
                 .get_all(WWW_AUTHENTICATE)
@@ -150,7 +156,9 @@ impl Connection {
                     }
                     return Ok(());
                 }
-                (StatusCode::UNAUTHORIZED, Some(token)) if !self.security.is_done() || answer.is_empty() => answer = token,
+                (StatusCode::UNAUTHORIZED, Some(token)) if !self.security.is_done() || answer.is_empty() => {
+                    answer = token
+                }
                 (StatusCode::UNAUTHORIZED, _) => return Err(refused(&self.address)),
                 (status, _) => return Err(PepError::Status(status.as_u16())),
             }

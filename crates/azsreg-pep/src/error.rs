@@ -2,9 +2,9 @@
 
 use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
 use azsreg_operations::ports::{Class, PortError};
+use azsreg_psrp::DecodeError;
 use azsreg_psrp::messages::ErrorRecord;
 use azsreg_psrp::wsman::{CODE_NO_CONFIGURATION, CODE_NO_SHELL, Fault, ResponseError};
-use azsreg_psrp::DecodeError;
 use thiserror::Error;
 
 /// A failure of the privileged endpoint or of the way to it.
@@ -160,7 +160,10 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
         let problem = said(&code::STAMP_BUSY, format!("the stamp is busy with another action ({run})"));
         return PortError::new(Class::Busy, problem);
     }
-    if matches!(id, "CommandNotFoundException" | "NamedParameterNotFound" | "MissingMandatoryParameter" | "ScriptsNotAllowed") {
+    if matches!(
+        id,
+        "CommandNotFoundException" | "NamedParameterNotFound" | "MissingMandatoryParameter" | "ScriptsNotAllowed"
+    ) {
         return PortError::permanent(said(&code::CMDLET_UNKNOWN, format!("the stamp refused {cmdlet}")));
     }
     if has("mandatory hardware info") || has("to get hardware info") {

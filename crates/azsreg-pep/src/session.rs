@@ -75,7 +75,10 @@ impl Session {
                     Event::PoolOpened => return Ok(session),
                     Event::PoolEnded(error) => {
                         let record = error.unwrap_or_default();
-                        return Err(PepError::Cmdlet { cmdlet: "opening the session".into(), record: Box::new(record) });
+                        return Err(PepError::Cmdlet {
+                            cmdlet: "opening the session".into(),
+                            record: Box::new(record),
+                        });
                     }
                     Event::HostCall(call) => session.decline(None, &call).await?,
                     _ => {}
@@ -154,7 +157,9 @@ impl Session {
                         });
                         return Err(PepError::Cmdlet { cmdlet: name, record: Box::new(record) });
                     }
-                    Event::PoolEnded(_) => return Err(PepError::Dropped { reason: "the stamp closed the session".into() }),
+                    Event::PoolEnded(_) => {
+                        return Err(PepError::Dropped { reason: "the stamp closed the session".into() });
+                    }
                     Event::PoolOpened => {}
                 }
             }

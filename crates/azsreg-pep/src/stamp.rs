@@ -2,9 +2,7 @@
 
 use std::cell::Cell;
 
-use azsreg_model::{
-    ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation,
-};
+use azsreg_model::{ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation};
 use azsreg_operations::ports::{Action, PortError, Stamp, TokenRequest};
 use azsreg_psrp::clixml::Value;
 use azsreg_psrp::messages::Command;

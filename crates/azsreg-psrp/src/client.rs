@@ -207,8 +207,7 @@ impl Pool {
 
     /// The requests that decline a host call, so that the server never waits for a person who isn't there.
     pub fn decline(&mut self, pipeline: Option<Uuid>, call: &HostCall) -> Vec<Outgoing> {
-        let kind =
-            if pipeline.is_some() { kind::PIPELINE_HOST_RESPONSE } else { kind::RUNSPACEPOOL_HOST_RESPONSE };
+        let kind = if pipeline.is_some() { kind::PIPELINE_HOST_RESPONSE } else { kind::RUNSPACEPOOL_HOST_RESPONSE };
         let fragments = self.message(kind, pipeline.unwrap_or_default(), messages::decline_host_call(call));
         fragments.iter().map(|fragment| self.send("pr", pipeline, fragment)).collect()
     }

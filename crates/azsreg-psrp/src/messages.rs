@@ -456,10 +456,7 @@ pub fn progress_record(progress: &ProgressRecord) -> String {
             ),
             ("ParentActivityId", (-1).into()),
             ("PercentComplete", progress.percent.into()),
-            (
-                "Type",
-                Object::enumeration("System.Management.Automation.ProgressRecordType", kind.0, kind.1).into(),
-            ),
+            ("Type", Object::enumeration("System.Management.Automation.ProgressRecordType", kind.0, kind.1).into()),
             ("SecondsRemaining", progress.seconds_remaining.into()),
         ])
         .into(),
@@ -515,8 +512,12 @@ pub fn decline_host_call(call: &HostCall) -> String {
             ("ci", Value::I64(call.call)),
             (
                 "mi",
-                Object::enumeration("System.Management.Automation.Remoting.RemoteHostMethodId", &call.name, call.method)
-                    .into(),
+                Object::enumeration(
+                    "System.Management.Automation.Remoting.RemoteHostMethodId",
+                    &call.name,
+                    call.method,
+                )
+                .into(),
             ),
             ("me", error_value(&error)),
         ])

@@ -200,10 +200,7 @@ impl Server {
                     let pipeline = command_id(stream)?;
                     shell.take(id, pipeline, &wsman::base64_of(stream)?, effects)?;
                 }
-                reply(
-                    "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/SendResponse",
-                    "<rsp:SendResponse/>",
-                )
+                reply("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/SendResponse", "<rsp:SendResponse/>")
             }
             action::RECEIVE => {
                 let (id, _) = self.selected(incoming)?;
@@ -234,10 +231,7 @@ impl Server {
                 } else if !stops {
                     shell.pipelines.remove(&pipeline);
                 }
-                reply(
-                    "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/SignalResponse",
-                    "<rsp:SignalResponse/>",
-                )
+                reply("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/SignalResponse", "<rsp:SignalResponse/>")
             }
             action::DELETE => {
                 let (id, _) = self.selected(incoming)?;
@@ -269,9 +263,10 @@ impl Server {
             return Err(Refusal::Fault(Fault {
                 code: 2_150_859_173,
                 subcode: "w:QuotaLimit".into(),
-                reason: "The WS-Management service cannot process the request. The maximum number of concurrent shells \
+                reason:
+                    "The WS-Management service cannot process the request. The maximum number of concurrent shells \
                          for this user has been exceeded. Close existing shells or raise the quota for this user."
-                    .into(),
+                        .into(),
             }));
         }
         let version = incoming.options.iter().find(|(name, _)| name.eq_ignore_ascii_case("protocolversion"));
@@ -603,7 +598,13 @@ mod tests {
         let mut other = Pool::new("http://x/wsman", "Microsoft.PowerShell", Duration::from_secs(20));
         let sent = other.open();
         let (answer, _) = exchange(&mut server, &sent.envelope);
-        assert!(other.opened(&sent, &answer).unwrap_err().to_string().contains("Microsoft.PowerShell session configuration"));
+        assert!(
+            other
+                .opened(&sent, &answer)
+                .unwrap_err()
+                .to_string()
+                .contains("Microsoft.PowerShell session configuration")
+        );
         let sent = pool.close();
         exchange(&mut server, &sent.envelope);
         let sent = pool.receive(None);

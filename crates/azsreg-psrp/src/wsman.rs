@@ -171,10 +171,7 @@ impl Incoming {
         let options = header
             .child("OptionSet")
             .map(|set| {
-                set.children
-                    .iter()
-                    .filter_map(|o| Some((o.attribute("Name")?.to_owned(), o.text.clone())))
-                    .collect()
+                set.children.iter().filter_map(|o| Some((o.attribute("Name")?.to_owned(), o.text.clone()))).collect()
             })
             .unwrap_or_default();
         let incoming = Self {

@@ -197,16 +197,10 @@ pub fn register_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         }
         chaos.revive();
         let attempt = drive(async {
-            let port = Ports {
-                azure: &ports,
-                stamp: &ports,
-                records: with_records.then_some(&ports),
-                clock: &clock,
-            };
+            let port = Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
             let information = azsreg_operations::ports::Stamp::information(&ports).await?;
             let events = open.events().to_vec();
-            let prepared =
-                register::prepare(port, &request, information, finished.as_deref(), &events).await?;
+            let prepared = register::prepare(port, &request, information, finished.as_deref(), &events).await?;
             if prepared.nothing_to_do() {
                 return Ok(true);
             }
@@ -245,8 +239,7 @@ pub fn register_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     chaos.quiet();
     chaos.revive();
     let once_more = drive(async {
-        let port =
-            Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
+        let port = Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
         let information = azsreg_operations::ports::Stamp::information(&ports).await?;
         let prepared = register::prepare(port, &request, information, finished.as_deref(), &[]).await?;
         Ok::<bool, azsreg_operations::Failure>(prepared.nothing_to_do())

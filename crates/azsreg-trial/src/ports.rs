@@ -10,8 +10,8 @@ use azsreg_lab::world::directory::AZURE_POWERSHELL;
 use azsreg_lab::world::stamp::{Bridge, CmdletError, Effect};
 use azsreg_model::{
     ActionState, ActivationKey, ActivationRecord, IdentitySystem, LOCK_NAME, Lock, LockLevel, Permission, Problem,
-    REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, code,
-    lock_notes,
+    REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation,
+    code, lock_notes,
 };
 use azsreg_operations::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, Subscription, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
@@ -128,7 +128,11 @@ impl InProcess<'_> {
     }
 
     /// One command to the stamp, likewise.
-    async fn pep<T>(&self, what: &str, call: impl FnOnce(&mut World, Timestamp) -> Result<T, CmdletError>) -> Result<T, PortError> {
+    async fn pep<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce(&mut World, Timestamp) -> Result<T, CmdletError>,
+    ) -> Result<T, PortError> {
         self.chaos.point().await;
         if self.chaos.fails() {
             return Err(passing(&code::PEP_DROPPED, what));
@@ -238,7 +242,12 @@ impl Azure for InProcess<'_> {
         self.azure("create the resource group", |world| {
             let me = Self::me(world);
             let scope = group_scope(subscription, name);
-            world.arm.authorize(&world.directory, me, "Microsoft.Resources/subscriptions/resourceGroups/write", &scope)?;
+            world.arm.authorize(
+                &world.directory,
+                me,
+                "Microsoft.Resources/subscriptions/resourceGroups/write",
+                &scope,
+            )?;
             world.arm.put_group(subscription, name, &json!({ "location": location })).map(drop)
         })
         .await
@@ -260,7 +269,11 @@ impl Azure for InProcess<'_> {
         .await
     }
 
-    async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken) -> Result<Registration, PortError> {
+    async fn put_registration(
+        &self,
+        id: &RegistrationId,
+        token: &RegistrationToken,
+    ) -> Result<Registration, PortError> {
         let now = self.clock.now();
         self.azure("put the registration", |world| {
             let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
@@ -398,7 +411,10 @@ impl Stamp for InProcess<'_> {
                     let app_id = match known {
                         Some(app_id) => app_id,
                         None => {
-                            directory.create_application(draw, home, *operator, "bridge", vec![uri]).map_err(|e| e.message)?.app_id
+                            directory
+                                .create_application(draw, home, *operator, "bridge", vec![uri])
+                                .map_err(|e| e.message)?
+                                .app_id
                         }
                     };
                     match directory.application(app_id).and_then(|a| a.principal) {

@@ -30,7 +30,15 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// How to print
-    #[arg(short, long, global = true, value_enum, default_value = "human", env = "AZSREG_OUTPUT", help_heading = "Global")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "human",
+        env = "AZSREG_OUTPUT",
+        help_heading = "Global"
+    )]
     pub(crate) output: Output,
     /// No progress, even on a terminal
     #[arg(long, global = true, env = "AZSREG_NO_PROGRESS", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Global")]
@@ -166,7 +174,13 @@ pub(crate) struct SignInOptions {
     #[arg(long, value_name = "ID", env = "AZSREG_CLIENT_ID")]
     pub(crate) client_id: Option<Uuid>,
     /// The application's secret: @FILE, or - for standard input
-    #[arg(long, value_name = "@FILE", env = "AZSREG_CLIENT_SECRET", hide_env_values = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "@FILE",
+        env = "AZSREG_CLIENT_SECRET",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) client_secret: Option<SecretArgument>,
     /// The application's certificate and private key, in one PEM file
     #[arg(long, value_name = "FILE", env = "AZSREG_CLIENT_CERTIFICATE")]
@@ -180,7 +194,13 @@ pub(crate) struct StampSignInOptions {
     #[arg(long, value_name = "ID", env = "AZSREG_STAMP_CLIENT_ID")]
     pub(crate) stamp_client_id: Option<Uuid>,
     /// Its secret: @FILE, or - for standard input
-    #[arg(long, value_name = "@FILE", env = "AZSREG_STAMP_CLIENT_SECRET", hide_env_values = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "@FILE",
+        env = "AZSREG_STAMP_CLIENT_SECRET",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) stamp_client_secret: Option<SecretArgument>,
     /// An operator, with a code on any device
     #[arg(long, env = "AZSREG_STAMP_DEVICE_CODE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
@@ -226,7 +246,13 @@ pub(crate) struct RegisterOptions {
     #[arg(long, env = "AZSREG_PLAN", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
     pub(crate) plan: bool,
     /// A user's refresh token for the stamp, beside a client secret or certificate: @FILE or -
-    #[arg(long, value_name = "@FILE", env = "AZSREG_BRIDGE_REFRESH_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "@FILE",
+        env = "AZSREG_BRIDGE_REFRESH_TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) bridge_refresh_token: Option<SecretArgument>,
     #[command(flatten)]
     pub(crate) pep: PepOptions,

@@ -76,9 +76,10 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
     let global = &cli.global;
     // One thread: an operation is a line of steps, and the lab beside it answers in between.
     let block = |future: std::pin::Pin<Box<dyn Future<Output = Result<ExitCode, Ended>> + '_>>| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-            Problem::new(&code::STATE_UNWRITABLE, format!("no runtime: {error}"))
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("no runtime: {error}")))?;
         runtime.block_on(future)
     };
     match &cli.command {

@@ -20,7 +20,9 @@ impl Sources {
         while let Some(matches) = level {
             for id in matches.ids() {
                 // Groups have no source of their own.
-                if let Ok(Some(source)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| matches.value_source(id.as_str()))) {
+                if let Ok(Some(source)) =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| matches.value_source(id.as_str())))
+                {
                     sources.push((id.to_string(), source));
                 }
             }
@@ -35,12 +37,7 @@ impl Sources {
 }
 
 /// Reads a secret. `id` is the option's, `option` how it is written.
-pub(crate) fn read(
-    sources: &Sources,
-    id: &str,
-    option: &str,
-    given: &SecretArgument,
-) -> Result<SecretString, Problem> {
+pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgument) -> Result<SecretString, Problem> {
     let SecretArgument(text) = given;
     let secret = if let Some(path) = text.strip_prefix('@') {
         std::fs::read_to_string(path)
@@ -53,7 +50,10 @@ pub(crate) fn read(
             .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} -: {error}")))?;
         secret
     } else if sources.on_command_line(id) {
-        return Err(Problem::new(&code::SECRET_ON_COMMAND_LINE, format!("{option} was given a value in place of @FILE")));
+        return Err(Problem::new(
+            &code::SECRET_ON_COMMAND_LINE,
+            format!("{option} was given a value in place of @FILE"),
+        ));
     } else {
         text.clone()
     };
@@ -77,8 +77,8 @@ pub(crate) fn password(
             Err(Problem::new(&code::BAD_ARGUMENT, "--pep-password is missing, and nobody can be asked for it")
                 .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD."))
         }
-        None => rpassword::prompt_password(format!("Password of {user}: "))
-            .map(Into::into)
-            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))),
+        None => rpassword::prompt_password(format!("Password of {user}: ")).map(Into::into).map_err(|error| {
+            Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))
+        }),
     }
 }

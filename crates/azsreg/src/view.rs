@@ -50,7 +50,9 @@ impl View {
                     json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
                 })
                 .collect();
-            self.json(&json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)}));
+            self.json(
+                &json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)}),
+            );
             return;
         }
         for step in &ended.steps {
@@ -62,9 +64,11 @@ impl View {
         for problem in &ended.problems {
             anstream::eprintln!("{}", problem_text(problem));
         }
-        if ended.problems.len() > 1 {
-            let count = ended.problems.len();
-            anstream::eprintln!("{} checks failed; nothing was changed.", count);
+        if ended.exit == azsreg_model::ExitCode::CheckFailed {
+            match ended.problems.len() {
+                1 => anstream::eprintln!("Nothing was changed."),
+                count => anstream::eprintln!("{count} checks failed. Nothing was changed."),
+            }
         } else if ended.exit == azsreg_model::ExitCode::Resumable && ended.step.is_some() {
             anstream::eprintln!("What was done so far stays and is recorded: the same command goes on from here.");
         }
@@ -87,10 +91,9 @@ impl View {
                 }
                 line(format!("Plan: {changes} of {} steps would run. Nothing was changed.", report.plan.len()));
             }
-            Outcome::NothingToDo => line(format!(
-                "Nothing to do: the stamp {} is registered and activated as asked.",
-                report.cloud_id
-            )),
+            Outcome::NothingToDo => {
+                line(format!("Nothing to do: the stamp {} is registered and activated as asked.", report.cloud_id))
+            }
             Outcome::Verified => {
                 self.steps(&report.steps);
                 line(format!("{}", REGISTERED.green().bold()));
@@ -120,7 +123,10 @@ impl View {
         let word = match report.status {
             Status::Registered => "Registered".green().bold().to_string(),
             Status::RegisteredInAzure => {
-                format!("{} (the stamp's record was not read: no operator sign-in)", "Registered in Azure".green().bold())
+                format!(
+                    "{} (the stamp's record was not read: no operator sign-in)",
+                    "Registered in Azure".green().bold()
+                )
             }
             Status::HalfRegistered => "Half registered".yellow().bold().to_string(),
             Status::Expired => "Expired".red().bold().to_string(),
@@ -153,7 +159,8 @@ impl View {
                     row("", "cloud id", &registration.cloud_id.map_or("-".into(), |id| id.to_string()));
                     row("", "billing model", &registration.billing_model);
                     row("", "bridge principal", &registration.object_id.map_or("-".into(), |id| id.to_string()));
-                    let lock = azure.lock.as_ref().map_or("none".into(), |lock| format!("{} ({:?})", lock.name, lock.level));
+                    let lock =
+                        azure.lock.as_ref().map_or("none".into(), |lock| format!("{} ({:?})", lock.name, lock.level));
                     row("", "lock", &lock);
                     let role = azure.role.as_ref().map_or("not assigned", |_| azsreg_model::REGISTRATION_OWNER_ROLE);
                     row("", "role", role);
@@ -227,7 +234,7 @@ fn problem_text(problem: &Problem) -> String {
     let mut text = format!("{}: {}", format!("error[{}]", problem.code.id).red().bold(), problem.message);
     text.push_str(&format!("\n{} {}", label("why"), problem.why()));
     for detail in &problem.details {
-        text.push_str(&format!("\n{} {detail}", label("said")));
+        text.push_str(&format!("\n{} {detail}", label("note")));
     }
     text.push_str(&format!("\n{} {}", label("next"), problem.then()));
     text

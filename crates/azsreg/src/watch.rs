@@ -21,11 +21,9 @@ pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
         .log_file
         .as_ref()
         .map(|path| {
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("--log-file {}: {error}", path.display())))
+            std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+                Problem::new(&code::STATE_UNWRITABLE, format!("--log-file {}: {error}", path.display()))
+            })
         })
         .transpose()?;
     let filter = "off,azsreg=debug,azsreg_arm=debug,azsreg_pep=debug,azsreg_operations=debug";
@@ -51,7 +49,8 @@ pub(crate) struct Screen {
 
 impl Screen {
     pub(crate) fn new(global: &Global, total: usize) -> Self {
-        let shown = std::io::stderr().is_terminal() && !global.no_progress && !global.verbose && global.output == Output::Human;
+        let shown =
+            std::io::stderr().is_terminal() && !global.no_progress && !global.verbose && global.output == Output::Human;
         let bar = shown.then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed:>5}") {
@@ -125,7 +124,11 @@ impl Watch for Screen {
 
 impl Prompt for Screen {
     fn device_code(&self, url: &str, code: &str, message: &str) {
-        let text = if message.is_empty() { format!("To sign in, open {url} and enter the code {code}.") } else { message.to_owned() };
+        let text = if message.is_empty() {
+            format!("To sign in, open {url} and enter the code {code}.")
+        } else {
+            message.to_owned()
+        };
         self.aside(&text);
     }
 

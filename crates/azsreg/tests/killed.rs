@@ -21,7 +21,10 @@ fn points(world: &World, prepare: impl Fn(&World) -> std::process::Command) -> V
 
 /// Kills at one point and runs again, with the journal or without it.
 fn kill_at(point: usize, name: &str, forget: bool, prepare: &(impl Fn(&World) -> std::process::Command + Sync)) {
-    let what = format!("killed at point {point} ({name}), {}", if forget { "empty state directory" } else { "same state directory" });
+    let what = format!(
+        "killed at point {point} ({name}), {}",
+        if forget { "empty state directory" } else { "same state directory" }
+    );
     let world = World::new();
     let killed = run(prepare(&world).env("AZSREG_CRASH_AT", point.to_string()));
     assert_eq!(killed.code, None, "{what}: the process should have been killed: {}", killed.stderr);
@@ -72,9 +75,8 @@ fn capacity_ends_the_same_wherever_it_is_killed() {
 /// A fresh world for the stamp's own slow actions: the client vanishes, the stamp goes on, the next run waits for it.
 #[test]
 fn an_activation_that_outlives_its_client_is_waited_for() {
-    let slow = || {
-        World::of(vec![StampOptions { activation: SignedDuration::from_millis(1_500), ..StampOptions::default() }])
-    };
+    let slow =
+        || World::of(vec![StampOptions { activation: SignedDuration::from_millis(1_500), ..StampOptions::default() }]);
     let prepare = |world: &World| world.register("pay-as-you-use");
     let names = points(&slow(), prepare);
     // The last commands to the stamp: among them the one that starts the activation.

@@ -165,11 +165,17 @@ fn by_the_checks() {
         text.push_str(&format!("=== {name}\n{}\n", shown(Some(world), command)));
     };
     case(&world, "unknown_location", world.register("pay-as-you-use").args(["--location", "atlantis"]));
-    case(&world, "invisible_subscription", world.register("pay-as-you-use").args(["--subscription", "99999999-9999-4999-8999-999999999999"]));
+    case(
+        &world,
+        "invisible_subscription",
+        world.register("pay-as-you-use").args(["--subscription", "99999999-9999-4999-8999-999999999999"]),
+    );
     let reader = world.control("/users", &json!({"roles": [{"role": "Reader", "scope": format!("/subscriptions/{}", world.lab.descriptor().subscription_id)}]}));
     let secret = world.file("reader-secret", reader["client_secret"].as_str().unwrap());
     let mut command = world.register("pay-as-you-use");
-    command.env("AZSREG_CLIENT_ID", reader["client_id"].as_str().unwrap()).env("AZSREG_CLIENT_SECRET", format!("@{}", secret.display()));
+    command
+        .env("AZSREG_CLIENT_ID", reader["client_id"].as_str().unwrap())
+        .env("AZSREG_CLIENT_SECRET", format!("@{}", secret.display()));
     case(&world, "missing_actions_and_location_together", command.args(["--location", "atlantis"]));
     let mut command = world.register("pay-as-you-use");
     case(&world, "untrusted_azure", command.env_remove("AZSREG_CA_FILE"));
@@ -193,10 +199,8 @@ fn by_the_checks() {
 
 #[test]
 fn by_another_registration() {
-    let two = World::of(vec![
-        StampOptions::default(),
-        StampOptions { name: "stamp2".into(), ..StampOptions::default() },
-    ]);
+    let two =
+        World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..StampOptions::default() }]);
     let first = run(two.register("pay-as-you-use").args(["--name", "first"]));
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     let mut text = String::new();
@@ -218,11 +222,26 @@ fn by_another_registration() {
 fn malformed_token_and_key() {
     let mut text = String::new();
     let cases = [
-        ("malformed_token", json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"body": "bm90IGEgdG9rZW4="}})),
-        ("truncated_token", json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"body": "eyJiaWxsaW5nTW9kZWwiOiJ*"}})),
-        ("malformed_key", json!({"when": {"plane": "arm", "route": "getactivationkey"}, "then": {"body": {"activationKey": "no.key"}}})),
-        ("empty_key", json!({"when": {"plane": "arm", "route": "getactivationkey"}, "then": {"body": {"activationKey": ""}}})),
-        ("unreadable_hardware", json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"error": "The term 'Get-Hardware' failed."}})),
+        (
+            "malformed_token",
+            json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"body": "bm90IGEgdG9rZW4="}}),
+        ),
+        (
+            "truncated_token",
+            json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"body": "eyJiaWxsaW5nTW9kZWwiOiJ*"}}),
+        ),
+        (
+            "malformed_key",
+            json!({"when": {"plane": "arm", "route": "getactivationkey"}, "then": {"body": {"activationKey": "no.key"}}}),
+        ),
+        (
+            "empty_key",
+            json!({"when": {"plane": "arm", "route": "getactivationkey"}, "then": {"body": {"activationKey": ""}}}),
+        ),
+        (
+            "unreadable_hardware",
+            json!({"when": {"plane": "pep", "route": "New-RegistrationToken"}, "then": {"error": "The term 'Get-Hardware' failed."}}),
+        ),
     ];
     for (name, rule) in cases {
         let world = World::new();
@@ -250,12 +269,18 @@ fn by_the_directorys_policies() {
         text.push_str(&format!("=== sign_in_{number}\n{}", ran.stderr.lines().skip(1).collect::<Vec<_>>().join("\n")));
         text.push('\n');
         world.control(&format!("/tenants/{tenant}/policy"), &json!({"aadsts": number, "on": "graph"}));
-        text.push_str(&format!("=== inside_the_stamp_{number}\n{}\n", shown(Some(&world), &mut world.register("pay-as-you-use"))));
+        text.push_str(&format!(
+            "=== inside_the_stamp_{number}\n{}\n",
+            shown(Some(&world), &mut world.register("pay-as-you-use"))
+        ));
     }
     world.control(&format!("/tenants/{tenant}/policy"), &json!({}));
     for number in [700_082, 50_173] {
         world.control("/refresh-tokens/revoke", &json!({"aadsts": number}));
-        text.push_str(&format!("=== revoked_inside_the_stamp_{number}\n{}\n", shown(Some(&world), &mut world.register("pay-as-you-use"))));
+        text.push_str(&format!(
+            "=== revoked_inside_the_stamp_{number}\n{}\n",
+            shown(Some(&world), &mut world.register("pay-as-you-use"))
+        ));
     }
     snapshot!("by_the_directorys_policies", text);
 }

@@ -168,7 +168,10 @@ fn the_browser_signs_in() {
     let world = World::new();
     let script = world.file(
         "browser",
-        &format!("#!/bin/sh\nexec curl -sS -L --cacert '{}' -o /dev/null \"$1\"\n", world.lab.descriptor().ca_file.display()),
+        &format!(
+            "#!/bin/sh\nexec curl -sS -L --cacert '{}' -o /dev/null \"$1\"\n",
+            world.lab.descriptor().ca_file.display()
+        ),
     );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = world.command(0, &world.state());
@@ -224,7 +227,11 @@ fn a_permanent_refusal_half_way_is_not_retried_and_resumes_when_mended() {
         .unwrap();
     let ran = run(&mut world.register("pay-as-you-use"));
     assert_eq!(ran.code, Some(6), "half-way is resumable: {}", ran.stderr);
-    assert!(ran.stderr.contains("AZR4009") && ran.stderr.contains("Microsoft.Authorization/locks/write"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("AZR4009") && ran.stderr.contains("Microsoft.Authorization/locks/write"),
+        "{}",
+        ran.stderr
+    );
     let again = run(&mut world.register("pay-as-you-use"));
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert_registered_once(&world.lab.world(), "mended");
@@ -325,7 +332,16 @@ fn lab_up_tells_what_a_client_needs_and_env_points_at_it() {
     let mut line = String::new();
     BufReader::new(up.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
-    for member in ["arm_endpoint", "authority", "ca_file", "tenant_id", "subscription_id", "client_id", "client_secret_file", "control_endpoint"] {
+    for member in [
+        "arm_endpoint",
+        "authority",
+        "ca_file",
+        "tenant_id",
+        "subscription_id",
+        "client_id",
+        "client_secret_file",
+        "control_endpoint",
+    ] {
         assert!(told[member].is_string(), "{member}");
     }
     assert_eq!(told["stamps"].as_array().unwrap().len(), 2);

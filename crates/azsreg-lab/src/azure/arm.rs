@@ -93,7 +93,9 @@ fn check_version(namespace: &str, version: Option<&str>) -> Result<(), ArmError>
     Err(ArmError::new(
         400,
         "InvalidApiVersionParameter",
-        format!("The api-version '{version}' is invalid. The supported versions are '2024-11-01,2022-12-01,2022-09-01,2021-04-01,2020-05-01,2016-09-01,2016-02-01,2015-01-01'."),
+        format!(
+            "The api-version '{version}' is invalid. The supported versions are '2024-11-01,2022-12-01,2022-09-01,2021-04-01,2020-05-01,2016-09-01,2016-02-01,2015-01-01'."
+        ),
     ))
 }
 
@@ -126,7 +128,10 @@ fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
             .query()
             .unwrap_or_default()
             .split('&')
-            .filter(|pair| !pair.to_ascii_lowercase().starts_with("$skiptoken") && !pair.to_ascii_lowercase().starts_with("%24skiptoken"))
+            .filter(|pair| {
+                !pair.to_ascii_lowercase().starts_with("$skiptoken")
+                    && !pair.to_ascii_lowercase().starts_with("%24skiptoken")
+            })
             .map(str::to_owned)
             .collect();
         body["nextLink"] = json!(format!(
@@ -163,10 +168,18 @@ fn route(state: &State, request: &Read) -> Answer {
     let who = match caller(state, request, &[&state.urls().arm, HARD_WIRED]) {
         Ok(who) => who,
         Err(Refused::Missing) => {
-            return Err(ArmError::new(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."));
+            return Err(ArmError::new(
+                401,
+                "AuthenticationFailed",
+                "Authentication failed. The 'Authorization' header is missing.",
+            ));
         }
         Err(Refused::Expired) => {
-            return Err(ArmError::new(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than current UTC time."));
+            return Err(ArmError::new(
+                401,
+                "ExpiredAuthenticationToken",
+                "The access token expiry UTC time is earlier than current UTC time.",
+            ));
         }
         Err(Refused::Invalid(why)) => return Err(ArmError::new(401, "InvalidAuthenticationToken", why)),
     };
@@ -180,7 +193,8 @@ fn route(state: &State, request: &Read) -> Answer {
             Ok(http::json(200, &json!({"value": items.into_iter().collect::<Vec<_>>()})))
         }
         ["subscriptions"] if method == "GET" => {
-            let visible = azure.arm.subscriptions.values().filter(|s| s.tenant == who.tenant && azure.arm.can_see(me, s.id));
+            let visible =
+                azure.arm.subscriptions.values().filter(|s| s.tenant == who.tenant && azure.arm.can_see(me, s.id));
             let items = visible.map(subscription_body).collect();
             drop(guard);
             Ok(page(state, request, items))
@@ -196,7 +210,13 @@ fn route(state: &State, request: &Read) -> Answer {
                 return Err(ArmError::new(
                     401,
                     "InvalidAuthenticationTokenTenant",
-                    format!("The access token is from the wrong issuer '{}/{}/'. It must match the tenant '{}/{}/' associated with this subscription.", state.urls().authority, who.tenant, state.urls().authority, subscription.tenant),
+                    format!(
+                        "The access token is from the wrong issuer '{}/{}/'. It must match the tenant '{}/{}/' associated with this subscription.",
+                        state.urls().authority,
+                        who.tenant,
+                        state.urls().authority,
+                        subscription.tenant
+                    ),
                 ));
             }
             let id = subscription.id;
@@ -209,7 +229,11 @@ fn route(state: &State, request: &Read) -> Answer {
                 let at = at.unwrap_or(0);
                 authorization(&call, guard, String::new(), &segments[at + 2..])
             }
-            other => Err(ArmError::new(404, "InvalidResourceNamespace", format!("The resource namespace '{other}' is invalid."))),
+            other => Err(ArmError::new(
+                404,
+                "InvalidResourceNamespace",
+                format!("The resource namespace '{other}' is invalid."),
+            )),
         },
     }
 }
@@ -290,15 +314,27 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
         ("GET", ["providers", "microsoft.azurestack", "registrations"]) => {
             call.may(azure, "Microsoft.AzureStack/registrations/read", &scope)?;
             azure.arm.provider_ready(call.subscription)?;
-            let items =
-                azure.arm.registrations.iter().filter(|r| r.subscription == call.subscription).map(|r| r.body()).collect();
+            let items = azure
+                .arm
+                .registrations
+                .iter()
+                .filter(|r| r.subscription == call.subscription)
+                .map(|r| r.body())
+                .collect();
             drop(guard);
             Ok(page(call.state, call.request, items))
         }
         (_, ["resourcegroups", _, ..]) => in_group(call, guard, &names[1..], &parts[1..]),
         (_, ["providers", ns, ..]) => {
             known_namespace(ns)?;
-            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type could not be found in the namespace '{ns}' for api version '{}'.", value(call.query, "api-version").unwrap_or_default())))
+            Err(ArmError::new(
+                404,
+                "InvalidResourceType",
+                format!(
+                    "The resource type could not be found in the namespace '{ns}' for api version '{}'.",
+                    value(call.query, "api-version").unwrap_or_default()
+                ),
+            ))
         }
         _ => Err(ArmError::new(404, "NotFound", "The lab does not know this route.")),
     }
@@ -307,10 +343,10 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
 fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&str]) -> Answer {
     let azure = &mut *guard;
     let group = names[0].as_str();
-    let scope = azure.arm.group(call.subscription, group).map_or_else(
-        |_| group_scope(call.subscription, group),
-        |known| group_scope(call.subscription, &known.name),
-    );
+    let scope = azure
+        .arm
+        .group(call.subscription, group)
+        .map_or_else(|_| group_scope(call.subscription, group), |known| group_scope(call.subscription, &known.name));
     let read = "Microsoft.Resources/subscriptions/resourceGroups/read";
     match (call.method, &parts[1..]) {
         ("HEAD", []) => {
@@ -341,10 +377,18 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
             let target = body["targetResourceGroup"].as_str().unwrap_or_default();
             let target = http::segments(target);
             let [_, subscription, _, into] = &target[..] else {
-                return Err(ArmError::new(400, "InvalidRequestContent", "The property 'targetResourceGroup' is not the id of a resource group."));
+                return Err(ArmError::new(
+                    400,
+                    "InvalidRequestContent",
+                    "The property 'targetResourceGroup' is not the id of a resource group.",
+                ));
             };
             let subscription: Uuid = subscription.parse().unwrap_or_default();
-            call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/write", &group_scope(subscription, into))?;
+            call.may(
+                azure,
+                "Microsoft.Resources/subscriptions/resourceGroups/write",
+                &group_scope(subscription, into),
+            )?;
             for id in body["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 azure.arm.move_registration(id, call.subscription, subscription, into)?;
             }
@@ -362,7 +406,11 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
         }
         (_, ["providers", ns, ..]) => {
             known_namespace(ns)?;
-            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type could not be found in the namespace '{ns}'.")))
+            Err(ArmError::new(
+                404,
+                "InvalidResourceType",
+                format!("The resource type could not be found in the namespace '{ns}'."),
+            ))
         }
         _ => Err(ArmError::new(404, "NotFound", "The lab does not know this route.")),
     }
@@ -392,10 +440,10 @@ fn registrations(
             .collect();
         return Ok(page(call.state, call.request, items));
     };
-    let scope = azure.arm.registration(subscription, group, name).map_or_else(
-        |_| registration_scope(subscription, group, name),
-        |known| known.id(),
-    );
+    let scope = azure
+        .arm
+        .registration(subscription, group, name)
+        .map_or_else(|_| registration_scope(subscription, group, name), |known| known.id());
     let action = |what: &str| format!("Microsoft.AzureStack/registrations/{what}");
     let now = call.state.now();
     match (method, &rest[1..]) {
@@ -441,9 +489,19 @@ fn registrations(
         (_, []) => not_allowed(),
         (_, [child, ..]) => {
             if azure.arm.registration(subscription, group, name).is_err() {
-                return Err(ArmError::new(404, "ParentResourceNotFound", format!("Can not perform requested operation on nested resource. Parent resource '{name}' not found.")));
+                return Err(ArmError::new(
+                    404,
+                    "ParentResourceNotFound",
+                    format!(
+                        "Can not perform requested operation on nested resource. Parent resource '{name}' not found."
+                    ),
+                ));
             }
-            Err(ArmError::new(404, "InvalidResourceType", format!("The resource type 'registrations/{child}' is not one that the lab has yet.")))
+            Err(ArmError::new(
+                404,
+                "InvalidResourceType",
+                format!("The resource type 'registrations/{child}' is not one that the lab has yet."),
+            ))
         }
     }
 }
@@ -518,13 +576,18 @@ fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[
         ("GET", "roledefinitions", [id]) => {
             match azure.arm.roles.iter().find(|role| role.id.to_string().eq_ignore_ascii_case(id)) {
                 Some(role) => Ok(http::json(200, &role.body(&scope))),
-                None => Err(ArmError::new(404, "RoleDefinitionDoesNotExist", format!("The specified role definition with ID '{id}' does not exist."))),
+                None => Err(ArmError::new(
+                    404,
+                    "RoleDefinitionDoesNotExist",
+                    format!("The specified role definition with ID '{id}' does not exist."),
+                )),
             }
         }
         ("GET", "roleassignments", []) => {
             call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
             let at_scope = filter.contains("atScope()");
-            let principal = filter.contains("principalId").then(|| filter.split('\'').nth(1).unwrap_or_default().to_owned());
+            let principal =
+                filter.contains("principalId").then(|| filter.split('\'').nth(1).unwrap_or_default().to_owned());
             let items = azure
                 .arm
                 .assignments
@@ -538,10 +601,18 @@ fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[
         }
         ("GET", "roleassignments", [name]) => {
             call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
-            let found = azure.arm.assignments.iter().find(|a| a.scope.eq_ignore_ascii_case(&scope) && a.name.eq_ignore_ascii_case(name));
+            let found = azure
+                .arm
+                .assignments
+                .iter()
+                .find(|a| a.scope.eq_ignore_ascii_case(&scope) && a.name.eq_ignore_ascii_case(name));
             match found {
                 Some(a) => Ok(http::json(200, &a.body())),
-                None => Err(ArmError::new(404, "RoleAssignmentNotFound", format!("The role assignment '{name}' is not found."))),
+                None => Err(ArmError::new(
+                    404,
+                    "RoleAssignmentNotFound",
+                    format!("The role assignment '{name}' is not found."),
+                )),
             }
         }
         ("PUT", "roleassignments", [name]) => {
@@ -554,7 +625,14 @@ fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[
             });
             if !exists {
                 let id = known.map_or_else(String::new, |id| id.to_string());
-                return Err(ArmError::new(400, "PrincipalNotFound", format!("Principal {} does not exist in the directory. Check that you have the correct principal ID.", id.replace('-', ""))));
+                return Err(ArmError::new(
+                    400,
+                    "PrincipalNotFound",
+                    format!(
+                        "Principal {} does not exist in the directory. Check that you have the correct principal ID.",
+                        id.replace('-', "")
+                    ),
+                ));
             }
             let (new, assignment) = azure.arm.put_assignment(&scope, name, &body)?;
             made(new, &assignment.body())
@@ -567,14 +645,23 @@ fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[
             }
         }
         (_, "locks" | "roleassignments" | "roledefinitions" | "permissions", _) => not_allowed(),
-        (_, other, _) => Err(ArmError::new(404, "InvalidResourceType", format!("The resource type '{other}' could not be found in the namespace 'Microsoft.Authorization'."))),
+        (_, other, _) => Err(ArmError::new(
+            404,
+            "InvalidResourceType",
+            format!("The resource type '{other}' could not be found in the namespace 'Microsoft.Authorization'."),
+        )),
     }
 }
 
 fn accepted(call: &Call<'_>) -> Reply {
     let mut reply = text(StatusCode::ACCEPTED, "");
     let version = value(call.query, "api-version").unwrap_or("2024-11-01");
-    let url = format!("{}/subscriptions/{}/operationresults/{}?api-version={version}", call.state.urls().arm, call.subscription, Uuid::new_v4().simple());
+    let url = format!(
+        "{}/subscriptions/{}/operationresults/{}?api-version={version}",
+        call.state.urls().arm,
+        call.subscription,
+        Uuid::new_v4().simple()
+    );
     header(&mut reply, "location", &url);
     header(&mut reply, "retry-after", "0");
     reply
@@ -622,14 +709,24 @@ fn known_namespace(ns: &str) -> Result<&'static str, ArmError> {
     ["Microsoft.AzureStack", "Microsoft.Authorization", "Microsoft.Resources"]
         .into_iter()
         .find(|known| known.eq_ignore_ascii_case(ns))
-        .ok_or_else(|| ArmError::new(404, "InvalidResourceNamespace", format!("The resource namespace '{ns}' is invalid.")))
+        .ok_or_else(|| {
+            ArmError::new(404, "InvalidResourceNamespace", format!("The resource namespace '{ns}' is invalid."))
+        })
 }
 
 fn provider_body(azure: &AzureWorld, subscription: Uuid, ns: &str) -> Value {
     let scope = format!("/subscriptions/{subscription}");
     let registered = !ns.eq_ignore_ascii_case("Microsoft.AzureStack") || azure.arm.provider_ready(subscription).is_ok();
     let kinds = if ns == "Microsoft.AzureStack" {
-        vec!["operations", "registrations", "registrations/products", "registrations/customerSubscriptions", "cloudManifestFiles", "generateDeploymentLicense", "linkedSubscriptions"]
+        vec![
+            "operations",
+            "registrations",
+            "registrations/products",
+            "registrations/customerSubscriptions",
+            "cloudManifestFiles",
+            "generateDeploymentLicense",
+            "linkedSubscriptions",
+        ]
     } else {
         vec![]
     };
@@ -668,7 +765,13 @@ fn operations() -> Value {
 
 fn manifests(state: &State, version: &str, name: Option<&str>) -> Answer {
     if version == "2016-01-01" {
-        return Err(ArmError::new(400, "NoRegisteredProviderFound", format!("No registered resource provider found for location 'global' and API version '{version}' for type 'cloudManifestFiles'. The supported api-versions are '2017-06-01, 2020-06-01-preview, 2022-06-01'. The supported locations are 'global'.")));
+        return Err(ArmError::new(
+            400,
+            "NoRegisteredProviderFound",
+            format!(
+                "No registered resource provider found for location 'global' and API version '{version}' for type 'cloudManifestFiles'. The supported api-versions are '2017-06-01, 2020-06-01-preview, 2022-06-01'. The supported locations are 'global'."
+            ),
+        ));
     }
     let one = json!({
         "id": "/providers/Microsoft.AzureStack/cloudManifestFiles/latest", "name": "latest", "type": "Microsoft.AzureStack/cloudManifestFiles",
@@ -678,7 +781,9 @@ fn manifests(state: &State, version: &str, name: Option<&str>) -> Answer {
         // The specification's list gives the one file itself, not a page.
         None => Ok(http::json(200, &one)),
         Some(name) if name.eq_ignore_ascii_case("latest") => Ok(http::json(200, &one)),
-        Some(name) => Err(ArmError::new(404, "ResourceNotFound", format!("The cloud manifest file '{name}' was not found."))),
+        Some(name) => {
+            Err(ArmError::new(404, "ResourceNotFound", format!("The cloud manifest file '{name}' was not found.")))
+        }
     }
 }
 

@@ -36,9 +36,9 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         }
         ("POST", ["v1.0", "applications"]) => {
             let name = body["displayName"].as_str().unwrap_or("application").to_owned();
-            let uris = body["identifierUris"].as_array().map(|uris| {
-                uris.iter().filter_map(|uri| uri.as_str().map(str::to_owned)).collect()
-            });
+            let uris = body["identifierUris"]
+                .as_array()
+                .map(|uris| uris.iter().filter_map(|uri| uri.as_str().map(str::to_owned)).collect());
             let made = azure.directory.create_application(
                 &mut azure.draw,
                 tenant,
@@ -51,7 +51,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("POST", ["v1.0", "applications", id, "addpassword"]) => {
             let id: Uuid = id.parse().unwrap_or_default();
             match azure.directory.add_password(&mut azure.draw, who.object_id, id) {
-                Ok(secret) => http::json(200, &json!({"secretText": secret, "keyId": azure.draw.guid(), "displayName": body["passwordCredential"]["displayName"]})),
+                Ok(secret) => http::json(
+                    200,
+                    &json!({"secretText": secret, "keyId": azure.draw.guid(), "displayName": body["passwordCredential"]["displayName"]}),
+                ),
                 Err(error) => refusal(&error),
             }
         }
@@ -74,10 +77,13 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
         }
         ("POST", ["v1.0", "directoryobjects", "getbyids"]) => {
-            let ids: Vec<&str> = body["ids"].as_array().map(|ids| ids.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
-            let principals = azure.directory.applications.iter().filter(|a| {
-                a.principal.is_some_and(|id| ids.contains(&id.to_string().as_str()))
-            });
+            let ids: Vec<&str> =
+                body["ids"].as_array().map(|ids| ids.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+            let principals = azure
+                .directory
+                .applications
+                .iter()
+                .filter(|a| a.principal.is_some_and(|id| ids.contains(&id.to_string().as_str())));
             let users = azure.directory.users.iter().filter(|u| ids.contains(&u.object_id.to_string().as_str()));
             let mut found: Vec<Value> = principals.map(principal).collect();
             found.extend(users.map(|u| json!({"@odata.type": "#microsoft.graph.user", "id": u.object_id, "userPrincipalName": u.upn, "displayName": u.upn})));
@@ -85,9 +91,15 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         }
         ("GET", ["v1.0", "me"]) => match azure.directory.users.iter().find(|u| u.object_id == who.object_id) {
             Some(user) => http::json(200, &json!({"id": user.object_id, "userPrincipalName": user.upn})),
-            None => http::json(400, &json!({"error": {"code": "BadRequest", "message": "/me request is only valid with delegated authentication flow."}})),
+            None => http::json(
+                400,
+                &json!({"error": {"code": "BadRequest", "message": "/me request is only valid with delegated authentication flow."}}),
+            ),
         },
-        _ => http::json(400, &json!({"error": {"code": "BadRequest", "message": "Resource not found for the segment or the method is not supported by the lab."}})),
+        _ => http::json(
+            400,
+            &json!({"error": {"code": "BadRequest", "message": "Resource not found for the segment or the method is not supported by the lab."}}),
+        ),
     }
 }
 

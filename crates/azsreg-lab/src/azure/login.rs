@@ -108,8 +108,8 @@ fn device_code(state: &State, tenant: &str, request: &Read) -> Reply {
     let scope = value(&form, "scope").unwrap_or_default().to_owned();
     let now = state.now();
     let azure = &mut *state.azure();
-    let started = client_of(&form)
-        .and_then(|client| azure.directory.device_start(&mut azure.draw, now, tenant, client, &scope));
+    let started =
+        client_of(&form).and_then(|client| azure.directory.device_start(&mut azure.draw, now, tenant, client, &scope));
     match started {
         Err(error) => refusal(state, &error),
         Ok((device, user)) => {
@@ -209,9 +209,8 @@ fn answer(state: &State, grant: &Grant) -> Value {
     });
     if let Some(upn) = &grant.upn {
         body["scope"] = json!(grant.scope);
-        body["client_info"] = json!(
-            BASE64_URL_SAFE_NO_PAD.encode(json!({"uid": grant.object_id, "utid": grant.home}).to_string())
-        );
+        body["client_info"] =
+            json!(BASE64_URL_SAFE_NO_PAD.encode(json!({"uid": grant.object_id, "utid": grant.home}).to_string()));
         if let Some(nonce) = &grant.id_token {
             let mut id = json!({
                 "aud": grant.client, "iss": format!("{authority}/{}/v2.0", grant.tenant), "iat": now, "nbf": now, "exp": now + LIFE,
@@ -250,7 +249,8 @@ fn authorize(state: &State, tenant: &str, request: &Read) -> Reply {
             let encode = |text: &str| {
                 percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
             };
-            let mut target = format!("{redirect}{}code={}", if redirect.contains('?') { '&' } else { '?' }, encode(&code));
+            let mut target =
+                format!("{redirect}{}code={}", if redirect.contains('?') { '&' } else { '?' }, encode(&code));
             if let Some(state) = field("state") {
                 target.push_str(&format!("&state={}", encode(&state)));
             }

@@ -30,7 +30,8 @@ pub(crate) fn caller(state: &State, request: &Read, audiences: &[&str]) -> Resul
     if header.is_empty() {
         return Err(Refused::Missing);
     }
-    let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
+    let token =
+        header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
     let Some(token) = token else { return Err(Refused::Invalid("The authentication scheme is not Bearer.")) };
     let jwks = serde_json::json!({"keys": [state.keys.tokens().jwk()]});
     let Some(claims) = keys::verify(token, &jwks) else {

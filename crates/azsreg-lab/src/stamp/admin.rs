@@ -25,7 +25,11 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = pairs(request.uri().query().unwrap_or_default());
     if value(&query, "api-version").is_none_or(str::is_empty) {
-        return Err(ArmError::new(400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."));
+        return Err(ArmError::new(
+            400,
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        ));
     }
     let audience = stamp.audience();
     if parts == ["metadata", "endpoints"] {
@@ -35,8 +39,14 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
         }));
     }
     let caller = azure::caller(state, request, &[&audience]).map_err(|why| match why {
-        Refused::Missing => ArmError::new(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."),
-        Refused::Expired => ArmError::new(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than current UTC time."),
+        Refused::Missing => {
+            ArmError::new(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+        }
+        Refused::Expired => ArmError::new(
+            401,
+            "ExpiredAuthenticationToken",
+            "The access token expiry UTC time is earlier than current UTC time.",
+        ),
         Refused::Invalid(message) => ArmError::new(401, "InvalidAuthenticationToken", message),
     })?;
     if request.method() != "GET" {
@@ -53,15 +63,36 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
             });
             Ok(json!({"value": mine.into_iter().collect::<Vec<_>>()}))
         }
-        ["subscriptions", id, "resourcegroups", "azurestack-activation", "providers", "microsoft.azurebridge.admin", "activations", ref rest @ ..] => {
+        [
+            "subscriptions",
+            id,
+            "resourcegroups",
+            "azurestack-activation",
+            "providers",
+            "microsoft.azurebridge.admin",
+            "activations",
+            ref rest @ ..,
+        ] => {
             if !operator || id != provider.to_string() {
-                return Err(ArmError::new(404, "SubscriptionNotFound", format!("The subscription '{id}' could not be found.")));
+                return Err(ArmError::new(
+                    404,
+                    "SubscriptionNotFound",
+                    format!("The subscription '{id}' could not be found."),
+                ));
             }
             match (rest, world.activation_body()) {
                 ([], body) => Ok(json!({"value": body.into_iter().collect::<Vec<_>>()})),
                 (["default"], Some(body)) => Ok(body),
-                (["default"], None) => Err(ArmError::new(404, "ResourceNotFound", "The Resource 'Microsoft.AzureBridge.Admin/activations/default' under resource group 'azurestack-activation' was not found.")),
-                _ => Err(ArmError::new(404, "InvalidResourceType", "The lab's stamp does not have this resource type yet.")),
+                (["default"], None) => Err(ArmError::new(
+                    404,
+                    "ResourceNotFound",
+                    "The Resource 'Microsoft.AzureBridge.Admin/activations/default' under resource group 'azurestack-activation' was not found.",
+                )),
+                _ => Err(ArmError::new(
+                    404,
+                    "InvalidResourceType",
+                    "The lab's stamp does not have this resource type yet.",
+                )),
             }
         }
         _ => Err(ArmError::new(404, "NotFound", "The lab's stamp does not know this route.")),

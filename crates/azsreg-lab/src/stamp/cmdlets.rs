@@ -42,15 +42,35 @@ const AS_JOB: Parameter = parameter("AsJob", Kind::Switch, false, None);
 const MODELS: &[&str] = &["Capacity", "PayAsYouUse", "Development", "Custom", "Ruggedized"];
 const CLOUDS: &[&str] = &["AzureCloud", "AzureChinaCloud", "AzureUSGovernment", "CustomCloud"];
 /// Every cmdlet takes these and they change nothing here.
-const COMMON: &[&str] = &["Verbose", "Debug", "ErrorAction", "WarningAction", "InformationAction", "ErrorVariable", "WarningVariable", "OutVariable", "OutBuffer"];
+const COMMON: &[&str] = &[
+    "Verbose",
+    "Debug",
+    "ErrorAction",
+    "WarningAction",
+    "InformationAction",
+    "ErrorVariable",
+    "WarningVariable",
+    "OutVariable",
+    "OutBuffer",
+];
 
 /// The parameters of a cmdlet on this stamp; `None` if it has no such cmdlet.
 fn parameters(name: &str, stamp: &crate::world::stamp::Stamp) -> Option<(&'static str, Vec<Parameter>)> {
     let cmdlet = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name))?;
     let list = match *cmdlet {
         "Get-AzureStackStampInformation" => vec![AS_JOB],
-        "Get-Command" => vec![parameter("Name", Kind::Any, false, Some(0)), parameter("ListImported", Kind::Switch, false, None), parameter("CommandType", Kind::Any, false, None), parameter("Module", Kind::Any, false, None), parameter("ArgumentList", Kind::Any, false, None)],
-        "Get-ActionStatus" => vec![parameter("FunctionName", Kind::Text, false, Some(0)), parameter("ActionType", Kind::Text, false, Some(1)), AS_JOB],
+        "Get-Command" => vec![
+            parameter("Name", Kind::Any, false, Some(0)),
+            parameter("ListImported", Kind::Switch, false, None),
+            parameter("CommandType", Kind::Any, false, None),
+            parameter("Module", Kind::Any, false, None),
+            parameter("ArgumentList", Kind::Any, false, None),
+        ],
+        "Get-ActionStatus" => vec![
+            parameter("FunctionName", Kind::Text, false, Some(0)),
+            parameter("ActionType", Kind::Text, false, Some(1)),
+            AS_JOB,
+        ],
         "Set-RegistrationKeyPair" => {
             if !stamp.has_key_pair() {
                 return None;
@@ -86,7 +106,10 @@ fn parameters(name: &str, stamp: &crate::world::stamp::Stamp) -> Option<(&'stati
             AS_JOB,
         ],
         "Remove-AzureStackActivation" => vec![parameter("TimeoutInSeconds", Kind::Number, false, Some(0)), AS_JOB],
-        "Close-PrivilegedEndpoint" => vec![parameter("TranscriptsPathDestination", Kind::Text, false, Some(0)), parameter("Credential", Kind::Any, false, Some(1))],
+        "Close-PrivilegedEndpoint" => vec![
+            parameter("TranscriptsPathDestination", Kind::Text, false, Some(0)),
+            parameter("Credential", Kind::Any, false, Some(1)),
+        ],
         _ => return None,
     };
     Some((cmdlet, list))
@@ -144,12 +167,18 @@ fn bind(cmdlet: &str, list: &[Parameter], command: &Command) -> Result<Bound, Cm
             let (id, message) = if found.is_empty() {
                 ("NamedParameterNotFound", format!("A parameter cannot be found that matches parameter name '{name}'."))
             } else {
-                ("AmbiguousParameter", format!("Parameter cannot be processed because the parameter name '{name}' is ambiguous."))
+                (
+                    "AmbiguousParameter",
+                    format!("Parameter cannot be processed because the parameter name '{name}' is ambiguous."),
+                )
             };
             return Err(binding(id, message));
         };
         if bound.get(parameter.name).is_some() {
-            return Err(binding("ParameterAlreadyBound", format!("Cannot bind parameter because parameter '{name}' is specified more than once.")));
+            return Err(binding(
+                "ParameterAlreadyBound",
+                format!("Cannot bind parameter because parameter '{name}' is specified more than once."),
+            ));
         }
         bound.0.push((parameter.name, convert(cmdlet, parameter, value)?));
     }
@@ -159,7 +188,10 @@ fn bind(cmdlet: &str, list: &[Parameter], command: &Command) -> Result<Bound, Cm
         free.sort_by_key(|p| p.position);
         let Some(parameter) = free.first() else {
             let shown = value.display().unwrap_or_default();
-            return Err(binding("PositionalParameterNotFound", format!("A positional parameter cannot be found that accepts argument '{shown}'.")));
+            return Err(binding(
+                "PositionalParameterNotFound",
+                format!("A positional parameter cannot be found that accepts argument '{shown}'."),
+            ));
         };
         bound.0.push((parameter.name, convert(cmdlet, parameter, value)?));
     }
@@ -168,7 +200,10 @@ fn bind(cmdlet: &str, list: &[Parameter], command: &Command) -> Result<Bound, Cm
     if !missing.is_empty() {
         return Err(binding(
             "MissingMandatoryParameter",
-            format!("Cannot process command because of one or more missing mandatory parameters: {}.", missing.join(" ")),
+            format!(
+                "Cannot process command because of one or more missing mandatory parameters: {}.",
+                missing.join(" ")
+            ),
         ));
     }
     Ok(bound)
@@ -179,7 +214,9 @@ fn convert(cmdlet: &str, parameter: &Parameter, value: &Value) -> Result<Value, 
     let bad = |what: &str| {
         binding(
             "ParameterArgumentTransformationError",
-            format!("Cannot process argument transformation on parameter '{name}'. Cannot convert value to type \"{what}\"."),
+            format!(
+                "Cannot process argument transformation on parameter '{name}'. Cannot convert value to type \"{what}\"."
+            ),
         )
     };
     match parameter.kind {
@@ -225,7 +262,13 @@ fn convert(cmdlet: &str, parameter: &Parameter, value: &Value) -> Result<Value, 
 }
 
 /// Runs a pipeline to its end.
-pub(crate) async fn run(state: Arc<State>, stamp: Arc<StampState>, shell: Uuid, pipeline: Uuid, commands: Vec<Command>) {
+pub(crate) async fn run(
+    state: Arc<State>,
+    stamp: Arc<StampState>,
+    shell: Uuid,
+    pipeline: Uuid,
+    commands: Vec<Command>,
+) {
     let push = |push: Push| stamp.endpoint.push(shell, pipeline, push);
     let name = commands.first().map(|c| c.name.clone()).unwrap_or_default();
     let result = pipeline_result(&state, &stamp, &push, &commands).await;
@@ -268,7 +311,9 @@ async fn pipeline_result(
             id: "ScriptsNotAllowed",
             exception: "System.Management.Automation.PSInvalidOperationException",
             category: 7,
-            message: "The syntax is not supported by this runspace. This can occur if the runspace is in no-language mode.".into(),
+            message:
+                "The syntax is not supported by this runspace. This can occur if the runspace is in no-language mode."
+                    .into(),
         });
     }
     let [command, rest @ ..] = commands else { return Ok(Vec::new()) };
@@ -313,7 +358,9 @@ fn unknown(name: &str) -> CmdletError {
         id: "CommandNotFoundException",
         exception: "System.Management.Automation.CommandNotFoundException",
         category: 13,
-        message: format!("The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling of the name, or if a path was included, verify that the path is correct and try again."),
+        message: format!(
+            "The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling of the name, or if a path was included, verify that the path is correct and try again."
+        ),
     }
 }
 
@@ -329,7 +376,10 @@ async fn act(
         "Get-AzureStackStampInformation" => Ok(vec![information(stamp)]),
         "Get-Command" => {
             let wanted = bound.get("Name").and_then(|names| {
-                names.items().map(|items| items.iter().filter_map(Value::display).collect::<Vec<_>>()).or_else(|| names.display().map(|n| vec![n]))
+                names
+                    .items()
+                    .map(|items| items.iter().filter_map(Value::display).collect::<Vec<_>>())
+                    .or_else(|| names.display().map(|n| vec![n]))
             });
             let world = stamp.world();
             let all = NAMES.iter().filter(|name| parameters(name, &world).is_some());
@@ -337,7 +387,16 @@ async fn act(
                 .filter(|name| wanted.as_ref().is_none_or(|w| w.iter().any(|w| crate::world::roles::matches(w, name))))
                 .map(|name| {
                     let kind = Object::enumeration("System.Management.Automation.CommandTypes", "Function", 2);
-                    Object { text: Some((*name).into()), ..Object::custom([("Name", Value::from(*name)), ("CommandType", kind.into()), ("Version", Value::Null), ("Source", "".into())]) }.into()
+                    Object {
+                        text: Some((*name).into()),
+                        ..Object::custom([
+                            ("Name", Value::from(*name)),
+                            ("CommandType", kind.into()),
+                            ("Version", Value::Null),
+                            ("Source", "".into()),
+                        ])
+                    }
+                    .into()
                 })
                 .collect())
         }
@@ -433,9 +492,8 @@ async fn activate(
         // A disconnected stamp has them from its deployment.
         Err(_) => serde_json::json!({"keys": [state.keys.activation().jwk()]}),
     };
-    let claims: Json = keys::verify(key.trim(), &keys).ok_or_else(|| {
-        CmdletError::failed("The activation key is not valid: its signature could not be verified.")
-    })?;
+    let claims: Json = keys::verify(key.trim(), &keys)
+        .ok_or_else(|| CmdletError::failed("The activation key is not valid: its signature could not be verified."))?;
     let now = state.now();
     let (activation, takes) = {
         let world = stamp.world();
@@ -521,9 +579,20 @@ fn information(stamp: &StampState) -> Value {
         ("ExternalDomainFQDN", text(world.domain.clone())),
         ("CompanyName", text("azsreg lab".into())),
         ("PrefixedHostname", text("AZS".into())),
-        ("EmergencyConsoleIPAddresses", Object { content: Content::List(addresses), types: vec!["System.Object[]".into(), "System.Array".into(), "System.Object".into()], ..Object::default() }.into()),
+        (
+            "EmergencyConsoleIPAddresses",
+            Object {
+                content: Content::List(addresses),
+                types: vec!["System.Object[]".into(), "System.Array".into(), "System.Object".into()],
+                ..Object::default()
+            }
+            .into(),
+        ),
         ("AdminExternalEndpoints", endpoints(vec![("AdminResourceManager", stamp.urls().admin_arm.clone())])),
-        ("TenantExternalEndpoints", endpoints(vec![("TenantResourceManager", format!("https://management.{}", world.domain))])),
+        (
+            "TenantExternalEndpoints",
+            endpoints(vec![("TenantResourceManager", format!("https://management.{}", world.domain))]),
+        ),
     ])
     .into()
 }

@@ -89,11 +89,7 @@ impl Link {
             None => graph.post("servicePrincipals", &json!({ "appId": app_id })).await?,
         };
         let guid = |value: &Value| value.as_str().and_then(|id| id.parse().ok()).ok_or("Graph answered without ids.");
-        Ok(Bridge {
-            object_id: guid(&principal["id"])?,
-            app_id: guid(&principal["appId"])?,
-            tenant: tenant.to_owned(),
-        })
+        Ok(Bridge { object_id: guid(&principal["id"])?, app_id: guid(&principal["appId"])?, tenant: tenant.to_owned() })
     }
 }
 

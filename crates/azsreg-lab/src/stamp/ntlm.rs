@@ -106,8 +106,19 @@ impl Challenge {
         }
         let mut nonce = [0; 8];
         rand::fill(&mut nonce).map_err(|_| Refused::Malformed)?;
-        let flags = UNICODE | REQUEST_TARGET | SIGN | SEAL | NTLM | ALWAYS_SIGN | TARGET_DOMAIN | EXTENDED_SECURITY
-            | TARGET_INFO | VERSION | KEY_128 | KEY_EXCHANGE | KEY_56;
+        let flags = UNICODE
+            | REQUEST_TARGET
+            | SIGN
+            | SEAL
+            | NTLM
+            | ALWAYS_SIGN
+            | TARGET_DOMAIN
+            | EXTENDED_SECURITY
+            | TARGET_INFO
+            | VERSION
+            | KEY_128
+            | KEY_EXCHANGE
+            | KEY_56;
         let target = utf16(&account.domain);
         let mut info = Vec::new();
         let mut pair = |id: u16, value: &[u8]| {

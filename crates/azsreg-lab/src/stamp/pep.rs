@@ -59,8 +59,13 @@ impl Endpoint {
 enum Auth {
     None,
     /// The client has named its mechanisms, and NTLM was not the first.
-    Asked { mechanisms: Vec<u8> },
-    Challenged { challenge: Box<Challenge>, spnego: Option<Vec<u8>> },
+    Asked {
+        mechanisms: Vec<u8>,
+    },
+    Challenged {
+        challenge: Box<Challenge>,
+        spnego: Option<Vec<u8>>,
+    },
     Ready(Box<Security>),
 }
 
@@ -87,6 +92,7 @@ impl Connection {
     }
 
     pub(crate) async fn handle(&self, request: Read) -> Result<Reply, Dropped> {
+        self.stamp.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if !self.state.options.response_delay.is_zero() {
             tokio::time::sleep(self.state.options.response_delay).await;
         }

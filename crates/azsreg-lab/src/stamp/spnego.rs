@@ -61,11 +61,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Token<'_>> {
             let mechanisms = member(content, 0)?;
             let (0x30, list, _) = tlv(mechanisms)? else { return None };
             let offers = list.windows(NTLM.len()).any(|window| window == NTLM);
-            offers.then_some(Token::Init {
-                mechanisms,
-                ntlm_first: list.starts_with(NTLM),
-                token: octets(content, 2),
-            })
+            offers.then_some(Token::Init { mechanisms, ntlm_first: list.starts_with(NTLM), token: octets(content, 2) })
         }
         (0xa1, sequence, _) => {
             let (0x30, content, _) = tlv(sequence)? else { return None };

@@ -226,9 +226,11 @@ impl Arm {
     /// # Errors
     /// 403 AuthorizationFailed, naming client, object id, action and scope.
     pub fn authorize(&self, directory: &Directory, caller: Uuid, action: &str, scope: &str) -> Answer<()> {
-        let allowed = self.assignments.iter().filter(|a| a.principal == caller && a.covers(scope)).any(|a| {
-            self.roles.iter().any(|role| role.id == a.role && role.allows(action))
-        });
+        let allowed = self
+            .assignments
+            .iter()
+            .filter(|a| a.principal == caller && a.covers(scope))
+            .any(|a| self.roles.iter().any(|role| role.id == a.role && role.allows(action)));
         if allowed {
             return Ok(());
         }
@@ -289,7 +291,11 @@ impl Arm {
     /// 400 LocationRequired, LocationNotAvailableForResourceGroup, or 409 InvalidResourceGroupLocation, ScopeLocked.
     pub fn put_group(&mut self, subscription: Uuid, name: &str, body: &Value) -> Answer<(bool, &Group)> {
         let Some(location) = body.get("location").and_then(Value::as_str).filter(|l| !l.is_empty()) else {
-            return Err(ArmError::new(400, "LocationRequired", "The location property is required for this definition."));
+            return Err(ArmError::new(
+                400,
+                "LocationRequired",
+                "The location property is required for this definition.",
+            ));
         };
         let plain: String = location.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
         if !LOCATIONS.iter().any(|(known, _)| *known == plain) {
@@ -297,11 +303,17 @@ impl Arm {
             return Err(ArmError::new(
                 400,
                 "LocationNotAvailableForResourceGroup",
-                format!("The provided location '{location}' is not available for resource group. List of available regions is '{list}'."),
+                format!(
+                    "The provided location '{location}' is not available for resource group. List of available regions is '{list}'."
+                ),
             ));
         }
         if !name.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c)) || name.len() > 90 || name.ends_with('.') {
-            return Err(ArmError::new(400, "InvalidResourceGroup", format!("The provided resource group name '{name}' has these invalid characters or is too long.")));
+            return Err(ArmError::new(
+                400,
+                "InvalidResourceGroup",
+                format!("The provided resource group name '{name}' has these invalid characters or is too long."),
+            ));
         }
         self.writable(&group_scope(subscription, name))?;
         let key = (subscription, name.to_ascii_lowercase());
@@ -312,7 +324,10 @@ impl Arm {
             return Err(ArmError::new(
                 409,
                 "InvalidResourceGroupLocation",
-                format!("Invalid resource group location '{plain}'. The Resource group already exists in location '{}'.", known.location),
+                format!(
+                    "Invalid resource group location '{plain}'. The Resource group already exists in location '{}'.",
+                    known.location
+                ),
             ));
         }
         let new = !self.groups.contains_key(&key);
@@ -343,9 +358,7 @@ impl Arm {
 
     fn at(&self, subscription: Uuid, group: &str, name: &str) -> Option<usize> {
         self.registrations.iter().position(|r| {
-            r.subscription == subscription
-                && r.group.eq_ignore_ascii_case(group)
-                && r.name.eq_ignore_ascii_case(name)
+            r.subscription == subscription && r.group.eq_ignore_ascii_case(group) && r.name.eq_ignore_ascii_case(name)
         })
     }
 
@@ -378,19 +391,24 @@ impl Arm {
         let group = self.group(subscription, group)?.name.clone();
         let location = body.get("location").and_then(Value::as_str).unwrap_or_default();
         if location.is_empty() {
-            return Err(ArmError::new(400, "LocationRequired", "The location property is required for this definition."));
+            return Err(ArmError::new(
+                400,
+                "LocationRequired",
+                "The location property is required for this definition.",
+            ));
         }
         if !location.eq_ignore_ascii_case("global") {
             return Err(ArmError::new(
                 400,
                 "LocationNotAvailableForResourceType",
-                format!("The provided location '{location}' is not available for resource type 'Microsoft.AzureStack/registrations'. List of available regions for the resource type is 'global'."),
+                format!(
+                    "The provided location '{location}' is not available for resource type 'Microsoft.AzureStack/registrations'. List of available regions for the resource type is 'global'."
+                ),
             ));
         }
         let text = body.pointer("/properties/registrationToken").and_then(Value::as_str).unwrap_or_default();
-        let token = token::decode(text).ok_or_else(|| {
-            ArmError::new(400, "InvalidRegistrationToken", "The registration token is malformed.")
-        })?;
+        let token = token::decode(text)
+            .ok_or_else(|| ArmError::new(400, "InvalidRegistrationToken", "The registration token is malformed."))?;
         let scope = registration_scope(subscription, &group, name);
         self.writable(&scope)?;
         let existing = self.at(subscription, &group, name);
@@ -400,7 +418,9 @@ impl Arm {
             return Err(ArmError::new(
                 409,
                 "CloudIdUpdateNotAllowed",
-                format!("The registration '{name}' is already associated with another Cloud identifier. Changing cloud identifiers is not allowed."),
+                format!(
+                    "The registration '{name}' is already associated with another Cloud identifier. Changing cloud identifiers is not allowed."
+                ),
             ));
         }
         let elsewhere = self
@@ -412,7 +432,10 @@ impl Arm {
             return Err(ArmError::new(
                 409,
                 "CloudIdAlreadyRegistered",
-                format!("Cloud identifier [{}] is already registered. Reusing cloud identifiers is not allowed.", token.cloud_id),
+                format!(
+                    "Cloud identifier [{}] is already registered. Reusing cloud identifiers is not allowed.",
+                    token.cloud_id
+                ),
             ));
         }
         let etag = format!("{}-0000-0000-0000-{:08x}0000", draw.hex(8), now.as_second());
@@ -464,12 +487,18 @@ impl Arm {
     /// 404 for what is not there, 409 for a lock or between subscriptions.
     pub fn move_registration(&mut self, id: &str, from: Uuid, to: Uuid, group: &str) -> Answer<()> {
         if from != to {
-            return Err(ArmError::new(409, "ResourceMoveNotSupported", "Moving registrations between subscriptions is not supported by the lab yet."));
+            return Err(ArmError::new(
+                409,
+                "ResourceMoveNotSupported",
+                "Moving registrations between subscriptions is not supported by the lab yet.",
+            ));
         }
         let target = self.group(to, group)?.name.clone();
-        let at = self.registrations.iter().position(|r| r.id().eq_ignore_ascii_case(id)).ok_or_else(|| {
-            ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found."))
-        })?;
+        let at = self
+            .registrations
+            .iter()
+            .position(|r| r.id().eq_ignore_ascii_case(id))
+            .ok_or_else(|| ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found.")))?;
         self.writable(&group_scope(from, &self.registrations[at].group))?;
         self.writable(&group_scope(to, &target))?;
         let old = self.registrations[at].id();
@@ -494,7 +523,9 @@ impl Arm {
         }
         let message = "The subscription is not registered to use namespace 'Microsoft.AzureStack'. See https://aka.ms/rps-not-found for how to register subscriptions.";
         Err(ArmError {
-            details: Some(json!([{"code": "MissingSubscriptionRegistration", "target": "Microsoft.AzureStack", "message": message}])),
+            details: Some(
+                json!([{"code": "MissingSubscriptionRegistration", "target": "Microsoft.AzureStack", "message": message}]),
+            ),
             ..ArmError::new(409, "MissingSubscriptionRegistration", message)
         })
     }
@@ -528,9 +559,16 @@ impl Arm {
     /// 400 for a level that is none, 404 for a scope that is not there.
     pub fn put_lock(&mut self, scope: &str, name: &str, body: &Value) -> Answer<(bool, &Lock)> {
         let level = body.pointer("/properties/level").and_then(Value::as_str).unwrap_or_default();
-        let level = ["CanNotDelete", "ReadOnly"].into_iter().find(|known| known.eq_ignore_ascii_case(level)).ok_or_else(
-            || ArmError::new(400, "InvalidRequestContent", format!("The lock level '{level}' is not one of CanNotDelete, ReadOnly.")),
-        )?;
+        let level = ["CanNotDelete", "ReadOnly"]
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(level))
+            .ok_or_else(|| {
+                ArmError::new(
+                    400,
+                    "InvalidRequestContent",
+                    format!("The lock level '{level}' is not one of CanNotDelete, ReadOnly."),
+                )
+            })?;
         let notes = body.pointer("/properties/notes").and_then(Value::as_str).map(str::to_owned);
         let at = self.lock_at(scope, name);
         let lock = Lock { scope: scope.to_owned(), name: name.to_owned(), level: level.to_owned(), notes };
@@ -561,16 +599,26 @@ impl Arm {
     pub fn put_assignment(&mut self, scope: &str, name: &str, body: &Value) -> Answer<(bool, &Assignment)> {
         let bad = |message: String| ArmError::new(400, "InvalidRequestContent", message);
         if name.parse::<Uuid>().is_err() {
-            return Err(ArmError::new(400, "InvalidRoleAssignmentId", format!("The role assignment ID '{name}' is not valid. The role assignment ID must be a GUID.")));
+            return Err(ArmError::new(
+                400,
+                "InvalidRoleAssignmentId",
+                format!("The role assignment ID '{name}' is not valid. The role assignment ID must be a GUID."),
+            ));
         }
         let property = |name: &str| body.get("properties").and_then(|p| p.get(name)).and_then(Value::as_str);
-        let principal = property("principalId").and_then(|id| id.parse().ok()).ok_or_else(|| bad("The property 'principalId' is not a GUID.".into()))?;
+        let principal = property("principalId")
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(|| bad("The property 'principalId' is not a GUID.".into()))?;
         let role = property("roleDefinitionId")
             .and_then(|id| id.rsplit('/').next())
             .and_then(|id| id.parse::<Uuid>().ok())
             .ok_or_else(|| bad("The property 'roleDefinitionId' is not the id of a role definition.".into()))?;
         if !self.roles.iter().any(|known| known.id == role) {
-            return Err(ArmError::new(404, "RoleDefinitionDoesNotExist", format!("The specified role definition with ID '{role}' does not exist.")));
+            return Err(ArmError::new(
+                404,
+                "RoleDefinitionDoesNotExist",
+                format!("The specified role definition with ID '{role}' does not exist."),
+            ));
         }
         let assignment = Assignment {
             name: name.to_owned(),
@@ -583,7 +631,11 @@ impl Arm {
         if let Some(at) = self.assignments.iter().position(|a| here(a) && a.name.eq_ignore_ascii_case(name)) {
             let same = self.assignments[at].role == role && self.assignments[at].principal == principal;
             if !same {
-                return Err(ArmError::new(409, "RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated."));
+                return Err(ArmError::new(
+                    409,
+                    "RoleAssignmentUpdateNotPermitted",
+                    "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
+                ));
             }
             return Err(ArmError::new(409, "RoleAssignmentExists", "The role assignment already exists."));
         }

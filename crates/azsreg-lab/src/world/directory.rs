@@ -262,7 +262,14 @@ impl Directory {
     /// An assertion that no registered certificate verifies.
     #[must_use]
     pub fn bad_assertion(why: &str) -> GrantError {
-        refused(401, "invalid_client", 700027, format!("The certificate with identifier used to sign the client assertion is not registered on application. {why}"))
+        refused(
+            401,
+            "invalid_client",
+            700027,
+            format!(
+                "The certificate with identifier used to sign the client assertion is not registered on application. {why}"
+            ),
+        )
     }
 
     fn tenant_of_application(&self, segment: &str) -> Result<Uuid, GrantError> {
@@ -320,7 +327,10 @@ impl Directory {
                 400,
                 "invalid_grant",
                 50034,
-                format!("The user account {} does not exist in the {tenant} directory. To sign into this application, the account must be added to the directory.", user.upn),
+                format!(
+                    "The user account {} does not exist in the {tenant} directory. To sign into this application, the account must be added to the directory.",
+                    user.upn
+                ),
             ));
         }
         let audience = audience(scope)?;
@@ -333,8 +343,7 @@ impl Directory {
         let asked = |word: &str| scope.split_whitespace().any(|s| s == word);
         let refresh_token = asked("offline_access").then(|| {
             let token = format!("0.{}", draw.opaque());
-            self.refresh
-                .insert(token.clone(), Refresh { user: user.object_id, tenant, client, revoked: None });
+            self.refresh.insert(token.clone(), Refresh { user: user.object_id, tenant, client, revoked: None });
             token
         });
         Ok(Grant {
@@ -461,10 +470,20 @@ impl Directory {
             return Err(refused(400, "bad_verification_code", 70020, "The device code is not valid or has expired."));
         };
         if device.expires <= now {
-            return Err(refused(400, "expired_token", 70020, "The provided value for the input parameter 'device_code' is not valid. Device code has expired."));
+            return Err(refused(
+                400,
+                "expired_token",
+                70020,
+                "The provided value for the input parameter 'device_code' is not valid. Device code has expired.",
+            ));
         }
         if device.declined {
-            return Err(refused(400, "authorization_declined", 70018, "The end user has denied the authorization request."));
+            return Err(refused(
+                400,
+                "authorization_declined",
+                70018,
+                "The end user has denied the authorization request.",
+            ));
         }
         let Some(user) = device.approved else {
             return Err(refused(
@@ -492,8 +511,14 @@ impl Directory {
         request: AuthorizeRequest,
     ) -> Result<String, GrantError> {
         self.tenant(tenant)?;
-        let client =
-            request.client.ok_or_else(|| refused(400, "invalid_request", 900144, "The request body must contain the following parameter: 'client_id'."))?;
+        let client = request.client.ok_or_else(|| {
+            refused(
+                400,
+                "invalid_request",
+                900144,
+                "The request body must contain the following parameter: 'client_id'.",
+            )
+        })?;
         self.public_client(client)?;
         let loopback = ["http://localhost", "http://127.0.0.1", "http://[::1]"];
         if !loopback.iter().any(|start| request.redirect.starts_with(start)) {
@@ -501,11 +526,19 @@ impl Directory {
                 400,
                 "invalid_request",
                 50011,
-                format!("The redirect URI '{}' specified in the request does not match the redirect URIs configured for the application.", request.redirect),
+                format!(
+                    "The redirect URI '{}' specified in the request does not match the redirect URIs configured for the application.",
+                    request.redirect
+                ),
             ));
         }
         if request.challenge.is_none() || request.challenge_method.as_deref() != Some("S256") {
-            return Err(refused(400, "invalid_request", 9002325, "Proof Key for Code Exchange is required for cross-origin authorization code redemption."));
+            return Err(refused(
+                400,
+                "invalid_request",
+                9002325,
+                "Proof Key for Code Exchange is required for cross-origin authorization code redemption.",
+            ));
         }
         let code = format!("1.{}", draw.opaque());
         self.codes.insert(
@@ -538,13 +571,28 @@ impl Directory {
         challenge: Option<&str>,
     ) -> Result<Grant, GrantError> {
         let Some(known) = self.codes.remove(code) else {
-            return Err(refused(400, "invalid_grant", 54005, "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token."));
+            return Err(refused(
+                400,
+                "invalid_grant",
+                54005,
+                "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token.",
+            ));
         };
         if known.client != client || known.redirect != redirect || known.expires <= now {
-            return Err(refused(400, "invalid_grant", 70008, "The provided authorization code or refresh token has expired or is of another request."));
+            return Err(refused(
+                400,
+                "invalid_grant",
+                70008,
+                "The provided authorization code or refresh token has expired or is of another request.",
+            ));
         }
         if known.challenge.as_deref() != challenge {
-            return Err(refused(400, "invalid_grant", 501481, "The Code_Verifier does not match the code_challenge supplied in the authorization request."));
+            return Err(refused(
+                400,
+                "invalid_grant",
+                501481,
+                "The Code_Verifier does not match the code_challenge supplied in the authorization request.",
+            ));
         }
         self.grant_user(draw, known.user, &known.tenant, client, &known.scope, known.nonce)
     }
@@ -565,11 +613,15 @@ impl Directory {
         if !allowed {
             return Err(GraphError::forbidden());
         }
-        if let Some(uri) = uris.iter().find(|uri| self.applications.iter().any(|a| a.tenant == tenant && a.uris.contains(uri))) {
+        if let Some(uri) =
+            uris.iter().find(|uri| self.applications.iter().any(|a| a.tenant == tenant && a.uris.contains(uri)))
+        {
             return Err(GraphError {
                 status: 400,
                 code: "Request_BadRequest",
-                message: format!("Another object with the same value for property identifierUris already exists: {uri}."),
+                message: format!(
+                    "Another object with the same value for property identifierUris already exists: {uri}."
+                ),
             });
         }
         self.applications.push(Application {
@@ -601,7 +653,9 @@ impl Directory {
             return Err(GraphError {
                 status: 409,
                 code: "Request_MultipleObjectsWithSameKeyValue",
-                message: format!("The service principal cannot be created because the service principal name {app_id} is already in use."),
+                message: format!(
+                    "The service principal cannot be created because the service principal name {app_id} is already in use."
+                ),
             });
         }
         application.principal = Some(id);
@@ -649,7 +703,9 @@ impl GraphError {
         Self {
             status: 404,
             code: "Request_ResourceNotFound",
-            message: format!("Resource '{id}' does not exist or one of its queried reference-property objects are not present."),
+            message: format!(
+                "Resource '{id}' does not exist or one of its queried reference-property objects are not present."
+            ),
         }
     }
 
@@ -664,7 +720,12 @@ impl GraphError {
 fn audience(scope: &str) -> Result<String, GrantError> {
     let resource = scope.split_whitespace().find(|s| s.contains("://"));
     let Some(resource) = resource else {
-        return Err(refused(400, "invalid_scope", 70011, format!("The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid.")));
+        return Err(refused(
+            400,
+            "invalid_scope",
+            70011,
+            format!("The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid."),
+        ));
     };
     Ok(match resource.strip_suffix("/.default") {
         Some(audience) => audience.to_owned(),
@@ -676,16 +737,52 @@ fn audience(scope: &str) -> Result<String, GrantError> {
 #[must_use]
 pub fn policy_error(number: u32) -> GrantError {
     let (error, message, suberror) = match number {
-        50076 => ("interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource.", Some("basic_action")),
-        50079 => ("interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication to access the resource.", Some("basic_action")),
-        53000 => ("interaction_required", "Your device is required to be managed to access this resource.", Some("message_only")),
-        53001 => ("interaction_required", "Device is not in required device state. Conditional Access policy requires a domain joined device, and the device is not domain joined.", Some("message_only")),
-        53002 => ("interaction_required", "Application used is not an approved application for Conditional Access.", Some("message_only")),
-        53003 => ("interaction_required", "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.", Some("message_only")),
+        50076 => (
+            "interaction_required",
+            "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource.",
+            Some("basic_action"),
+        ),
+        50079 => (
+            "interaction_required",
+            "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication to access the resource.",
+            Some("basic_action"),
+        ),
+        53000 => (
+            "interaction_required",
+            "Your device is required to be managed to access this resource.",
+            Some("message_only"),
+        ),
+        53001 => (
+            "interaction_required",
+            "Device is not in required device state. Conditional Access policy requires a domain joined device, and the device is not domain joined.",
+            Some("message_only"),
+        ),
+        53002 => (
+            "interaction_required",
+            "Application used is not an approved application for Conditional Access.",
+            Some("message_only"),
+        ),
+        53003 => (
+            "interaction_required",
+            "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.",
+            Some("message_only"),
+        ),
         700082 => ("invalid_grant", "The refresh token has expired due to inactivity.", Some("bad_token")),
-        50173 => ("invalid_grant", "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password.", Some("bad_token")),
-        65001 => ("invalid_grant", "The user or administrator has not consented to use the application. Send an interactive authorization request for this user and resource.", Some("consent_required")),
-        50034 => ("invalid_grant", "The user account does not exist in the directory. To sign into this application, the account must be added to the directory.", None),
+        50173 => (
+            "invalid_grant",
+            "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password.",
+            Some("bad_token"),
+        ),
+        65001 => (
+            "invalid_grant",
+            "The user or administrator has not consented to use the application. Send an interactive authorization request for this user and resource.",
+            Some("consent_required"),
+        ),
+        50034 => (
+            "invalid_grant",
+            "The user account does not exist in the directory. To sign into this application, the account must be added to the directory.",
+            None,
+        ),
         50055 => ("invalid_grant", "The password is expired.", Some("user_password_expired")),
         _ => ("invalid_grant", "The request was refused by a policy of the tenant.", None),
     };

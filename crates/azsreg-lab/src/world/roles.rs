@@ -135,11 +135,49 @@ pub fn built_in() -> Vec<RoleDefinition> {
         assignable_scopes: vec!["/".into()],
     };
     vec![
-        role(0x8e3a_f657_a8ff_443c_a75c_2fe8_c4bc_b635, "Owner", "Grants full access to manage all resources, including the ability to assign roles in Azure RBAC.", &["*"], &[]),
-        role(0xb249_88ac_6180_42a0_ab88_20f7_382d_d24c, "Contributor", "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC.", &["*"], &["Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write", "Microsoft.Authorization/elevateAccess/Action"]),
-        role(0xacdd_72a7_3385_48ef_bd42_f606_fba8_1ae7, "Reader", "View all resources, but does not allow you to make any changes.", &["*/read"], &[]),
-        role(0x18d7_d88d_d35e_4fb5_a5c3_7773_c20a_72d9, "User Access Administrator", "Lets you manage user access to Azure resources.", &["*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"], &[]),
-        role(0x6f12_a6df_dd06_4f3e_bcb1_ce8b_e600_526a, "Azure Stack Registration Owner", "Lets you manage Azure Stack registrations.", &["Microsoft.AzureStack/registrations/products/*/action", "Microsoft.AzureStack/registrations/products/read", "Microsoft.AzureStack/registrations/read"], &[]),
+        role(
+            0x8e3a_f657_a8ff_443c_a75c_2fe8_c4bc_b635,
+            "Owner",
+            "Grants full access to manage all resources, including the ability to assign roles in Azure RBAC.",
+            &["*"],
+            &[],
+        ),
+        role(
+            0xb249_88ac_6180_42a0_ab88_20f7_382d_d24c,
+            "Contributor",
+            "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC.",
+            &["*"],
+            &[
+                "Microsoft.Authorization/*/Delete",
+                "Microsoft.Authorization/*/Write",
+                "Microsoft.Authorization/elevateAccess/Action",
+            ],
+        ),
+        role(
+            0xacdd_72a7_3385_48ef_bd42_f606_fba8_1ae7,
+            "Reader",
+            "View all resources, but does not allow you to make any changes.",
+            &["*/read"],
+            &[],
+        ),
+        role(
+            0x18d7_d88d_d35e_4fb5_a5c3_7773_c20a_72d9,
+            "User Access Administrator",
+            "Lets you manage user access to Azure resources.",
+            &["*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"],
+            &[],
+        ),
+        role(
+            0x6f12_a6df_dd06_4f3e_bcb1_ce8b_e600_526a,
+            "Azure Stack Registration Owner",
+            "Lets you manage Azure Stack registrations.",
+            &[
+                "Microsoft.AzureStack/registrations/products/*/action",
+                "Microsoft.AzureStack/registrations/products/read",
+                "Microsoft.AzureStack/registrations/read",
+            ],
+            &[],
+        ),
     ]
 }
 
@@ -152,7 +190,10 @@ mod tests {
         assert!(matches("*", "Microsoft.AzureStack/registrations/write"));
         assert!(matches("*/read", "Microsoft.AzureStack/registrations/read"));
         assert!(!matches("*/read", "Microsoft.AzureStack/registrations/write"));
-        assert!(matches("Microsoft.AzureStack/registrations/*", "microsoft.azurestack/registrations/getActivationKey/action"));
+        assert!(matches(
+            "Microsoft.AzureStack/registrations/*",
+            "microsoft.azurestack/registrations/getActivationKey/action"
+        ));
         assert!(matches("Microsoft.Authorization/*/Write", "Microsoft.Authorization/locks/write"));
         assert!(!matches("Microsoft.Authorization/*/Write", "Microsoft.Authorization/locks/read"));
         assert!(matches("a/b", "A/B") && !matches("a/b", "a/b/c"));

@@ -297,10 +297,7 @@ impl Stamp {
         }
         let id = draw.guid();
         let ends = takes.map(|takes| now + takes);
-        self.runs.insert(
-            name.to_owned(),
-            Run { name: name.to_owned(), id, started: now, ends, result: None, effect },
-        );
+        self.runs.insert(name.to_owned(), Run { name: name.to_owned(), id, started: now, ends, result: None, effect });
         self.settle(now);
         Ok(id)
     }

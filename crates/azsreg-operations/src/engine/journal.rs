@@ -292,7 +292,8 @@ impl History {
         let mut history = Self::default();
         for path in FileJournal::list(state_dir, cloud_id)? {
             let journal = FileJournal::open(&path)?;
-            let ours = matches!(journal.events.first(), Some(Event::Opened { operation: name, .. }) if name == operation);
+            let ours =
+                matches!(journal.events.first(), Some(Event::Opened { operation: name, .. }) if name == operation);
             if !ours {
                 continue;
             }

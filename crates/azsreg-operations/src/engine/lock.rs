@@ -36,7 +36,8 @@ impl StampLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = std::fs::read_to_string(&note).unwrap_or_default();
-                let holder = if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
+                let holder =
+                    if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
                 return Err(Problem::new(
                     &code::LOCKED,
                     format!("the stamp {cloud_id} is being worked on by {holder}"),

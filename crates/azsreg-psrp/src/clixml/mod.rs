@@ -176,8 +176,7 @@ impl Object {
     /// A property by name, extended before adapted, without regard to case (as PowerShell looks them up).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let find =
-            |list: &'_ [(String, Value)]| list.iter().position(|(key, _)| key.eq_ignore_ascii_case(name));
+        let find = |list: &'_ [(String, Value)]| list.iter().position(|(key, _)| key.eq_ignore_ascii_case(name));
         find(&self.extended)
             .map(|at| &self.extended[at].1)
             .or_else(|| find(&self.adapted).map(|at| &self.adapted[at].1))

@@ -199,7 +199,11 @@ fn unescape_string(text: &str) -> String {
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
         let escaped = rest.as_bytes();
-        if escaped.len() >= 7 && escaped.starts_with(b"_x") && escaped[6] == b'_' && escaped[2..6].iter().all(u8::is_ascii_hexdigit) {
+        if escaped.len() >= 7
+            && escaped.starts_with(b"_x")
+            && escaped[6] == b'_'
+            && escaped[2..6].iter().all(u8::is_ascii_hexdigit)
+        {
             if let Ok(unit) = u16::from_str_radix(&rest[2..6], 16) {
                 units.push(unit);
                 rest = &rest[7..];

@@ -26,9 +26,8 @@ fn values() -> impl Strategy<Value = Value> {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::list),
             named.prop_map(|properties| Object::custom(properties).into()),
-            proptest::collection::vec((inner.clone(), inner), 0..4).prop_map(|entries| {
-                Object { content: Content::Dictionary(entries), ..Object::default() }.into()
-            }),
+            proptest::collection::vec((inner.clone(), inner), 0..4)
+                .prop_map(|entries| { Object { content: Content::Dictionary(entries), ..Object::default() }.into() }),
             Just(Object::enumeration("System.DayOfWeek", "Monday", 1).into()),
         ]
     })
@@ -52,7 +51,10 @@ fn the_examples_of_the_specification_are_read() {
     assert_eq!(from_xml("<S>Line 1_x000D__x000A_Line 2</S>").unwrap(), Value::from("Line 1\r\nLine 2"));
     assert_eq!(from_xml("<S>_x005F_x000D_</S>").unwrap(), Value::from("_x000D_"));
     assert_eq!(from_xml("<C>97</C>").unwrap(), Value::Char(97));
-    assert_eq!(from_xml("<DT>2008-04-11T10:42:32.2731993-07:00</DT>").unwrap(), Value::DateTime("2008-04-11T10:42:32.2731993-07:00".into()));
+    assert_eq!(
+        from_xml("<DT>2008-04-11T10:42:32.2731993-07:00</DT>").unwrap(),
+        Value::DateTime("2008-04-11T10:42:32.2731993-07:00".into())
+    );
     assert_eq!(from_xml("<TS>PT9.0269026S</TS>").unwrap(), Value::Duration("PT9.0269026S".into()));
     assert_eq!(from_xml("<Db>12.34</Db>").unwrap(), Value::Double(12.34));
     assert_eq!(from_xml("<BA>AQIDBA==</BA>").unwrap(), Value::Bytes(vec![1, 2, 3, 4]));
@@ -91,7 +93,16 @@ fn limits_hold() {
 
 #[test]
 fn bad_primitives_are_named() {
-    for bad in ["<I32>x</I32>", "<B>1</B>", "<G>12</G>", "<BA>*</BA>", "<DT>yesterday</DT>", "<Version>1</Version>", "<Foo/>", "<Ref RefId=\"9\"/>"] {
+    for bad in [
+        "<I32>x</I32>",
+        "<B>1</B>",
+        "<G>12</G>",
+        "<BA>*</BA>",
+        "<DT>yesterday</DT>",
+        "<Version>1</Version>",
+        "<Foo/>",
+        "<Ref RefId=\"9\"/>",
+    ] {
         assert!(matches!(from_xml(bad), Err(DecodeError::Malformed { .. })), "{bad}");
     }
 }

@@ -33,7 +33,11 @@ fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
             }
             "build" if azsreg_lab::world::stamp::parse_build(value).is_some() => stamp.build = value.into(),
             "nodes" => {
-                stamp.nodes = value.parse().ok().filter(|n| (1..=16).contains(n)).ok_or_else(|| bad("nodes is 1 to 16".into()))?;
+                stamp.nodes = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=16).contains(n))
+                    .ok_or_else(|| bad("nodes is 1 to 16".into()))?;
             }
             "identity" if ["aad", "adfs"].contains(&value) => stamp.identity = value.into(),
             "connected" if ["yes", "no"].contains(&value) => stamp.connected = value == "yes",
@@ -85,7 +89,11 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
     view.line(&text);
     let _ = std::io::stdout().flush();
-    anstream::eprintln!("azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.", options.seed, lab.descriptor().stamps.len());
+    anstream::eprintln!(
+        "azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.",
+        options.seed,
+        lab.descriptor().stamps.len()
+    );
     anstream::eprintln!("Point azsreg at it with  eval \"$(azsreg lab env)\"  and stop it with ^C.");
     interrupt::signal().await;
     if std::fs::read_to_string(&note).is_ok_and(|now| now == text) {
@@ -104,7 +112,10 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
     let text = std::fs::read(&note).map_err(|_| none())?;
     let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
     let control = lab.control_endpoint.trim_start_matches("http://");
-    let alive = control.parse().ok().is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
+    let alive = control
+        .parse()
+        .ok()
+        .is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
     if !alive {
         return Err(none().into());
     }

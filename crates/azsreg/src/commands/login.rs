@@ -50,9 +50,9 @@ pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> R
     let mut gone = Vec::new();
     for account in cache.all() {
         if options.tenant.as_ref().is_none_or(|tenant| tenant.eq_ignore_ascii_case(&account.tenant)) {
-            cache
-                .forget(&account)
-                .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("the sign-in could not be removed: {error}")))?;
+            cache.forget(&account).map_err(|error| {
+                Problem::new(&code::STATE_UNWRITABLE, format!("the sign-in could not be removed: {error}"))
+            })?;
             gone.push(json!({"user": account.user, "tenant": account.tenant}));
         }
     }
@@ -69,10 +69,8 @@ pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> R
 pub(crate) fn whoami(global: &Global, view: &View) -> Result<ExitCode, Ended> {
     let accounts = SignInCache::new(&state::directory(global)?).all();
     if view.is_json() {
-        let list: Vec<_> = accounts
-            .iter()
-            .map(|a| json!({"user": a.user, "tenant": a.tenant, "authority": a.authority}))
-            .collect();
+        let list: Vec<_> =
+            accounts.iter().map(|a| json!({"user": a.user, "tenant": a.tenant, "authority": a.authority})).collect();
         view.json(&list);
     } else {
         for account in &accounts {

@@ -9,8 +9,8 @@ use azsreg_operations::{FileJournal, StampLock, register};
 
 use super::shared;
 use crate::Ended;
-use crate::clock::SystemClock;
 use crate::cli::{Global, RegisterOptions, Switch};
+use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::{self, Sources};
 use crate::state;
@@ -24,9 +24,12 @@ fn request(options: &RegisterOptions) -> Result<(RegisterRequest, Vec<Problem>),
     let mut usage = options.usage_reporting.map_or(model.reports_usage_by_default(), |switch| switch == Switch::On);
     if model == BillingModel::Capacity && usage {
         warnings.push(
-            Problem::new(&code::USAGE_REPORTING_REQUIRED, "usage reporting is off: capacity billing does not support it")
-                .cause("Capacity is billed by what is installed.")
-                .next("Leave --usage-reporting out."),
+            Problem::new(
+                &code::USAGE_REPORTING_REQUIRED,
+                "usage reporting is off: capacity billing does not support it",
+            )
+            .cause("Capacity is billed by what is installed.")
+            .next("Leave --usage-reporting out."),
         );
         usage = false;
     }
@@ -123,9 +126,8 @@ pub(crate) async fn operate(
 
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
-        let open = history.open.filter(|journal| {
-            register::resumes(azsreg_operations::Journal::events(journal), &request)
-        });
+        let open =
+            history.open.filter(|journal| register::resumes(azsreg_operations::Journal::events(journal), &request));
         let events = open.as_ref().map(|j| azsreg_operations::Journal::events(j).to_vec()).unwrap_or_default();
         let finished = history.finished.as_deref();
         let prepared = register::prepare(world, &request, information.clone(), finished, &events).await?;

@@ -31,10 +31,13 @@ pub(crate) async fn run(global: &Global, options: &RehearseOptions, view: &View)
     view.line("");
     view.register(&report);
     view.line("");
-    view.line(&format!("The same command once more: {}", match again.outcome {
-        azsreg_model::Outcome::NothingToDo => "nothing to do.",
-        _ => "it ran again.",
-    }));
+    view.line(&format!(
+        "The same command once more: {}",
+        match again.outcome {
+            azsreg_model::Outcome::NothingToDo => "nothing to do.",
+            _ => "it ran again.",
+        }
+    ));
     view.line(&format!(
         "The simulated world holds {} registration, {} lock, {} role assignment, {} service principal.",
         count(&world, "registrations"),
@@ -109,7 +112,8 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
     let sources = Sources::default();
     let report = register::operate(&global, &register, &sources, screen.clone()).await?;
     // The sign-in was kept: the second run asks nobody.
-    let kept = RegisterOptions { sign_in: SignInOptions { device_code: false, ..register.sign_in.clone() }, ..register };
+    let kept =
+        RegisterOptions { sign_in: SignInOptions { device_code: false, ..register.sign_in.clone() }, ..register };
     let again = register::operate(&global, &kept, &sources, screen).await?;
     Ok((report, again, world.world()))
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use azsreg_arm::{Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud};
+use azsreg_arm::{
+    Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
+};
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
@@ -77,8 +79,9 @@ pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(
     }
     let both = sources.on_command_line("cloud") && sources.on_command_line("cloud_endpoint");
     if both {
-        return Err(Problem::new(&code::BAD_ARGUMENT, "--cloud and --cloud-endpoint name two clouds")
-            .next("Keep one of them."));
+        return Err(
+            Problem::new(&code::BAD_ARGUMENT, "--cloud and --cloud-endpoint name two clouds").next("Keep one of them.")
+        );
     }
     if let Some(url) = &options.cloud_endpoint
         && !url.starts_with("https://")
@@ -93,9 +96,7 @@ pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(
 pub(crate) async fn cloud(options: &CloudOptions, sources: &Sources, http: &Http) -> Result<Cloud, Problem> {
     let custom = options.cloud_endpoint.as_ref().filter(|_| !sources.on_command_line("cloud"));
     match (custom, options.cloud) {
-        (Some(endpoint), _) => {
-            custom_cloud(http, endpoint).await.map_err(|error| *PortError::from(error).problem)
-        }
+        (Some(endpoint), _) => custom_cloud(http, endpoint).await.map_err(|error| *PortError::from(error).problem),
         (None, named) => Cloud::named(named.unwrap_or(NamedCloud::AzureCloud))
             .ok_or_else(|| Problem::new(&code::GERMAN_CLOUD, "AzureGermanCloud is not supported for registration")),
     }
@@ -118,8 +119,11 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
         .collect();
     let client = || {
         options.client_id.ok_or_else(|| {
-            Problem::new(&code::BAD_ARGUMENT, "--client-id is missing: a secret or certificate belongs to an application")
-                .next("Add --client-id ID.")
+            Problem::new(
+                &code::BAD_ARGUMENT,
+                "--client-id is missing: a secret or certificate belongs to an application",
+            )
+            .next("Add --client-id ID.")
         })
     };
     match chosen[..] {
@@ -142,7 +146,8 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
             let bad = |why: &str| {
                 Problem::new(&code::SECRET_UNREADABLE, format!("--client-certificate {}: {why}", path.display()))
             };
-            let pem = String::from_utf8(state::read("--client-certificate", path)?).map_err(|_| bad("it is not PEM"))?;
+            let pem =
+                String::from_utf8(state::read("--client-certificate", path)?).map_err(|_| bad("it is not PEM"))?;
             let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
             Ok(Some(SignIn::ClientCertificate { client, certificate, key_pem }))
         }

@@ -6,8 +6,8 @@ use azsreg_operations::ports::Stamp as _;
 
 use super::shared;
 use crate::Ended;
-use crate::clock::SystemClock;
 use crate::cli::{Global, StampInfoOptions};
+use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::Sources;
 use crate::view::View;

@@ -6,8 +6,8 @@ use azsreg_operations::ports::World;
 
 use super::shared;
 use crate::Ended;
-use crate::clock::SystemClock;
 use crate::cli::{Global, StatusOptions};
+use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::Sources;
 use crate::state;

@@ -13,9 +13,7 @@ use tokio::runtime::Runtime;
 /// The runtime that labs live on. They answer while a test waits for the process.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    })
+    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
 /// Signing keys, drawn once: every lab of a test process signs with them.
@@ -64,7 +62,12 @@ impl World {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
         let body = body.to_string();
         let path = &url[url.find(&address).unwrap() + address.len()..];
-        write!(stream, "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -153,7 +156,10 @@ pub fn assert_registered_once(world: &Value, what: &str) {
     let registration = &world["registrations"][0];
     assert_eq!(stamp["activation"]["properties"]["azureRegistrationResourceIdentifier"], registration["id"], "{what}");
     assert_eq!(registration["properties"]["objectId"], world["service_principals"][0]["object_id"], "{what}");
-    assert_eq!(world["role_assignments"][0]["properties"]["principalId"], registration["properties"]["objectId"], "{what}");
+    assert_eq!(
+        world["role_assignments"][0]["properties"]["principalId"], registration["properties"]["objectId"],
+        "{what}"
+    );
     assert_eq!(world["role_assignments"][0]["properties"]["scope"], registration["id"], "{what}");
     assert!(world["locks"][0]["id"].as_str().unwrap().starts_with(registration["id"].as_str().unwrap()), "{what}");
     assert_eq!(stamp["running"], Value::Null, "{what}");
