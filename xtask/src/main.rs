@@ -160,5 +160,5 @@ fn deny() -> Result<(), Option<String>> {
         let install = ["install", "--quiet", "cargo-deny", "--version", DENY, "--locked", "--root", &place];
         run(&mut cargo(&install)).map_err(|_| None)?;
     }
-    run(Command::new(own).args(&check).current_dir(root())).map_err(Some)
+    run(Command::new(own).args(check).current_dir(root())).map_err(Some)
 }

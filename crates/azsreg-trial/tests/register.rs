@@ -1,4 +1,5 @@
 //! A hundred lives of `register`.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use azsreg_lab::Keys;
 use azsreg_trial::register_trial;

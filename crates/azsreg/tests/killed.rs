@@ -1,6 +1,7 @@
 //! `register`, killed and run again at every point: after each journal line, and at every wire call both before it is
 //! sent and after its answer has come. Each time the same end. Every point once more with an empty state directory, as
 //! from another machine.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Each bad input with what the operator sees: stdout, stderr and exit code together. Nothing is changed by any of them.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `register` as an operator uses it: every model, every sign-in, what it says, what it keeps.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

@@ -203,12 +203,11 @@ fn unescape_string(text: &str) -> String {
             && escaped.starts_with(b"_x")
             && escaped[6] == b'_'
             && escaped[2..6].iter().all(u8::is_ascii_hexdigit)
+            && let Ok(unit) = u16::from_str_radix(&rest[2..6], 16)
         {
-            if let Ok(unit) = u16::from_str_radix(&rest[2..6], 16) {
-                units.push(unit);
-                rest = &rest[7..];
-                continue;
-            }
+            units.push(unit);
+            rest = &rest[7..];
+            continue;
         }
         units.extend_from_slice(next.encode_utf16(&mut [0; 2]));
         rest = &rest[next.len_utf8()..];
