@@ -212,7 +212,7 @@ impl View {
 fn expiry(record: &ActivationRecord, at: Timestamp) -> String {
     match record.expiration {
         None => "-".into(),
-        Some(end) if end.strftime("%Y").to_string() >= "9999".to_owned() => "never".into(),
+        Some(end) if end.strftime("%Y").to_string().as_str() >= "9999" => "never".into(),
         Some(end) => {
             let days = end.duration_since(at).as_hours() / 24;
             format!("{} ({days} days left)", end.strftime("%Y-%m-%d"))
