@@ -334,7 +334,7 @@ pub(crate) struct LabUpOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=500), env = "AZSREG_LAB_STAMPS")]
     pub(crate) stamps: u16,
     /// A stamp of these properties: build=1.2501.0.21,nodes=4,identity=aad|adfs,activation=SECONDS,name=NAME,connected=yes|no (repeatable)
-    #[arg(long, value_name = "PROPERTIES")]
+    #[arg(long, value_name = "PROPERTIES", env = "AZSREG_LAB_STAMP", value_delimiter = ';')]
     pub(crate) stamp: Vec<String>,
     /// The seed of every random draw (keys and nonces excepted)
     #[arg(long, value_name = "N", default_value_t = 1, env = "AZSREG_LAB_SEED")]
@@ -343,7 +343,7 @@ pub(crate) struct LabUpOptions {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, env = "AZSREG_LAB_TIME_SCALE")]
     pub(crate) time_scale: f64,
     /// Wait for somebody to approve device codes on the lab's page
-    #[arg(long)]
+    #[arg(long, env = "AZSREG_LAB_NO_AUTO_APPROVE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
     pub(crate) no_auto_approve: bool,
     /// Milliseconds that each answer of a privileged endpoint waits
     #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]
@@ -353,6 +353,6 @@ pub(crate) struct LabUpOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LabEnvOptions {
     /// Which stamp
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_LAB_ENV_STAMP")]
     pub(crate) stamp: Option<String>,
 }

@@ -161,6 +161,65 @@ fn a_kept_sign_in_that_was_revoked_is_asked_for_again() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }
 
+/// Runs `azsreg login` until it shows its page and code, then hands both over; gives the exit code.
+fn login_with(world: &World, decide: impl FnOnce(&str, &str)) -> (Option<i32>, String) {
+    let mut command = world.command(0, &world.state());
+    command.env("AZSREG_NON_INTERACTIVE", "false").arg("login");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let after = |word: &str| line.split(word).nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    decide(&after("open the page "), &after("enter the code "));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    (child.wait().unwrap().code(), rest)
+}
+
+#[test]
+fn a_person_approves_or_declines_on_the_labs_page() {
+    let options = azsreg_lab::LabOptions { auto_approve: false, ..azsreg_lab::LabOptions::default() };
+    let world = World::with(options);
+    let ca = world.lab.descriptor().ca_file.clone();
+    let press = |button: &str, url: &str, code: &str| {
+        let form = format!("code={code}&do={button}");
+        let page =
+            std::process::Command::new("curl").args(["-sS", "--cacert"]).arg(&ca).args(["-d", &form, url]).output();
+        String::from_utf8(page.unwrap().stdout).unwrap()
+    };
+    let (code, _) = login_with(&world, |url, code| {
+        assert!(press("approve", url, "WRONGCODE").contains("isn't valid"));
+        assert!(press("approve", url, &code.to_lowercase()).contains("You have signed in"));
+    });
+    assert_eq!(code, Some(0));
+    let (code, stderr) = login_with(&world, |url, code| {
+        press("decline", url, code);
+    });
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("AZR3005"), "{stderr}");
+}
+
+/// Azure goes through the proxy that the environment names, and not where it says not to; the stamp never does.
+#[test]
+fn proxies_are_for_azure_alone() {
+    let world = World::new();
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let seen = std::thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let mut head = [0; 512];
+        let read = std::io::Read::read(&mut stream, &mut head).unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    });
+    let ran = run(world.register("development").env("HTTPS_PROXY", &url));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("AZR4001"), "{}", ran.stderr);
+    assert!(seen.join().unwrap().starts_with("CONNECT 127.0.0.1"), "Azure was asked through the proxy");
+    let ran = run(world.register("development").env("HTTPS_PROXY", &url).env("NO_PROXY", "127.0.0.1"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
 /// A browser is whatever `BROWSER` names: here a script that follows the redirect, as a browser does.
 #[cfg(unix)]
 #[test]

@@ -49,7 +49,11 @@ impl World {
     }
 
     pub fn of(stamps: Vec<StampOptions>) -> Self {
-        let options = LabOptions { stamps, keys: Some(keys()), ..LabOptions::default() };
+        Self::with(LabOptions { stamps, ..LabOptions::default() })
+    }
+
+    pub fn with(options: LabOptions) -> Self {
+        let options = LabOptions { keys: Some(keys()), ..options };
         let lab = runtime().block_on(Lab::start(options)).unwrap();
         Self { lab, dir: tempfile::tempdir().unwrap() }
     }
