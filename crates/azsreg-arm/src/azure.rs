@@ -80,7 +80,10 @@ impl Azure for AzurePort<'_> {
                 Some(Subscription {
                     id: guid(s, "/subscriptionId")?,
                     name: text(s, "/displayName").to_owned(),
-                    tenant: text(s, "/tenantId").to_owned(),
+                    tenant: Some(text(s, "/tenantId"))
+                        .filter(|tenant| !tenant.is_empty())
+                        .unwrap_or(self.manager.identity().tenant())
+                        .to_owned(),
                 })
             })
             .collect())
@@ -145,7 +148,15 @@ impl Azure for AzurePort<'_> {
         token: &RegistrationToken,
     ) -> Result<Registration, PortError> {
         let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
-        let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await?;
+        let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await;
+        let made = made.map_err(|error| match error {
+            // A service may quote what it complains of: the token stays a secret.
+            ArmError::Refused { status, code, message, request_id, retry_after } => {
+                let message = message.replace(token.expose(), "[redacted]");
+                ArmError::Refused { status, code, message, request_id, retry_after }
+            }
+            other => other,
+        })?;
         Ok(registration(&made)?)
     }
 

@@ -13,8 +13,10 @@ use uuid::Uuid;
 pub struct Account {
     /// The user's name.
     pub user: String,
-    /// The tenant.
+    /// The tenant's id.
     pub tenant: String,
+    /// The tenant as it was named when signing in: a domain, perhaps.
+    pub asked: String,
     /// The authority that it is of.
     pub authority: String,
     /// The public client that signed in.
@@ -49,7 +51,11 @@ impl SignInCache {
     /// The sign-in of a cloud and tenant.
     #[must_use]
     pub fn get(&self, authority: &str, tenant: &str) -> Option<Account> {
-        Self::read(&self.path(authority, tenant))
+        let names = |account: &Account| {
+            let is = |name: &str| name.eq_ignore_ascii_case(tenant);
+            account.authority == authority && (is(&account.tenant) || is(&account.asked))
+        };
+        Self::read(&self.path(authority, tenant)).or_else(|| self.all().into_iter().find(names))
     }
 
     fn read(path: &Path) -> Option<Account> {
@@ -57,6 +63,7 @@ impl SignInCache {
         let text = |name: &str| value[name].as_str().map(str::to_owned);
         Some(Account {
             user: text("user")?,
+            asked: text("asked").or_else(|| text("tenant"))?,
             tenant: text("tenant")?,
             authority: text("authority")?,
             client: text("client")?.parse().ok()?,
@@ -80,7 +87,7 @@ impl SignInCache {
     pub fn put(&self, account: &Account) -> std::io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let body = json!({
-            "user": account.user, "tenant": account.tenant, "authority": account.authority, "client": account.client,
+            "user": account.user, "tenant": account.tenant, "asked": account.asked, "authority": account.authority, "client": account.client,
             "refresh_token": account.refresh_token.expose_secret(),
         });
         let path = self.path(&account.authority, &account.tenant);
@@ -119,12 +126,14 @@ mod tests {
         let account = Account {
             user: "a@b".into(),
             tenant: "T1".into(),
+            asked: "contoso.example".into(),
             authority: "https://login.example".into(),
             client: Uuid::nil(),
             refresh_token: "secret".to_owned().into(),
         };
         cache.put(&account).unwrap();
         assert_eq!(cache.get("https://login.example", "t1").unwrap().user, "a@b");
+        assert_eq!(cache.get("https://login.example", "Contoso.example").unwrap().user, "a@b");
         assert!(cache.get("https://login.example", "t2").is_none());
         assert!(cache.get("https://login.other", "t1").is_none());
         #[cfg(unix)]

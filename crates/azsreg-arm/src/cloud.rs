@@ -54,7 +54,19 @@ pub async fn tenant_of_subscription(
 ) -> Result<Option<String>, ArmError> {
     let url = format!("{}/subscriptions/{subscription}?api-version=2022-12-01", cloud.arm_endpoint);
     let answer = http.call(Method::GET, &url, None, Body::None).await?;
+    let status = answer.status.as_u16();
+    if status == 429 || status >= 500 {
+        return Err(ArmError::Refused {
+            status,
+            code: format!("HTTP {status}"),
+            message: String::new(),
+            request_id: answer.header("x-ms-request-id").map(str::to_owned),
+            retry_after: answer.retry_after(),
+        });
+    }
     let challenge = answer.header("www-authenticate").unwrap_or_default();
     let uri = challenge.split("authorization_uri=\"").nth(1).and_then(|rest| rest.split('"').next());
-    Ok(uri.and_then(|uri| uri.trim_end_matches('/').rsplit('/').next()).map(str::to_owned).filter(|t| !t.contains(':')))
+    // `https://login.example/{tenant}`, perhaps with more behind it.
+    let tenant = uri.and_then(|uri| uri.split("://").nth(1)?.split('/').nth(1));
+    Ok(tenant.filter(|tenant| !tenant.is_empty()).map(str::to_owned))
 }

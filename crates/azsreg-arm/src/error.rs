@@ -59,6 +59,8 @@ pub enum ArmError {
         description: String,
         /// The HTTP status.
         status: u16,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
     },
     /// An answer that can't be read.
     #[error("the answer of {host} can't be read: {reason}")]
@@ -105,8 +107,11 @@ impl From<ArmError> for PortError {
             ArmError::Broken { .. } => Self::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, message)),
             ArmError::Unreadable { .. } => Self::permanent(Problem::new(&code::AZURE_PROTOCOL, message)),
             ArmError::Unavailable(problem) => Self::new(Class::Permanent, *problem),
-            ArmError::SignIn { error, description, status } => {
-                if status >= 500 {
+            ArmError::SignIn { error, description, status, retry_after } => {
+                if status == 429 || (retry_after.is_some() && status >= 500) {
+                    return Self::new(Class::Throttled(retry_after), Problem::new(&code::THROTTLED, message));
+                }
+                if status >= 500 || status == 408 || error == "temporarily_unavailable" {
                     return Self::new(Class::Transient, Problem::new(&code::AZURE_FAULT, message));
                 }
                 let problem = match aadsts_number(&description) {
@@ -167,11 +172,11 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         }
         // A principal made a moment ago is not known everywhere at once; a provider likewise.
         (_, "PrincipalNotFound") => PortError::new(
-            Class::Transient,
+            Class::Busy,
             problem(&code::AZURE_FAULT, "the directory does not know the new principal yet".into()),
         ),
         (_, "MissingSubscriptionRegistration") => PortError::new(
-            Class::Transient,
+            Class::Busy,
             problem(&code::PROVIDER_NOT_REGISTERED, "the provider's registration has not arrived yet".into()),
         ),
         (408 | 500.., _) => {

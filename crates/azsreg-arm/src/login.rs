@@ -121,6 +121,12 @@ impl<'a> Identity<'a> {
         format!("{}/{}/oauth2/v2.0/{what}", self.authority, self.tenant)
     }
 
+    /// The tenant that is signed in to, as it was named.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
     /// Whether a person signs in here.
     #[must_use]
     pub fn is_user(&self) -> bool {
@@ -239,6 +245,7 @@ impl<'a> Identity<'a> {
             *user = Some(Account {
                 user: claim(&["preferred_username", "upn"]).or(before).unwrap_or_default(),
                 tenant: claim(&["tid"]).unwrap_or_else(|| self.tenant.clone()),
+                asked: self.tenant.clone(),
                 authority: self.authority.clone(),
                 client,
                 refresh_token: refresh.to_owned().into(),
@@ -272,8 +279,11 @@ impl<'a> Identity<'a> {
             match polled {
                 Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
                 Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
-                // A poll that broke costs nothing: the next one asks again.
+                // A poll that broke costs nothing: the next one asks again, later if that was said.
                 Err(ArmError::Broken { .. }) => {}
+                Err(ArmError::SignIn { status, retry_after, .. }) if status == 429 || status >= 500 => {
+                    interval = interval.max(retry_after.unwrap_or(interval));
+                }
                 Err(error) => return Err(error),
                 Ok(answer) => return Ok(answer),
             }
@@ -320,7 +330,7 @@ impl<'a> Identity<'a> {
         }
         if let Some(error) = field("error") {
             let description = field("error_description").unwrap_or_default().to_owned();
-            return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400 });
+            return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400, retry_after: None });
         }
         let code = field("code").ok_or_else(|| declined("the browser's answer holds no code"))?;
         self.grant(&[
@@ -364,6 +374,7 @@ impl<'a> Identity<'a> {
             error: text("error"),
             description: text("error_description"),
             status: answer.status.as_u16(),
+            retry_after: answer.retry_after(),
         })
     }
 }

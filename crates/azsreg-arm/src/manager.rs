@@ -83,7 +83,7 @@ impl<'a> Manager<'a> {
         format!("{}{path}{separator}api-version={version}", self.endpoint)
     }
 
-    /// A call; an accepted one is followed to its end.
+    /// A call; one that goes on after its answer is followed to its end, as `Azure-AsyncOperation` or `Location` say.
     ///
     /// # Errors
     /// Refused, or not to be reached.
@@ -94,22 +94,47 @@ impl<'a> Manager<'a> {
         version: &str,
         body: Option<&Value>,
     ) -> Result<Value, ArmError> {
-        let mut answer = self.send(method, &self.url(path, version), body).await?;
+        let url = self.url(path, version);
+        let wants_resource = method == Method::PUT || method == Method::PATCH;
+        let mut answer = self.send(method, &url, body).await?;
+        if let Some(operation) = answer.header("azure-asyncoperation").map(str::to_owned) {
+            let operation = self.link(&operation)?;
+            for _ in 0..MAX_POLLS {
+                pause(&answer).await;
+                answer = self.send(Method::GET, &operation, None).await?;
+                let status = answer.body["status"].as_str().unwrap_or("Succeeded").to_owned();
+                let failed = ["Failed", "Canceled", "Cancelled"].iter().any(|word| status.eq_ignore_ascii_case(word));
+                if failed {
+                    let text = |name: &str| answer.body["error"][name].as_str().unwrap_or(&status).to_owned();
+                    return Err(ArmError::Refused {
+                        status: 409,
+                        code: text("code"),
+                        message: text("message"),
+                        request_id: answer.header("x-ms-request-id").map(str::to_owned),
+                        retry_after: None,
+                    });
+                }
+                if status.eq_ignore_ascii_case("Succeeded") {
+                    let body =
+                        if wants_resource { self.send(Method::GET, &url, None).await?.body } else { answer.body };
+                    return Ok(body);
+                }
+            }
+            return Err(endless(&operation));
+        }
         let mut polls = 0;
         while answer.status.as_u16() == 202 {
-            let location =
-                answer.header("azure-asyncoperation").or_else(|| answer.header("location")).map(str::to_owned);
-            let Some(location) = location else { break };
-            self.same_origin(&location)?;
+            let Some(location) = answer.header("location").map(str::to_owned) else { break };
+            let location = self.link(&location)?;
             polls += 1;
             if polls > MAX_POLLS {
-                return Err(ArmError::Broken {
-                    host: host_of(&location),
-                    reason: "an accepted operation did not end".into(),
-                });
+                return Err(endless(&location));
             }
-            tokio::time::sleep(answer.retry_after().unwrap_or(Duration::from_secs(5))).await;
+            pause(&answer).await;
             answer = self.send(Method::GET, &location, None).await?;
+        }
+        if wants_resource && answer.body.get("id").is_none() {
+            answer = self.send(Method::GET, &url, None).await?;
         }
         Ok(answer.body)
     }
@@ -145,24 +170,34 @@ impl<'a> Manager<'a> {
             items.extend(page);
             match body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty()) {
                 None => return Ok(items),
-                Some(link) => {
-                    self.same_origin(link)?;
-                    url = link.to_owned();
-                }
+                Some(link) => url = self.link(link)?,
             }
         }
         Err(ArmError::Unreadable { host: host_of(&url), reason: "a list without an end".into() })
     }
 
-    /// A link that leads elsewhere is not followed: it would be given our token.
-    fn same_origin(&self, link: &str) -> Result<(), ArmError> {
-        let same = link.starts_with("https://") && host_of(link).eq_ignore_ascii_case(&host_of(&self.endpoint));
-        if same {
-            return Ok(());
+    /// A link as a whole URL. One that leads elsewhere is not followed: it would be given our token.
+    fn link(&self, link: &str) -> Result<String, ArmError> {
+        let host = |url: &str| host_of(url).trim_end_matches(":443").to_ascii_lowercase();
+        if link.starts_with('/') && !link.starts_with("//") {
+            let (scheme, _) = self.endpoint.split_once("://").unwrap_or(("https", ""));
+            return Ok(format!("{scheme}://{}{link}", host_of(&self.endpoint)));
+        }
+        if link.starts_with("https://") && host(link) == host(&self.endpoint) {
+            return Ok(link.to_owned());
         }
         Err(ArmError::Unreadable {
             host: host_of(&self.endpoint),
             reason: format!("it links to {}, which is another host", host_of(link)),
         })
     }
+}
+
+/// As long as was said, or a little.
+async fn pause(answer: &Answer) {
+    tokio::time::sleep(answer.retry_after().unwrap_or(Duration::from_secs(2))).await;
+}
+
+fn endless(url: &str) -> ArmError {
+    ArmError::Broken { host: host_of(url), reason: "an accepted operation did not end".into() }
 }

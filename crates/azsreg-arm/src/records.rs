@@ -15,6 +15,9 @@ const BRIDGE: &str = "2016-01-01";
 
 /// The records of a stamp, read with a sign-in of an operator of the stamp.
 pub struct RecordsPort<'a> {
+    /// For the directory, through a proxy where there is one.
+    login: &'a Http,
+    /// For the stamp, directly.
     http: &'a Http,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
@@ -22,10 +25,10 @@ pub struct RecordsPort<'a> {
 }
 
 impl<'a> RecordsPort<'a> {
-    /// Records over a client that takes no proxy.
+    /// Records over a client that takes no proxy; `login` is the client for the directory.
     #[must_use]
-    pub fn new(http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
-        Self { http, sign_in, prompt, identity: tokio::sync::OnceCell::new() }
+    pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+        Self { login, http, sign_in, prompt, identity: tokio::sync::OnceCell::new() }
     }
 
     /// The stamp says where to sign in to it and for which audience.
@@ -46,7 +49,7 @@ impl<'a> RecordsPort<'a> {
         let authority = format!("{scheme}://{}", parts.next().unwrap_or_default());
         let named = parts.next().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
         let tenant = named.or_else(|| stamp.tenant_id.clone()).unwrap_or_else(|| "organizations".into());
-        Ok((Identity::new(self.http, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
+        Ok((Identity::new(self.login, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
     }
 
     async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
@@ -72,11 +75,9 @@ impl<'a> RecordsPort<'a> {
         let Some(record) = manager.find(&path, BRIDGE).await? else { return Ok(None) };
         let property = |name: &str| record.pointer(&format!("/properties/{name}"));
         let text = |name: &str| property(name).and_then(Value::as_str).unwrap_or_default();
-        let flag = |name: &str| property(name).and_then(Value::as_bool).unwrap_or(false);
-        let registration = text("azureRegistrationResourceIdentifier").parse().map_err(|_| ArmError::Unreadable {
-            host: host_of(endpoint),
-            reason: "the activation record names no registration".into(),
-        })?;
+        let flag = |name: &str| property(name).and_then(Value::as_bool);
+        // A record that names no registration is what a deactivation leaves: the stamp is not activated.
+        let Ok(registration) = text("azureRegistrationResourceIdentifier").parse() else { return Ok(None) };
         Ok(Some(ActivationRecord {
             registration,
             provisioning_state: text("provisioningState").to_owned(),

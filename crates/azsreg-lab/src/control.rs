@@ -40,6 +40,8 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             Err(error) => refused(&error.to_string()),
         },
         ("POST", ["clock"]) => match body["advance_seconds"].as_i64() {
+            // A century either way; beyond that the calendar ends.
+            Some(seconds) if seconds.abs() > 3_200_000_000 => refused("advance_seconds is more than a century"),
             Some(seconds) => {
                 state.advance(SignedDuration::from_secs(seconds));
                 http::json(200, &json!({"now": state.now().to_string()}))
@@ -93,7 +95,7 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("POST", ["stamps", name]) => {
             let Some(stamp) = stamp(name) else { return refused("no such stamp") };
             let mut world = stamp.world();
-            if let Some(seconds) = body["activation_seconds"].as_f64() {
+            if let Some(seconds) = body["activation_seconds"].as_f64().filter(|s| (0.0..=86_400.0).contains(s)) {
                 world.options.activation = SignedDuration::try_from_secs_f64(seconds).unwrap_or_default();
             }
             if let Some(host) = body.get("broken_host") {

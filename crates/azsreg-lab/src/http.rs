@@ -35,7 +35,11 @@ where
     F: Future<Output = Result<Reply, Dropped>> + Send + 'static,
 {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, mostly: a moment later some are free again.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let (tls, handler) = (tls.clone(), connection());
         tokio::spawn(async move {

@@ -153,13 +153,10 @@ impl StatusReport {
         };
         let status = match (registration, record) {
             (_, Some(Some(record))) if record.expiration.is_some_and(|end| end <= at) => Status::Expired,
-            (Some(Some(registration)), Some(Some(record))) if registration.id == record.registration => {
-                Status::Registered
-            }
+            (Some(Some(registration)), Some(Some(record))) if record.is_of(&registration.id) => Status::Registered,
             (Some(Some(_)), Some(_)) | (Some(None), Some(Some(_))) => Status::HalfRegistered,
             (Some(None), Some(None)) | (Some(None), None) => Status::NotRegistered,
             (Some(Some(_)), None) => Status::RegisteredInAzure,
-            (None, Some(None)) => Status::NotRegistered,
             (None, _) => Status::Unknown,
         };
         Self { status, at, azure, stamp }

@@ -64,13 +64,27 @@ pub struct ActivationRecord {
     pub provisioning_state: String,
     /// Until when the activation is good; year 9999 stands for always.
     pub expiration: Option<Timestamp>,
-    /// Whether marketplace syndication is on.
-    pub marketplace: bool,
-    /// Whether usage reporting is on.
-    pub usage_reporting: bool,
+    /// Whether marketplace syndication is on, where the record says.
+    pub marketplace: Option<bool>,
+    /// Whether usage reporting is on, where the record says.
+    pub usage_reporting: Option<bool>,
 }
 
 impl ActivationRecord {
+    /// Whether the record stands for an activation of this registration, ended well.
+    #[must_use]
+    pub fn is_of(&self, id: &RegistrationId) -> bool {
+        let state = self.provisioning_state.as_str();
+        self.registration == *id && (state.is_empty() || state.eq_ignore_ascii_case("Succeeded"))
+    }
+
+    /// Whether the record's flags, as far as it has any, are these.
+    #[must_use]
+    pub fn has_flags(&self, usage_reporting: bool, marketplace: bool) -> bool {
+        self.usage_reporting.is_none_or(|on| on == usage_reporting)
+            && self.marketplace.is_none_or(|on| on == marketplace)
+    }
+
     /// An expiration as records write it, with or without a zone.
     #[must_use]
     pub fn parse_expiration(text: &str) -> Option<Timestamp> {

@@ -68,13 +68,13 @@ pub struct TokenContents {
     pub object_id: Option<Uuid>,
     /// The billing model.
     pub billing_model: BillingModel,
-    /// Whether marketplace syndication is asked for.
-    pub marketplace: bool,
+    /// Whether marketplace syndication is asked for, where the token says.
+    pub marketplace: Option<bool>,
     /// Whether usage reporting is asked for; absent in tokens of version 1.0.
     pub usage_reporting: Option<bool>,
     /// The token's own version, as written.
     pub version: String,
-    /// How many hosts it describes.
+    /// How many hosts it describes; 0 where it describes none.
     pub hosts: usize,
 }
 
@@ -132,7 +132,8 @@ impl RegistrationToken {
                 _ => text.len(),
             })
         })?;
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| TokenError::NotJson)?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| TokenError::NotJson)?;
         let object = value.as_object().ok_or(TokenError::NotJson)?;
         let member = |name: &str| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         let text = |name: &'static str| member(name).and_then(|v| v.as_str()).ok_or(TokenError::Member(name));
@@ -146,12 +147,10 @@ impl RegistrationToken {
             cloud_id: text("cloudId")?.parse().map_err(|_| TokenError::Member("cloudId"))?,
             object_id,
             billing_model: text("billingModel")?.parse().map_err(|_| TokenError::Member("billingModel"))?,
-            marketplace: member("marketplaceSyndicationEnabled")
-                .and_then(serde_json::Value::as_bool)
-                .ok_or(TokenError::Member("marketplaceSyndicationEnabled"))?,
+            marketplace: member("marketplaceSyndicationEnabled").and_then(serde_json::Value::as_bool),
             usage_reporting: member("usageReportingEnabled").and_then(serde_json::Value::as_bool),
             version: version.to_owned(),
-            hosts: member("hardwareInfo").and_then(|v| v.as_array()).ok_or(TokenError::Member("hardwareInfo"))?.len(),
+            hosts: member("hardwareInfo").and_then(|v| v.as_array()).map_or(0, Vec::len),
         })
     }
 }

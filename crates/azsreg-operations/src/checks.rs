@@ -107,10 +107,16 @@ pub async fn azure<A: Azure, C: Clock>(
         None => format!("/subscriptions/{}", subscription.id),
     };
     let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&scope).await).await?;
-    let missing: Vec<&str> = actions_needed(provider, group.is_some())
-        .into_iter()
-        .filter(|action| !Permission::allow(&permissions, action))
-        .collect();
+    let mut missing: Vec<&str> =
+        actions_needed(group.is_some()).into_iter().filter(|action| !Permission::allow(&permissions, action)).collect();
+    if !provider {
+        // The provider is the subscription's, whatever the caller may do in the group.
+        let whole = format!("/subscriptions/{}", subscription.id);
+        let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&whole).await).await?;
+        if !Permission::allow(&permissions, REGISTER_PROVIDER) {
+            missing.push(REGISTER_PROVIDER);
+        }
+    }
     if !missing.is_empty() {
         let mut problem = Problem::new(
             &code::ACTIONS_MISSING,
@@ -168,8 +174,11 @@ pub async fn azure<A: Azure, C: Clock>(
     }
 }
 
+/// The one action that is the subscription's.
+const REGISTER_PROVIDER: &str = "Microsoft.AzureStack/register/action";
+
 /// The actions that registering needs, less those whose work is done.
-fn actions_needed(provider: bool, group: bool) -> Vec<&'static str> {
+fn actions_needed(group: bool) -> Vec<&'static str> {
     let mut actions = vec![
         "Microsoft.Resources/subscriptions/resourceGroups/read",
         "Microsoft.AzureStack/registrations/read",
@@ -180,9 +189,6 @@ fn actions_needed(provider: bool, group: bool) -> Vec<&'static str> {
         "Microsoft.Authorization/roleAssignments/read",
         "Microsoft.Authorization/roleAssignments/write",
     ];
-    if !provider {
-        actions.push("Microsoft.AzureStack/register/action");
-    }
     if !group {
         actions.push("Microsoft.Resources/subscriptions/resourceGroups/write");
     }

@@ -12,9 +12,9 @@
 use std::cell::Cell;
 
 use azsreg_model::{
-    AzureSide, BillingModel, ExitCode, LOCK_NAME, LockLevel, Outcome, PlannedStep, Problem, REGISTRATION_OWNER_ROLE,
-    REGISTRATION_OWNER_ROLE_ID, RegisterReport, RegisterRequest, Registration, RegistrationId, RegistrationToken,
-    StampInformation, StampSide, StatusReport, StepState, code,
+    ActivationRecord, AzureSide, BillingModel, ExitCode, LOCK_NAME, LockLevel, Outcome, PlannedStep, Problem,
+    REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID, RegisterReport, RegisterRequest, Registration, RegistrationId,
+    RegistrationToken, StampInformation, StampSide, StatusReport, StepState, code,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::engine::journal::{Event, Journal, who};
 use crate::engine::retry::{self, Policy};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, TokenRequest, World};
-use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
+use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side as read_stamp_side};
 
 /// The operation's name in journals.
 pub const NAME: &str = "register";
@@ -95,7 +95,7 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         None => AzureSide { registration: None, lock: None, role: None },
         Some(_) => azure_side(world.azure, world.clock, &id).await?,
     };
-    let stamp_side = stamp_side(world, stamp.clone()).await?;
+    let stamp_side = read_stamp_side(world, stamp.clone()).await?;
 
     // The world shows the cloud id, the model and the record's flags; the journal knows the rest.
     let asked = serde_json::to_value(request).unwrap_or_default();
@@ -104,11 +104,12 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         events.iter().any(|event| matches!(event, Event::Succeeded { step: name, .. } if name == step))
     };
     let by_journal = finished.is_some_and(&same) || (same(open) && succeeded(open, "registration"));
-    let record = stamp_side.activation.as_ref().filter(|record| record.registration == id);
+    let record = stamp_side.activation.as_ref().filter(|record| record.is_of(&id));
     let needs_numbers = matches!(request.billing_model, BillingModel::Capacity | BillingModel::Custom);
-    let by_record = record.is_some_and(|record| {
-        record.usage_reporting == request.usage_reporting && record.marketplace == request.marketplace
-    });
+    let flags = |record: &ActivationRecord| record.has_flags(request.usage_reporting, request.marketplace);
+    let by_record = record.is_some_and(flags);
+    // Another machine may have registered otherwise since: a record that contradicts the journal is right.
+    let by_journal = by_journal && record.is_none_or(flags);
     let as_asked = found.registration.as_ref().is_some_and(|registration| {
         registration.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
             && registration.object_id.is_some()
@@ -117,7 +118,7 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
     let expired = record.is_some_and(|r| r.expiration.is_some_and(|end| end <= world.clock.now()));
     let activated = as_asked
         && !expired
-        && match stamp_side.unread {
+        && match &stamp_side.unread {
             // Nobody can look: the journal of a run that ended well is all there is.
             Some(_) => finished.is_some_and(&same) && open.is_empty(),
             // A record that names a registration which this run updated may be of the key before.
@@ -295,7 +296,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     watch: &mut dyn Watch,
 ) -> Result<RegisterReport, Failure> {
     let World { azure, stamp, clock, .. } = world;
-    let Prepared { stamp: information, id, found, as_asked, activated, .. } = prepared;
+    let Prepared { stamp: information, id, found, azure: before, stamp_side, as_asked, activated } = prepared;
     if journal.events().is_empty() {
         let opened = journal.append(clock.now(), opening(request, information.cloud_id));
         opened.map_err(|error| Failure::before(error.problem()))?;
@@ -306,7 +307,12 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let mut steps = Steps::new(journal, clock, watch, &requests);
     let nothing = |(): &()| Value::Null;
 
-    if information.version.has_key_pair(information.nodes) {
+    // What is left may be the lock or the role alone: then the stamp is left in peace.
+    let settled = before.registration.and_then(|r| r.object_id).filter(|_| as_asked && activated);
+    let renewed = Cell::new(false);
+    if settled.is_some() {
+        steps.not_needed("key-pair", "the stamp is activated as asked");
+    } else if information.version.has_key_pair(information.nodes) {
         let recorded = steps.recorded("key-pair").is_some();
         let step = steps.step(
             "key-pair",
@@ -315,6 +321,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             async || Ok(recorded.then(|| ((), "set by this operation before".to_owned()))),
             async || {
                 idle(stamp, Action::SetRegistrationKeyPair).await?;
+                renewed.set(true);
                 stamp.set_registration_key_pair().await?;
                 Ok(Some(((), "set".to_owned())))
             },
@@ -332,12 +339,15 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 
     let tenant = found.subscription.tenant.as_str();
     let recorded = steps.recorded("service-principal").and_then(|id| id.as_str()?.parse::<Uuid>().ok());
+    let recorded = settled
+        .map(|id| (id, format!("{id}, as registered")))
+        .or_else(|| recorded.map(|id| (id, format!("{id}, made by this operation before"))));
     let principal = steps
         .step(
             "service-principal",
             title("service-principal"),
             Policy::STAMP,
-            async || Ok(recorded.map(|id| (id, format!("{id}, made by this operation before")))),
+            async || Ok(recorded.clone()),
             async || {
                 idle(stamp, Action::NewAzureBridgeServicePrincipal).await?;
                 let token = azure.bridge_refresh_token().await?;
@@ -379,14 +389,17 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         )
         .await?;
 
-    let known = as_asked || steps.recorded("registration").is_some();
+    // A new key pair wants a new token.
+    let known = as_asked && !renewed.get();
+    let activated = activated && !renewed.get();
     let as_wanted = |now: &Registration| {
         now.cloud_id == Some(information.cloud_id)
             && now.object_id == Some(principal)
             && now.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
     };
     let line = |now: &Registration| format!("{}, {}", now.id.name, now.billing_model);
-    let created = found.registration.is_none();
+    let created = found.registration.is_none() && stamp_side.activation.is_none();
+    let owner = Cell::new(principal);
     steps
         .step(
             "registration",
@@ -402,12 +415,15 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             async || {
                 let token = new_token(stamp, request, &information).await?;
                 let now = azure.put_registration(&id, &token).await?;
+                // The token knows the stamp's principal best: it may have been made anew since it was recorded.
+                owner.set(now.object_id.unwrap_or(principal));
                 Ok(Some(((), line(&now))))
             },
             |()| json!({ "created": created }),
         )
         .await?;
 
+    let principal = owner.get();
     steps
         .step(
             "lock",
@@ -454,10 +470,9 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                     None => return Ok(before.then(|| ((), "by this operation before".to_owned()))),
                     Some(records) => records.activation(&information).await?,
                 };
-                let good = |r: &azsreg_model::ActivationRecord| {
-                    r.registration == id
-                        && r.usage_reporting == request.usage_reporting
-                        && r.marketplace == request.marketplace
+                let good = |r: &ActivationRecord| {
+                    r.is_of(&id)
+                        && r.has_flags(request.usage_reporting, request.marketplace)
                         && r.expiration.is_none_or(|end| end > clock.now())
                 };
                 let fresh = before || tried.get();
@@ -477,17 +492,19 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         .await
         .map_err(explain_record)?;
 
-    let azure_now = azure_side(azure, clock, &id).await?;
-    let stamp_now = stamp_side(world, information.clone()).await?;
+    let last = |error: PortError| steps.failure("activation", *error.problem);
+    let azure_now = azure_side(azure, clock, &id).await.map_err(last)?;
+    let stamp_now = read_stamp_side(world, information.clone()).await.map_err(last)?;
     let outcome = match (&stamp_now.unread, &stamp_now.activation) {
         (Some(_), _) => Outcome::ActivatedUnread,
         (None, Some(record)) if record.registration == id => Outcome::Verified,
         (None, Some(record)) => {
             let message = format!("the activation record names {}, not {id}", record.registration);
-            return Err(Failure::before(Problem::new(&code::RECORD_MISMATCH, message)));
+            return Err(steps.failure("activation", Problem::new(&code::RECORD_MISMATCH, message)));
         }
         (None, None) => {
-            return Err(Failure::before(Problem::new(&code::NOT_ACTIVATED, "the stamp has no activation record")));
+            let problem = Problem::new(&code::NOT_ACTIVATED, "the stamp has no activation record");
+            return Err(steps.failure("activation", problem));
         }
     };
     steps.finish(match outcome {

@@ -78,7 +78,19 @@ pub async fn status<A: Azure, S: Stamp, R: Records, C: Clock>(
                 Some(cloud_id) => {
                     let all =
                         retry::read(world.clock, Policy::AZURE, async || world.azure.registrations(subscription).await);
-                    all.await?.into_iter().find(|r| r.cloud_id == Some(cloud_id)).map(|r| r.id)
+                    let mut found = None;
+                    for listed in all.await? {
+                        // Some api-versions leave the cloud id out of lists: the resource itself has it.
+                        let owner = match listed.cloud_id {
+                            Some(owner) => Some(owner),
+                            None => world.azure.registration(&listed.id).await?.and_then(|r| r.cloud_id),
+                        };
+                        if owner == Some(cloud_id) {
+                            found = Some(listed.id);
+                            break;
+                        }
+                    }
+                    found
                 }
             },
         };

@@ -146,6 +146,8 @@ impl Connection {
                 .get_all(WWW_AUTHENTICATE)
                 .iter()
                 .filter_map(|value| value.to_str().ok())
+                // Several schemes may share a line; base64 holds no comma.
+                .flat_map(|value| value.split(',').map(str::trim))
                 .find_map(|value| value.split_once(' ').filter(|(s, _)| s.eq_ignore_ascii_case("negotiate")))
                 .and_then(|(_, token)| BASE64_STANDARD.decode(token.trim()).ok());
             match (reply.status(), offered) {

@@ -128,6 +128,10 @@ impl From<PepError> for PortError {
                 Self::permanent(problem.detail(fault.reason.clone()))
             }
             PepError::Fault(fault) if fault.code == CODE_NO_SHELL => passing(&code::PEP_DROPPED),
+            PepError::Fault(fault) if fault.code == 2_150_859_173 || fault.subcode.ends_with("QuotaLimit") => {
+                let text = "the privileged endpoint has no session left: others are open, or were left behind";
+                Self::new(Class::Busy, Problem::new(&code::STAMP_BUSY, text).detail(fault.reason.clone()))
+            }
             PepError::Fault(fault) if fault.code == 5 => {
                 Self::new(Class::Refused, Problem::new(&code::PEP_REFUSED, message))
             }

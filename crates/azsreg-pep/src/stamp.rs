@@ -65,7 +65,8 @@ impl PrivilegedEndpoint {
                 percent: if record.completed { 100 } else { record.percent },
             });
         };
-        let result = session.invoke(command, &progress).await;
+        let secrets = secrets_of(&command);
+        let result = session.invoke(command, &progress).await.map_err(|error| redacted(error, &secrets));
         if result.as_ref().err().is_none_or(|error| !error.ends_session()) {
             *slot = Some(session);
         }
@@ -82,9 +83,33 @@ impl PrivilegedEndpoint {
     }
 }
 
+/// Parameters whose values never reach a log.
+const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber"];
+
+fn secrets_of(command: &Command) -> Vec<String> {
+    let secret = |(name, value): &(Option<String>, Value)| {
+        let known = name.as_deref().is_some_and(|name| SECRET.contains(&name));
+        value.text().filter(|text| known && text.len() > 3).map(str::to_owned)
+    };
+    command.arguments.iter().filter_map(secret).collect()
+}
+
+/// A server may quote an argument in its complaint: what was secret on the way there is secret on the way back.
+fn redacted(error: PepError, secrets: &[String]) -> PepError {
+    match error {
+        PepError::Cmdlet { cmdlet, mut record } => {
+            for secret in secrets {
+                record.message = record.message.replace(secret.as_str(), "[redacted]");
+                record.target = record.target.replace(secret.as_str(), "[redacted]");
+            }
+            PepError::Cmdlet { cmdlet, record }
+        }
+        other => other,
+    }
+}
+
 /// Arguments for the log: secrets by their digest.
 fn shown(command: &Command) -> Vec<String> {
-    const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber"];
     command
         .arguments
         .iter()
@@ -103,16 +128,27 @@ fn shown(command: &Command) -> Vec<String> {
 impl Stamp for PrivilegedEndpoint {
     async fn information(&self) -> Result<StampInformation, PortError> {
         let result = self.call(Command::new("Get-AzureStackStampInformation")).await?;
-        let output = result.output.iter().find(|value| value.get("CloudID").is_some());
+        let flat = result.output.iter().flat_map(|value| value.items().unwrap_or(std::slice::from_ref(value)));
+        let output = flat.into_iter().find(|value| value.get("CloudID").is_some());
         let member = PepError::Output { cmdlet: "Get-AzureStackStampInformation", member: "CloudID" };
         Ok(information(output.ok_or(member)?)?)
     }
 
     async fn action_state(&self, action: Action) -> Result<ActionState, PortError> {
         let command = Command::new("Get-ActionStatus").with("FunctionName", action.cmdlet());
-        let result = self.call(command).await?;
+        let result = match self.call(command).await {
+            Ok(result) => result,
+            // Not every build has the cmdlet, and an action that never ran may be an error to it. A stamp that is busy
+            // says so again when the action itself is asked for.
+            Err(PepError::Cmdlet { .. }) => return Ok(ActionState::None),
+            Err(error) => return Err(error.into()),
+        };
         let Some(newest) = result.output.last() else { return Ok(ActionState::None) };
-        let text = |name: &str| newest.get(name).and_then(Value::display).unwrap_or_default();
+        // An enum has a number and a text: the text is what can be told apart.
+        let text = |name: &str| {
+            let value = newest.get(name);
+            value.and_then(|v| v.text().map(str::to_owned).or_else(|| v.display())).unwrap_or_default()
+        };
         Ok(match text("Status").to_ascii_lowercase().as_str() {
             "running" | "inprogress" | "in progress" | "started" | "pending" => ActionState::Running,
             "failed" | "error" | "cancelled" | "aborted" => ActionState::Failed(text("ErrorMessage")),
@@ -122,8 +158,9 @@ impl Stamp for PrivilegedEndpoint {
     }
 
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {
-        self.call(Command::new("Set-RegistrationKeyPair")).await?;
-        Ok(())
+        const NAME: &str = "Set-RegistrationKeyPair";
+        let result = self.call(Command::new(NAME)).await?;
+        ended_well(NAME, result).map(drop)
     }
 
     async fn new_bridge_service_principal(
@@ -140,7 +177,13 @@ impl Stamp for PrivilegedEndpoint {
             .with("TimeoutInSeconds", STAMP_TIMEOUT);
         let result = self.call(command).await?;
         let id = result.output.iter().find_map(|value| guid(value.get("ObjectId")?));
-        Ok(id.ok_or(PepError::Output { cmdlet: NAME, member: "ObjectId" })?)
+        match id {
+            Some(id) => Ok(id),
+            None => {
+                ended_well(NAME, result)?;
+                Err(PepError::Output { cmdlet: NAME, member: "ObjectId" }.into())
+            }
+        }
     }
 
     async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError> {
@@ -159,8 +202,13 @@ impl Stamp for PrivilegedEndpoint {
             command = command.with("TokenVersion", version.as_str());
         }
         let result = self.call(command).await?;
-        let text = result.output.iter().rev().find_map(Value::text);
-        Ok(RegistrationToken::new(text.ok_or(PepError::Output { cmdlet: NAME, member: "token" })?))
+        match result.output.iter().rev().find_map(Value::text) {
+            Some(text) => Ok(RegistrationToken::new(text)),
+            None => {
+                ended_well(NAME, result)?;
+                Err(PepError::Output { cmdlet: NAME, member: "token" }.into())
+            }
+        }
     }
 
     async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError> {
@@ -168,12 +216,15 @@ impl Stamp for PrivilegedEndpoint {
             .with("ActivationKey", key.expose())
             .with("TimeoutInSeconds", STAMP_TIMEOUT);
         let result = self.call(command).await?;
-        if let Some(record) = result.errors.into_iter().next() {
-            // It ended, but not well: a non-terminating error of an activation is a failed activation.
-            let cmdlet = "New-AzureStackActivation".to_owned();
-            return Err(PepError::Cmdlet { cmdlet, record: Box::new(record) }.into());
-        }
-        Ok(())
+        ended_well("New-AzureStackActivation", result).map(drop)
+    }
+}
+
+/// A non-terminating error of a cmdlet that gives nothing else is its failure.
+fn ended_well(cmdlet: &str, result: Invocation) -> Result<Invocation, PortError> {
+    match result.errors.first() {
+        None => Ok(result),
+        Some(record) => Err(PepError::Cmdlet { cmdlet: cmdlet.to_owned(), record: Box::new(record.clone()) }.into()),
     }
 }
 

@@ -163,9 +163,8 @@ impl Pool {
         };
         let response = body.child("ReceiveResponse").ok_or(DecodeError::Missing("ReceiveResponse"))?;
         let mut events = Vec::new();
-        let mut pipeline = Uuid::nil();
         for stream in response.children.iter().filter(|child| child.name == "Stream") {
-            pipeline = command_id(stream)?;
+            let pipeline = command_id(stream)?;
             for bytes in self.streams.entry(pipeline).or_default().push(&wsman::base64_of(stream)?)? {
                 if let Some(event) = event(&Message::decode(&bytes)?)? {
                     events.push(event);
@@ -175,7 +174,8 @@ impl Pool {
         // A command that ends without a PIPELINE_STATE was ended by the service itself.
         let state = response.child("CommandState");
         let done = state.is_some_and(|state| state.attribute("State") == Some(wsman::STATE_DONE));
-        if done && !pipeline.is_nil() && !events.iter().any(|event| matches!(event, Event::PipelineEnded(..))) {
+        let of_command = state.is_some_and(|state| state.attribute("CommandId").is_some());
+        if done && of_command && !events.iter().any(|event| matches!(event, Event::PipelineEnded(..))) {
             events.push(Event::PipelineEnded(PipelineState::Stopped, None));
         }
         Ok(events)

@@ -92,12 +92,18 @@ pub enum Push {
 struct Pipeline {
     input: Defragmenter,
     output: VecDeque<Vec<u8>>,
+    begun: bool,
     ended: bool,
     /// The end was handed to the client; the pipeline can go.
     told: bool,
 }
 
 struct Shell {
+    /// The pool's id in message headers; a client may name its shell otherwise.
+    pool: Uuid,
+    powershell: String,
+    /// When it was last asked for something, by the server's count of requests.
+    used: u64,
     input: Defragmenter,
     fragmenter: Fragmenter,
     fragment_limit: usize,
@@ -107,13 +113,13 @@ struct Shell {
 }
 
 impl Shell {
-    fn cut(&mut self, id: Uuid, kind: u32, pipeline: Uuid, data: String) -> Vec<Vec<u8>> {
-        let message = Message { destination: Destination::Client, kind, pool: id, pipeline, data };
+    fn cut(&mut self, kind: u32, pipeline: Uuid, data: String) -> Vec<Vec<u8>> {
+        let message = Message { destination: Destination::Client, kind, pool: self.pool, pipeline, data };
         self.fragmenter.cut(&message.encode(), self.fragment_limit)
     }
 
-    fn push_pool(&mut self, id: Uuid, kind: u32, data: String) {
-        let fragments = self.cut(id, kind, Uuid::nil(), data);
+    fn push_pool(&mut self, kind: u32, data: String) {
+        let fragments = self.cut(kind, Uuid::nil(), data);
         self.output.extend(fragments);
     }
 }
@@ -124,6 +130,7 @@ pub struct Server {
     powershell: String,
     url: String,
     shells: HashMap<Uuid, Shell>,
+    requests: u64,
 }
 
 impl Server {
@@ -135,6 +142,7 @@ impl Server {
             powershell: powershell.to_owned(),
             url: url.to_owned(),
             shells: HashMap::new(),
+            requests: 0,
         }
     }
 
@@ -183,10 +191,22 @@ impl Server {
                 }
                 shell.pipelines.insert(
                     pipeline,
-                    Pipeline { input: Defragmenter::default(), output: VecDeque::new(), ended: false, told: false },
+                    Pipeline {
+                        input: Defragmenter::default(),
+                        output: VecDeque::new(),
+                        begun: false,
+                        ended: false,
+                        told: false,
+                    },
                 );
                 let arguments = line.child("Arguments").ok_or(DecodeError::Missing("Arguments"))?;
-                shell.take(id, Some(pipeline), &wsman::base64_of(arguments)?, effects)?;
+                let taken = wsman::base64_of(arguments)
+                    .map_err(Refusal::from)
+                    .and_then(|bytes| shell.take(id, Some(pipeline), &bytes, effects));
+                if let Err(refusal) = taken {
+                    shell.pipelines.remove(&pipeline);
+                    return Err(refusal);
+                }
                 let body = format!(
                     "<rsp:CommandResponse><rsp:CommandId>{}</rsp:CommandId></rsp:CommandResponse>",
                     upper(pipeline)
@@ -260,6 +280,13 @@ impl Server {
             }));
         }
         if self.shells.len() >= MAX_SHELLS {
+            // What a killed client left behind goes first: the longest idle, if nothing runs in it.
+            let idle = self.shells.iter().filter(|(_, shell)| shell.pipelines.values().all(|p| p.ended));
+            if let Some(id) = idle.min_by_key(|(_, shell)| shell.used).map(|(id, _)| *id) {
+                self.shells.remove(&id);
+            }
+        }
+        if self.shells.len() >= MAX_SHELLS {
             return Err(Refusal::Fault(Fault {
                 code: 2_150_859_173,
                 subcode: "w:QuotaLimit".into(),
@@ -291,7 +318,13 @@ impl Server {
             None => pool,
         };
         let limit = wsman::fragment_limit(incoming.max_envelope).min(32 << 10);
+        if self.shells.contains_key(&id) {
+            return Err(DecodeError::Protocol("a ShellId that is in use").into());
+        }
         let mut shell = Shell {
+            pool,
+            powershell: self.powershell.clone(),
+            used: self.requests,
             input,
             fragmenter: Fragmenter::default(),
             fragment_limit: limit,
@@ -299,9 +332,9 @@ impl Server {
             pipelines: HashMap::new(),
             session_key: None,
         };
-        shell.push_pool(pool, kind::SESSION_CAPABILITY, messages::session_capability("2.0"));
+        shell.push_pool(kind::SESSION_CAPABILITY, messages::session_capability("2.0"));
         for message in &messages[1..] {
-            shell.pool_message(pool, message, &self.powershell)?;
+            shell.pool_message(message)?;
         }
         self.shells.insert(id, shell);
         let shown = upper(id);
@@ -322,8 +355,12 @@ impl Server {
 
     fn selected(&mut self, incoming: &Incoming) -> Result<(Uuid, &mut Shell), Refusal> {
         let id = incoming.shell_id.ok_or(DecodeError::Missing("the ShellId selector"))?;
+        self.requests += 1;
         match self.shells.get_mut(&id) {
-            Some(shell) => Ok((id, shell)),
+            Some(shell) => {
+                shell.used = self.requests;
+                Ok((id, shell))
+            }
             None => Err(no_shell(id)),
         }
     }
@@ -406,7 +443,7 @@ impl Server {
             Push::Progress(progress) => (kind::PROGRESS_RECORD, messages::progress_record(&progress)),
             Push::End(state, error) => (kind::PIPELINE_STATE, messages::pipeline_state(state, error.as_ref())),
         };
-        let fragments = shell.cut(id, kind, pipeline, data);
+        let fragments = shell.cut(kind, pipeline, data);
         if let Some(pipeline) = shell.pipelines.get_mut(&pipeline) {
             pipeline.output.extend(fragments);
             pipeline.ended |= ends;
@@ -435,6 +472,11 @@ impl Shell {
         for bytes in input.push(bytes)? {
             let message = Message::decode(&bytes)?;
             match (pipeline, message.kind) {
+                (Some(pipeline), kind::CREATE_PIPELINE | kind::GET_COMMAND_METADATA)
+                    if self.pipelines.get_mut(&pipeline).is_some_and(|p| std::mem::replace(&mut p.begun, true)) =>
+                {
+                    return Err(DecodeError::Protocol("a second beginning of a pipeline").into());
+                }
                 (Some(pipeline), kind::CREATE_PIPELINE) => {
                     let commands = messages::read_create_pipeline(&message.data)?;
                     effects.push(Effect::Run { shell: id, pipeline, commands });
@@ -445,17 +487,17 @@ impl Shell {
                 }
                 // Input and host answers of a pipeline: no cmdlet here reads any.
                 (Some(_), _) => {}
-                (None, _) => self.pool_message(id, &message, "")?,
+                (None, _) => self.pool_message(&message)?,
             }
         }
         Ok(())
     }
 
-    fn pool_message(&mut self, id: Uuid, message: &Message, powershell: &str) -> Result<(), Refusal> {
+    fn pool_message(&mut self, message: &Message) -> Result<(), Refusal> {
         match message.kind {
             kind::INIT_RUNSPACEPOOL => {
-                self.push_pool(id, kind::APPLICATION_PRIVATE_DATA, messages::application_private_data(powershell));
-                self.push_pool(id, kind::RUNSPACEPOOL_STATE, messages::pool_state(PoolState::Opened));
+                self.push_pool(kind::APPLICATION_PRIVATE_DATA, messages::application_private_data(&self.powershell));
+                self.push_pool(kind::RUNSPACEPOOL_STATE, messages::pool_state(PoolState::Opened));
             }
             kind::PUBLIC_KEY => {
                 let key = match self.session_key.take() {
@@ -464,18 +506,18 @@ impl Shell {
                 };
                 let text = key.encrypted_for(&messages::read_one_text(&message.data, "PublicKey")?)?;
                 self.session_key = Some(key);
-                self.push_pool(id, kind::ENCRYPTED_SESSION_KEY, messages::one_text("EncryptedSessionKey", &text));
+                self.push_pool(kind::ENCRYPTED_SESSION_KEY, messages::one_text("EncryptedSessionKey", &text));
             }
             kind::GET_AVAILABLE_RUNSPACES | kind::SET_MAX_RUNSPACES | kind::SET_MIN_RUNSPACES => {
                 let call = messages::read_call_id(&message.data)?.ok_or(DecodeError::Missing("ci"))?;
                 let answer =
                     if message.kind == kind::GET_AVAILABLE_RUNSPACES { Value::I64(1) } else { Value::Bool(true) };
-                self.push_pool(id, kind::RUNSPACE_AVAILABILITY, messages::runspace_availability(call, answer));
+                self.push_pool(kind::RUNSPACE_AVAILABILITY, messages::runspace_availability(call, answer));
             }
             kind::RESET_RUNSPACE_STATE => {
                 let call = messages::read_call_id(&message.data)?.ok_or(DecodeError::Missing("ci"))?;
                 let answer = messages::runspace_availability(call, Value::Bool(true));
-                self.push_pool(id, kind::RUNSPACE_AVAILABILITY, answer);
+                self.push_pool(kind::RUNSPACE_AVAILABILITY, answer);
             }
             _ => {}
         }

@@ -43,6 +43,9 @@ pub const CODE_NO_SHELL: u32 = 2_150_858_843;
 /// The fault code for a session configuration that does not exist.
 pub const CODE_NO_CONFIGURATION: u32 = 2_150_858_811;
 
+/// No request waits longer than this, whatever it asks for.
+const MAX_OPERATION_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 const NAMESPACES: &str = concat!(
     r#"xmlns:s="http://www.w3.org/2003/05/soap-envelope" "#,
     r#"xmlns:a="http://schemas.xmlsoap.org/ws/2004/08/addressing" "#,
@@ -161,7 +164,9 @@ impl Incoming {
             })
             .transpose()?;
         let timeout = match header.text_at(&["OperationTimeout"]) {
-            Some(text) => parse_seconds(text).ok_or_else(|| DecodeError::malformed("an OperationTimeout", text))?,
+            Some(text) => parse_seconds(text)
+                .ok_or_else(|| DecodeError::malformed("an OperationTimeout", text))?
+                .min(MAX_OPERATION_TIMEOUT),
             None => Duration::from_secs(60),
         };
         let max_envelope = match header.text_at(&["MaxEnvelopeSize"]) {
@@ -205,7 +210,8 @@ impl Fault {
     /// Nothing came within OperationTimeout: poll again.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        self.code == CODE_TIMED_OUT
+        // DSP0226 demands the subcode alone; Windows adds the number.
+        self.code == CODE_TIMED_OUT || self.subcode.rsplit(':').next() == Some("TimedOut")
     }
 
     /// The fault as an answer to `relates_to`.
@@ -307,7 +313,17 @@ pub fn respond(action: &str, relates_to: &str, body: &str) -> String {
 /// # Errors
 /// It is not base64.
 pub fn base64_of(element: &Element) -> Result<Vec<u8>, DecodeError> {
-    BASE64_STANDARD.decode(element.text.trim()).map_err(|_| DecodeError::malformed("base64", &element.text))
+    decode_base64(&element.text).ok_or_else(|| DecodeError::malformed("base64", &element.text))
+}
+
+/// Base64 as XML has it: white space is allowed anywhere.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let packed: std::borrow::Cow<'_, str> = if text.bytes().any(|b| b.is_ascii_whitespace()) {
+        text.split_ascii_whitespace().collect::<String>().into()
+    } else {
+        text.into()
+    };
+    BASE64_STANDARD.decode(packed.as_bytes()).ok()
 }
 
 /// How many bytes of fragments fit one envelope of `max_envelope` bytes: what the frame leaves, as base64.

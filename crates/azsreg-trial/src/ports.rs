@@ -494,8 +494,8 @@ impl Records for InProcess<'_> {
                 registration,
                 provisioning_state: "Succeeded".into(),
                 expiration: ActivationRecord::parse_expiration(&activation.expiration),
-                marketplace: activation.marketplace,
-                usage_reporting: activation.usage,
+                marketplace: Some(activation.marketplace),
+                usage_reporting: Some(activation.usage),
             }))
         })
         .await

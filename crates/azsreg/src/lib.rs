@@ -51,14 +51,15 @@ impl From<azsreg_operations::ports::PortError> for Ended {
 
 /// Runs the command with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
-    let matches = match Cli::command().try_get_matches_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = match Cli::command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
     let secrets = secrets::Sources::of(&matches);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
     let view = View::new(cli.global.output);
     let ended = watch::start_log(&cli.global).map_err(Ended::from).and_then(|()| dispatch(&cli, &view, &secrets));
@@ -98,7 +99,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
 }
 
 /// What clap refuses, in our form; help and version as clap writes them.
-fn usage(error: &clap::Error) -> Code {
+fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -125,7 +126,8 @@ fn usage(error: &clap::Error) -> Code {
         Some(next) => problem.next(next),
         None => problem,
     };
-    let json = std::env::args().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
+    let asked = arguments.iter().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
+    let json = asked || std::env::var_os("AZSREG_OUTPUT").is_some_and(|output| output == "json");
     View::new(if json { cli::Output::Json } else { cli::Output::Human }).failure(&problem.into());
     Code::from(2)
 }

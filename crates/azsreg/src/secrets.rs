@@ -40,8 +40,10 @@ impl Sources {
 pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgument) -> Result<SecretString, Problem> {
     let SecretArgument(text) = given;
     let secret = if let Some(path) = text.strip_prefix('@') {
+        // A variable may hold a secret that begins with @: it is not repeated.
+        let shown = if sources.on_command_line(id) { text.as_str() } else { "from the environment" };
         std::fs::read_to_string(path)
-            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} @{path}: {error}")))?
+            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} {shown}: {error}")))?
     } else if text == "-" {
         let mut secret = String::new();
         std::io::stdin()

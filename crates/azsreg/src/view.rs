@@ -11,6 +11,22 @@ use serde_json::json;
 use crate::Ended;
 use crate::cli::Output;
 
+/// A line of data. A reader that has gone (`| head`) is no failure of the command.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stdout(), $($text)*);
+    }};
+}
+
+/// A line for the person.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr(), $($text)*);
+    }};
+}
+
 /// The sentence that runbooks look for (`facts-protocol.md` section 8).
 const REGISTERED: &str = "Your environment is now registered and activated using the provided parameters.";
 
@@ -31,13 +47,13 @@ impl View {
 
     /// A line of data.
     pub(crate) fn line(self, text: &str) {
-        anstream::println!("{text}");
+        say!("{text}");
     }
 
     /// A JSON document.
     pub(crate) fn json(self, value: &impl Serialize) {
         let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        anstream::println!("{text}");
+        say!("{text}");
     }
 
     /// How a command ended, when not well.
@@ -56,21 +72,21 @@ impl View {
             return;
         }
         for step in &ended.steps {
-            anstream::eprintln!("{}", step_line(step));
+            tell!("{}", step_line(step));
         }
         if let Some(step) = ended.step {
-            anstream::eprintln!("  {}    {step}", "failed".red().bold());
+            tell!("  {}    {step}", "failed".red().bold());
         }
         for problem in &ended.problems {
-            anstream::eprintln!("{}", problem_text(problem));
+            tell!("{}", problem_text(problem));
         }
         if ended.exit == azsreg_model::ExitCode::CheckFailed {
             match ended.problems.len() {
-                1 => anstream::eprintln!("Nothing was changed."),
-                count => anstream::eprintln!("{count} checks failed. Nothing was changed."),
+                1 => tell!("Nothing was changed."),
+                count => tell!("{count} checks failed. Nothing was changed."),
             }
         } else if ended.exit == azsreg_model::ExitCode::Resumable && ended.step.is_some() {
-            anstream::eprintln!("What was done so far stays and is recorded: the same command goes on from here.");
+            tell!("What was done so far stays and is recorded: the same command goes on from here.");
         }
     }
 
@@ -80,7 +96,7 @@ impl View {
             self.json(report);
             return;
         }
-        let line = |text: String| anstream::println!("{text}");
+        let line = |text: String| say!("{text}");
         match report.outcome {
             Outcome::Planned => {
                 let changes = report.plan.iter().filter(|step| step.changes).count();
@@ -110,7 +126,7 @@ impl View {
 
     fn steps(self, steps: &[StepReport]) {
         for step in steps {
-            anstream::println!("{}", step_line(step));
+            say!("{}", step_line(step));
         }
     }
 
@@ -133,21 +149,21 @@ impl View {
             Status::NotRegistered => "Not registered".yellow().bold().to_string(),
             Status::Unknown => "Unknown".yellow().bold().to_string(),
         };
-        anstream::println!("{word}");
-        anstream::println!();
+        say!("{word}");
+        say!();
         self.sides(report);
         let next = match report.status {
             Status::HalfRegistered | Status::NotRegistered => Some("azsreg register"),
             _ => None,
         };
         if let Some(next) = next {
-            anstream::println!();
-            anstream::println!("next: {next}");
+            say!();
+            say!("next: {next}");
         }
     }
 
     fn sides(self, report: &StatusReport) {
-        let row = |side: &str, name: &str, value: &str| anstream::println!("{side:<7}{name:<19}{value}");
+        let row = |side: &str, name: &str, value: &str| say!("{side:<7}{name:<19}{value}");
         match &report.azure {
             Err(problem) => row("Azure", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
             Ok(azure) => match &azure.registration {
@@ -179,8 +195,8 @@ impl View {
                     (None, Some(record)) => {
                         row("", "activated for", &record.registration.name);
                         row("", "expires", &expiry(record, report.at));
-                        row("", "usage reporting", if record.usage_reporting { "on" } else { "off" });
-                        row("", "marketplace", if record.marketplace { "on" } else { "off" });
+                        row("", "usage reporting", switch(record.usage_reporting));
+                        row("", "marketplace", switch(record.marketplace));
                     }
                 }
             }
@@ -193,7 +209,7 @@ impl View {
             self.json(stamp);
             return;
         }
-        let row = |name: &str, value: &str| anstream::println!("{name:<24}{value}");
+        let row = |name: &str, value: &str| say!("{name:<24}{value}");
         let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
         row("cloud id", &stamp.cloud_id.to_string());
         row("deployment id", &stamp.deployment_id.map_or("-".into(), |id| id.to_string()));
@@ -206,6 +222,14 @@ impl View {
         row("domain", &or(&stamp.domain));
         row("admin Resource Manager", &or(&stamp.admin_arm_endpoint));
         row("tenant Resource Manager", &or(&stamp.tenant_arm_endpoint));
+    }
+}
+
+fn switch(on: Option<bool>) -> &'static str {
+    match on {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "-",
     }
 }
 

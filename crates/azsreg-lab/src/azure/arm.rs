@@ -119,7 +119,7 @@ fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
     let query = pairs(request.uri().query().unwrap_or_default());
     let skip: usize = value(&query, "$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
     let size = state.options.page_size;
-    let more = items.len() > skip + size;
+    let more = items.len() > skip.saturating_add(size);
     let shown: Vec<Value> = items.into_iter().skip(skip).take(size).collect();
     let mut body = json!({ "value": shown });
     if more {
@@ -139,7 +139,7 @@ fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
             state.urls().arm,
             request.uri().path(),
             kept.join("&"),
-            skip + size
+            skip.saturating_add(size)
         ));
     }
     http::json(200, &body)
@@ -161,7 +161,11 @@ fn route(state: &State, request: &Read) -> Answer {
     }
     let at = parts.iter().rposition(|part| *part == "providers");
     let namespace = at.and_then(|at| parts.get(at + 1)).copied().unwrap_or("microsoft.resources");
-    let target = if method == "POST" && parts.last() == Some(&"register") { "microsoft.resources" } else { namespace };
+    let target = if method == "POST" && matches!(parts.last(), Some(&"register" | &"unregister")) {
+        "microsoft.resources"
+    } else {
+        namespace
+    };
     let is_provider_itself = parts.len() == 4 && parts.get(2) == Some(&"providers");
     check_version(if is_provider_itself { "microsoft.resources" } else { target }, version)?;
 
@@ -259,7 +263,15 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
     let scope = format!("/subscriptions/{}", call.subscription);
     let at = parts.iter().rposition(|part| *part == "providers");
     if let Some(at) = at.filter(|at| parts.get(at + 1) == Some(&"microsoft.authorization")) {
-        let scope = canonical(&guard, call.subscription, &names[..at], &parts[..at])?;
+        // Who may not read there does not learn what is there.
+        let written = names[..at].iter().fold(scope, |scope, name| format!("{scope}/{name}"));
+        let scope = match canonical(&guard, call.subscription, &names[..at], &parts[..at]) {
+            Ok(scope) => scope,
+            Err(error) => {
+                call.may(&guard, "Microsoft.Authorization/locks/read", &written)?;
+                return Err(error);
+            }
+        };
         return authorization(call, guard, scope, &names[at + 2..]);
     }
     let azure = &mut *guard;
@@ -267,6 +279,10 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
         ("GET", []) => {
             let body = azure.arm.subscriptions.get(&call.subscription).map(subscription_body);
             Ok(http::json(200, &body.unwrap_or_default()))
+        }
+        ("GET", ["locations"] | ["providers"] | ["providers", _]) if !azure.arm.can_see(call.me, call.subscription) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/providers/read", &scope)?;
+            not_allowed()
         }
         ("GET", ["locations"]) => {
             let items = LOCATIONS.iter().map(|(name, shown)| {
@@ -389,18 +405,28 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
                 "Microsoft.Resources/subscriptions/resourceGroups/write",
                 &group_scope(subscription, into),
             )?;
-            for id in body["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                azure.arm.move_registration(id, call.subscription, subscription, into)?;
-            }
+            let ids: Vec<&str> = body["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            azure.arm.move_registrations(&ids, call.subscription, group, subscription, into)?;
             Ok(accepted(call))
         }
         ("GET", ["resources"]) => {
+            call.may(azure, read, &scope)?;
             azure.arm.group(call.subscription, group)?;
             let items = resources(call, azure, &scope, "");
             drop(guard);
             Ok(page(call.state, call.request, items))
         }
         (method, ["providers", "microsoft.azurestack", "registrations", rest @ ..]) => {
+            let named = names
+                .get(4)
+                .map_or_else(|| scope.clone(), |name| registration_scope(call.subscription, &names[0], name));
+            let verb = match (method, rest.get(1)) {
+                ("GET", _) => "read".to_owned(),
+                ("DELETE", None) => "delete".to_owned(),
+                ("POST", Some(child)) => format!("{child}/action"),
+                _ => "write".to_owned(),
+            };
+            call.may(azure, &format!("Microsoft.AzureStack/registrations/{verb}"), &named)?;
             azure.arm.provider_ready(call.subscription)?;
             registrations(call, azure, method, &names[0], &names[4..], rest)
         }
@@ -586,8 +612,11 @@ fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[
         ("GET", "roleassignments", []) => {
             call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
             let at_scope = filter.contains("atScope()");
-            let principal =
-                filter.contains("principalId").then(|| filter.split('\'').nth(1).unwrap_or_default().to_owned());
+            let quoted = |word: &str| {
+                let at = filter.find(word)?;
+                filter[at..].split('\'').nth(1).map(str::to_owned)
+            };
+            let principal = quoted("principalId").or_else(|| quoted("assignedTo("));
             let items = azure
                 .arm
                 .assignments
@@ -717,19 +746,8 @@ fn known_namespace(ns: &str) -> Result<&'static str, ArmError> {
 fn provider_body(azure: &AzureWorld, subscription: Uuid, ns: &str) -> Value {
     let scope = format!("/subscriptions/{subscription}");
     let registered = !ns.eq_ignore_ascii_case("Microsoft.AzureStack") || azure.arm.provider_ready(subscription).is_ok();
-    let kinds = if ns == "Microsoft.AzureStack" {
-        vec![
-            "operations",
-            "registrations",
-            "registrations/products",
-            "registrations/customerSubscriptions",
-            "cloudManifestFiles",
-            "generateDeploymentLicense",
-            "linkedSubscriptions",
-        ]
-    } else {
-        vec![]
-    };
+    let kinds =
+        if ns == "Microsoft.AzureStack" { vec!["operations", "registrations", "cloudManifestFiles"] } else { vec![] };
     let kinds: Vec<Value> = kinds
         .iter()
         .map(|kind| json!({"resourceType": kind, "locations": ["Global", "West Central US"], "apiVersions": ["2022-06-01", "2020-06-01-preview", "2017-06-01", "2016-01-01"], "capabilities": "None"}))

@@ -327,7 +327,9 @@ async fn pipeline_result(
     let strike = |after: bool| state.faults().strike(&asked, after);
     if let Some(then) = strike(false) {
         let (error, body) = (then.error.clone(), then.body.clone());
-        let _ = then.apply(None).await;
+        if matches!(then.apply(None).await, Err(_) | Ok(Some(_))) && error.is_none() && body.is_none() {
+            return Err(CmdletError::failed("The privileged endpoint lost the command: a fault of the lab."));
+        }
         if let Some(error) = error {
             return Err(CmdletError::failed(error));
         }

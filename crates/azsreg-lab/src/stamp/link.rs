@@ -20,7 +20,9 @@ impl Link {
     /// A link over HTTPS that trusts the lab's authority and no other, and never takes a proxy.
     pub(crate) fn https(ca_pem: &str) -> Result<Self, reqwest::Error> {
         let ca = Certificate::from_pem(ca_pem.as_bytes())?;
-        Ok(Self::Https(Client::builder().tls_certs_only([ca]).no_proxy().build()?))
+        Ok(Self::Https(
+            Client::builder().tls_certs_only([ca]).no_proxy().timeout(std::time::Duration::from_secs(60)).build()?,
+        ))
     }
 
     fn client(&self) -> Result<&Client, String> {

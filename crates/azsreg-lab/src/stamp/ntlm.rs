@@ -177,8 +177,16 @@ impl Challenge {
         if response.len() < 16 + 28 || flags & EXTENDED_SECURITY == 0 {
             return Err(Refused::Weak);
         }
-        let known_user = user.eq_ignore_ascii_case(&self.account.user)
-            && (domain.eq_ignore_ascii_case(&self.account.domain) || domain.eq_ignore_ascii_case(&self.account.dns));
+        let known_domain = |domain: &str| {
+            domain.eq_ignore_ascii_case(&self.account.domain) || domain.eq_ignore_ascii_case(&self.account.dns)
+        };
+        // A user principal name may come whole, with no domain beside it.
+        let known_user = match user.split_once('@') {
+            Some((name, suffix)) if domain.is_empty() => {
+                name.eq_ignore_ascii_case(&self.account.user) && known_domain(suffix)
+            }
+            _ => user.eq_ignore_ascii_case(&self.account.user) && known_domain(&domain),
+        };
         let hash = Md4::digest(utf16(&self.account.password));
         let key = hmac_md5(&hash, &[&utf16(&user.to_uppercase()), &utf16(&domain)]);
         let (proof, blob) = response.split_at(16);

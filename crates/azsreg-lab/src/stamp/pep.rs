@@ -235,6 +235,8 @@ impl Connection {
         let Ok(envelope) = String::from_utf8(envelope) else { return Ok(text(StatusCode::BAD_REQUEST, "")) };
         let endpoint = &self.stamp.endpoint;
         let (handled, effects) = endpoint.server().handle(&envelope);
+        // A request may itself give a waiting Receive something to say: a stop, a session key, a deletion.
+        endpoint.news.notify_waiters();
         for effect in effects {
             if let Effect::Run { shell, pipeline, commands } = effect {
                 let (state, stamp) = (Arc::clone(&self.state), Arc::clone(&self.stamp));

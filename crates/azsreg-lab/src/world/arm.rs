@@ -485,7 +485,15 @@ impl Arm {
     ///
     /// # Errors
     /// 404 for what is not there, 409 for a lock or between subscriptions.
-    pub fn move_registration(&mut self, id: &str, from: Uuid, to: Uuid, group: &str) -> Answer<()> {
+    pub fn move_registrations(&mut self, ids: &[&str], from: Uuid, source: &str, to: Uuid, group: &str) -> Answer<()> {
+        let source = group_scope(from, &self.group(from, source)?.name);
+        if let Some(id) = ids.iter().find(|id| !is_within(id, &source)) {
+            return Err(ArmError::new(
+                400,
+                "ResourceMoveProviderValidationFailed",
+                format!("The resource '{id}' is not in the source resource group."),
+            ));
+        }
         if from != to {
             return Err(ArmError::new(
                 409,
@@ -494,19 +502,23 @@ impl Arm {
             ));
         }
         let target = self.group(to, group)?.name.clone();
-        let at = self
-            .registrations
-            .iter()
-            .position(|r| r.id().eq_ignore_ascii_case(id))
-            .ok_or_else(|| ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found.")))?;
-        self.writable(&group_scope(from, &self.registrations[at].group))?;
+        self.writable(&source)?;
         self.writable(&group_scope(to, &target))?;
-        let old = self.registrations[at].id();
-        self.registrations[at].group = target;
-        let new = self.registrations[at].id();
-        for lock in &mut self.locks {
-            if lock.scope.eq_ignore_ascii_case(&old) {
-                lock.scope.clone_from(&new);
+        let mut found = Vec::new();
+        for id in ids {
+            let at = self.registrations.iter().position(|r| r.id().eq_ignore_ascii_case(id));
+            found.push(at.ok_or_else(|| {
+                ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found."))
+            })?);
+        }
+        for at in found {
+            let old = self.registrations[at].id();
+            self.registrations[at].group.clone_from(&target);
+            let new = self.registrations[at].id();
+            for lock in &mut self.locks {
+                if lock.scope.eq_ignore_ascii_case(&old) {
+                    lock.scope.clone_from(&new);
+                }
             }
         }
         Ok(())
@@ -637,7 +649,7 @@ impl Arm {
                     "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
                 ));
             }
-            return Err(ArmError::new(409, "RoleAssignmentExists", "The role assignment already exists."));
+            return Ok((false, &self.assignments[at]));
         }
         if self.assignments.iter().any(|a| here(a) && a.role == role && a.principal == principal) {
             return Err(ArmError::new(409, "RoleAssignmentExists", "The role assignment already exists."));

@@ -302,6 +302,11 @@ impl History {
                 history.finished = Some(journal.events);
                 history.open = None;
             } else {
+                // A later run that asked for something else may have changed what the finished one had made.
+                let finished = history.finished.as_deref();
+                if finished.is_some_and(|events| request_of(events) != request_of(&journal.events)) {
+                    history.finished = None;
+                }
                 history.open = Some(journal);
             }
         }

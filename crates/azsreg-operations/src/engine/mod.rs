@@ -4,13 +4,19 @@ pub mod journal;
 pub mod lock;
 pub mod retry;
 
+use std::time::Duration;
+
 use azsreg_model::{ExitCode, Problem, StepReport, StepState};
+use jiff::SignedDuration;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::ports::{Class, Clock, PortError};
 use journal::{Event, Journal};
 use retry::Policy;
+
+/// How long what was done may take to be seen.
+const VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why an operation ended early.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -100,7 +106,9 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
         })
     }
 
-    fn failure(&self, step: &'static str, problem: Problem) -> Failure {
+    /// A failure in a step, or after all of them.
+    #[must_use]
+    pub fn failure(&self, step: &'static str, problem: Problem) -> Failure {
         // From the first effect on, the same command resumes; a permanent refusal stays a refusal in its code's text.
         let exit = if self.started { ExitCode::Resumable } else { problem.code.exit };
         Failure { problems: vec![problem], exit, step: Some(step), steps: self.reports.clone() }
@@ -160,12 +168,10 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
                         Ok(Some((value, detail))) => {
                             return self.succeed(step, StepState::Done, value, detail, &output);
                         }
-                        Ok(None) => match observe().await {
-                            Ok(Some((value, detail))) => {
+                        Ok(None) => match self.verify(step, &mut observe).await {
+                            Ok((value, detail)) => {
                                 return self.succeed(step, StepState::Done, value, detail, &output);
                             }
-                            // Not there yet: replication takes its time.
-                            Ok(None) => retry::not_yet(step),
                             Err(error) => error,
                         },
                         Err(error) => error,
@@ -197,6 +203,27 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
                     return Err(failure);
                 }
             }
+        }
+    }
+
+    /// Observes what was done until it is to be seen: replication takes its time. The effect is not repeated meanwhile.
+    async fn verify<T>(
+        &mut self,
+        step: &'static str,
+        observe: &mut impl AsyncFnMut() -> Result<Option<Found<T>>, PortError>,
+    ) -> Result<Found<T>, PortError> {
+        let begun = self.clock.now();
+        let mut wait = Duration::from_millis(500);
+        loop {
+            if let Some(found) = observe().await? {
+                return Ok(found);
+            }
+            if self.clock.now().duration_since(begun) >= VISIBLE_WITHIN {
+                return Err(retry::not_seen(step));
+            }
+            self.watch.waiting("done, but not to be seen yet");
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(8));
         }
     }
 

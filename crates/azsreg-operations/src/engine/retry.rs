@@ -54,8 +54,10 @@ impl Backoff {
             }
             Class::Throttled(after) => {
                 self.failures += 1;
-                let wait = after.unwrap_or(Duration::from_secs(10)).min(Duration::from_secs(120));
-                (self.failures <= self.policy.tries).then(|| spread(wait, 1.0))
+                // Never less than was said: rather give up, and be run again.
+                let wait = after.unwrap_or(Duration::from_secs(10)).max(Duration::from_secs(1));
+                let left = self.policy.deadline.saturating_sub(Duration::try_from(passed).unwrap_or_default());
+                (self.failures <= self.policy.tries && wait < left).then_some(wait)
             }
             Class::Transient => {
                 self.failures += 1;
@@ -95,11 +97,11 @@ pub async fn read<T, C: Clock>(
     }
 }
 
-/// What was done is not to be seen yet.
+/// What was done is not to be seen. Doing it again would not show it sooner.
 #[must_use]
-pub fn not_yet(step: &str) -> PortError {
+pub fn not_seen(step: &str) -> PortError {
     PortError::new(
-        Class::Transient,
+        Class::Permanent,
         Problem::new(&code::NOT_SEEN, format!("the step {step} was done, but its effect is not to be seen")),
     )
 }

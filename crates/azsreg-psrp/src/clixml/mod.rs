@@ -180,6 +180,14 @@ impl Object {
         find(&self.extended)
             .map(|at| &self.extended[at].1)
             .or_else(|| find(&self.adapted).map(|at| &self.adapted[at].1))
+            .or_else(|| match &self.content {
+                // PowerShell reads a hashtable's keys as it reads properties.
+                Content::Dictionary(entries) => entries
+                    .iter()
+                    .find(|(key, _)| key.text().is_some_and(|key| key.eq_ignore_ascii_case(name)))
+                    .map(|(_, value)| value),
+                _ => None,
+            })
     }
 }
 

@@ -1,15 +1,16 @@
 //! CLIXML to values.
 
-use std::collections::HashMap;
-
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use std::collections::{HashMap, HashSet};
 
 use super::{Content, Object, Value};
 use crate::DecodeError;
+use crate::wsman::decode_base64;
 use crate::xml::Element;
 
 /// A document may hold this many values once references are followed.
 pub const MAX_VALUES: usize = 1_000_000;
+/// A document's values may have this many bytes of text once references are followed.
+const MAX_TEXT: usize = 64 << 20;
 
 /// Reads one value: an element such as `<S>`, `<Obj>`, `<Nil/>`, or the first child of an `<Objs>` document.
 ///
@@ -19,20 +20,50 @@ pub const MAX_VALUES: usize = 1_000_000;
 pub fn from_xml(document: &str) -> Result<Value, DecodeError> {
     let root = Element::parse(document)?;
     let mut reader = Reader::default();
+    referenced(&root, &mut reader.wanted);
     if root.name == "Objs" {
         return root.children.first().map_or(Ok(Value::Null), |first| reader.value(first));
     }
     reader.value(&root)
 }
 
+/// The ids that references name: only those objects are kept aside.
+fn referenced(element: &Element, wanted: &mut HashSet<String>) {
+    if element.name == "Ref"
+        && let Some(id) = element.attribute("RefId")
+    {
+        wanted.insert(id.to_owned());
+    }
+    for child in &element.children {
+        referenced(child, wanted);
+    }
+}
+
+/// What a value costs: it is paid again for every reference to it, before it is copied.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    values: usize,
+    text: usize,
+}
+
 #[derive(Default)]
 struct Reader {
-    objects: HashMap<String, (Value, usize)>,
+    wanted: HashSet<String>,
+    objects: HashMap<String, (Value, Cost)>,
     types: HashMap<String, Vec<String>>,
     count: usize,
+    text: usize,
 }
 
 impl Reader {
+    fn spend_text(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        self.text = self.text.saturating_add(bytes);
+        if self.text > MAX_TEXT {
+            return Err(DecodeError::Limit { what: "CLIXML text", limit: MAX_TEXT });
+        }
+        Ok(())
+    }
+
     fn spend(&mut self, values: usize) -> Result<(), DecodeError> {
         self.count = self.count.saturating_add(values);
         if self.count > MAX_VALUES {
@@ -48,22 +79,24 @@ impl Reader {
         if element.name == "Ref" {
             let id = element.attribute("RefId").ok_or(DecodeError::Missing("a reference's RefId"))?;
             // A reference from inside the object that it names (a cycle) is null here: we have no use for cycles.
-            let Some((value, size)) = self.objects.get(id).cloned() else {
+            let Some(cost) = self.objects.get(id).map(|(_, cost)| *cost) else {
                 return Err(DecodeError::malformed("a reference", id));
             };
-            self.spend(size)?;
-            return Ok(value);
+            self.spend(cost.values)?;
+            self.spend_text(cost.text)?;
+            return Ok(self.objects.get(id).map_or(Value::Null, |(value, _)| value.clone()));
         }
         self.spend(1)?;
+        self.spend_text(element.text.len())?;
         primitive(element)
     }
 
     fn object(&mut self, element: &Element) -> Result<Value, DecodeError> {
-        let before = self.count;
+        let before = Cost { values: self.count, text: self.text };
         self.spend(1)?;
-        let id = element.attribute("RefId").map(str::to_owned);
+        let id = element.attribute("RefId").filter(|id| self.wanted.contains(*id)).map(str::to_owned);
         if let Some(id) = &id {
-            self.objects.insert(id.clone(), (Value::Null, 1));
+            self.objects.insert(id.clone(), (Value::Null, Cost { values: 1, text: 0 }));
         }
         let mut object = Object::default();
         for child in &element.children {
@@ -79,6 +112,7 @@ impl Reader {
                     object.types =
                         self.types.get(id).cloned().ok_or_else(|| DecodeError::malformed("a type reference", id))?;
                     self.spend(object.types.len())?;
+                    self.spend_text(object.types.iter().map(String::len).sum())?;
                 }
                 "ToString" => object.text = Some(unescape_string(&child.text)),
                 "Props" => object.adapted = self.properties(child)?,
@@ -92,7 +126,9 @@ impl Reader {
         }
         let value = Value::from(object);
         if let Some(id) = id {
-            self.objects.insert(id, (value.clone(), self.count - before));
+            let cost = Cost { values: self.count - before.values, text: self.text - before.text };
+            self.spend_text(cost.text)?;
+            self.objects.insert(id, (value.clone(), cost));
         }
         Ok(value)
     }
@@ -129,7 +165,7 @@ fn primitive(element: &Element) -> Result<Value, DecodeError> {
     fn number<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, DecodeError> {
         text.parse().map_err(|_| DecodeError::malformed(what, text))
     }
-    let base64 = |what| BASE64_STANDARD.decode(trimmed).map_err(|_| DecodeError::malformed(what, trimmed));
+    let base64 = |what| decode_base64(trimmed).ok_or_else(|| DecodeError::malformed(what, trimmed));
     Ok(match element.name.as_str() {
         "Nil" => Value::Null,
         "B" => match trimmed {

@@ -122,7 +122,7 @@ pub(crate) async fn operate(
         let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
         let azure = AzurePort::new(manager, &cloud, bridge);
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&direct, sign_in, &prompt));
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
 
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
@@ -143,6 +143,12 @@ pub(crate) async fn operate(
             };
             register::register(world, &request, prepared, &mut journal, &mut screen).await?
         };
+        // A directory may hand out a new refresh token each time and forget the one before.
+        if identity.is_user()
+            && let Ok(account) = identity.account(&cloud.audience).await
+        {
+            shared::keep(&state_dir, &account);
+        }
         Ok(RegisterReport { warnings, ..report })
     };
     let outcome: Result<RegisterReport, Ended> = outcome.await;

@@ -6,11 +6,13 @@ use azsreg_arm::{
     Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
 };
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
+use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
 use uuid::Uuid;
 
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SignInOptions, StampSignInOptions};
+use crate::clock::SystemClock;
 use crate::secrets::{self, Sources};
 use crate::state;
 use crate::watch::Screen;
@@ -96,7 +98,10 @@ pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(
 pub(crate) async fn cloud(options: &CloudOptions, sources: &Sources, http: &Http) -> Result<Cloud, Problem> {
     let custom = options.cloud_endpoint.as_ref().filter(|_| !sources.on_command_line("cloud"));
     match (custom, options.cloud) {
-        (Some(endpoint), _) => custom_cloud(http, endpoint).await.map_err(|error| *PortError::from(error).problem),
+        (Some(endpoint), _) => {
+            let read = retry::read(&SystemClock, Policy::AZURE, async || Ok(custom_cloud(http, endpoint).await?));
+            read.await.map_err(|error| *error.problem)
+        }
         (None, named) => Cloud::named(named.unwrap_or(NamedCloud::AzureCloud))
             .ok_or_else(|| Problem::new(&code::GERMAN_CLOUD, "AzureGermanCloud is not supported for registration")),
     }
@@ -188,8 +193,10 @@ pub(crate) async fn tenant(
         return Ok(tenant.clone());
     }
     let Some(subscription) = subscription else { return Ok("organizations".into()) };
-    let found = azsreg_arm::tenant_of_subscription(http, cloud, subscription).await;
-    let found = found.map_err(|error| *PortError::from(error).problem)?;
+    let found = retry::read(&SystemClock, Policy::AZURE, async || {
+        Ok(azsreg_arm::tenant_of_subscription(http, cloud, subscription).await?)
+    });
+    let found = found.await.map_err(|error| *error.problem)?;
     Ok(found.unwrap_or_else(|| "organizations".into()))
 }
 
@@ -231,7 +238,8 @@ pub(crate) async fn signed_in<'a>(
     if !person {
         return Ok(identity);
     }
-    let mut account = identity.account(&cloud.audience).await.map_err(PortError::from);
+    let audience = cloud.audience.as_str();
+    let mut account = retry::read(&SystemClock, Policy::AZURE, async || Ok(identity.account(audience).await?)).await;
     let stale = account.as_ref().is_err_and(|error| error.class == Class::Refused);
     if kept && stale && !global.non_interactive {
         identity = Identity::new(http, &cloud.authority, tenant, SignIn::DeviceCode, prompt);
@@ -243,7 +251,7 @@ pub(crate) async fn signed_in<'a>(
 }
 
 /// Keeps a person's sign-in. A failure costs a further sign-in, no more: it is logged.
-fn keep(state_dir: &Path, account: &Account) {
+pub(crate) fn keep(state_dir: &Path, account: &Account) {
     if let Err(error) = SignInCache::new(state_dir).put(account) {
         tracing::warn!(%error, "the sign-in could not be kept");
     }

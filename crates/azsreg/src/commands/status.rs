@@ -40,7 +40,7 @@ pub(crate) async fn run(
         let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
         let azure = AzurePort::new(manager, &cloud, None);
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&direct, sign_in, &prompt));
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
         let named = options.name.as_ref().map(|name| RegistrationId {
             subscription: options.subscription,
@@ -56,6 +56,7 @@ pub(crate) async fn run(
     view.status(&report);
     Ok(match report.status {
         Status::NotRegistered => ExitCode::NotRegistered,
+        Status::Expired => ExitCode::Expiring,
         Status::Unknown => ExitCode::Failed,
         _ => ExitCode::Done,
     })
