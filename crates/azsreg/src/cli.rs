@@ -6,7 +6,7 @@ use std::time::Duration;
 use azsreg_model::{BillingModel, NamedCloud};
 use azsreg_pep::{Mechanism, PepAddress};
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 /// Registers Azure Stack systems with Azure, and can be killed at any moment without losing anything.
@@ -41,16 +41,16 @@ pub(crate) struct Global {
     )]
     pub(crate) output: Output,
     /// No progress, even on a terminal
-    #[arg(long, global = true, env = "AZSREG_NO_PROGRESS", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Global")]
+    #[arg(long, global = true, env = "AZSREG_NO_PROGRESS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) no_progress: bool,
     /// Never ask: refuse instead
-    #[arg(long, global = true, env = "AZSREG_NON_INTERACTIVE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Global")]
+    #[arg(long, global = true, env = "AZSREG_NON_INTERACTIVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) non_interactive: bool,
     /// Write a log here (secrets redacted)
     #[arg(long, global = true, value_name = "FILE", env = "AZSREG_LOG_FILE", help_heading = "Global")]
     pub(crate) log_file: Option<PathBuf>,
     /// Show wire traffic on stderr (secrets redacted)
-    #[arg(short, long, global = true, env = "AZSREG_VERBOSE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Global")]
+    #[arg(short, long, global = true, env = "AZSREG_VERBOSE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) verbose: bool,
     /// Where journals, locks and sign-ins are kept [default: the platform's state directory]
     #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global")]
@@ -165,10 +165,10 @@ pub(crate) struct CloudOptions {
 #[command(next_help_heading = "Sign-in to Azure (one of; the kept sign-in if none)")]
 pub(crate) struct SignInOptions {
     /// A person, with a code on any device
-    #[arg(long, env = "AZSREG_DEVICE_CODE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_DEVICE_CODE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) device_code: bool,
     /// A person, in this machine's browser
-    #[arg(long, env = "AZSREG_BROWSER", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_BROWSER", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) browser: bool,
     /// An application (with --client-secret or --client-certificate)
     #[arg(long, value_name = "ID", env = "AZSREG_CLIENT_ID")]
@@ -203,8 +203,23 @@ pub(crate) struct StampSignInOptions {
     )]
     pub(crate) stamp_client_secret: Option<SecretArgument>,
     /// An operator, with a code on any device
-    #[arg(long, env = "AZSREG_STAMP_DEVICE_CODE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_STAMP_DEVICE_CODE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) stamp_device_code: bool,
+}
+
+/// How to reach both sides, Azure and the stamp.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SidesOptions {
+    #[command(flatten)]
+    pub(crate) pep: PepOptions,
+    #[command(flatten)]
+    pub(crate) cloud: CloudOptions,
+    #[command(flatten)]
+    pub(crate) sign_in: SignInOptions,
+    #[command(flatten)]
+    pub(crate) stamp_sign_in: StampSignInOptions,
+    #[command(flatten)]
+    pub(crate) network: NetworkOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -243,7 +258,7 @@ pub(crate) struct RegisterOptions {
     #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_MARKETPLACE", default_value = "on")]
     pub(crate) marketplace: Switch,
     /// Show what would be done and change nothing (exit 4 if there is something to do)
-    #[arg(long, env = "AZSREG_PLAN", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_PLAN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) plan: bool,
     /// A user's refresh token for the stamp, beside a client secret or certificate: @FILE or -
     #[arg(
@@ -255,15 +270,7 @@ pub(crate) struct RegisterOptions {
     )]
     pub(crate) bridge_refresh_token: Option<SecretArgument>,
     #[command(flatten)]
-    pub(crate) pep: PepOptions,
-    #[command(flatten)]
-    pub(crate) cloud: CloudOptions,
-    #[command(flatten)]
-    pub(crate) sign_in: SignInOptions,
-    #[command(flatten)]
-    pub(crate) stamp_sign_in: StampSignInOptions,
-    #[command(flatten)]
-    pub(crate) network: NetworkOptions,
+    pub(crate) sides: SidesOptions,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -278,15 +285,7 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
     pub(crate) resource_group: String,
     #[command(flatten)]
-    pub(crate) pep: PepOptions,
-    #[command(flatten)]
-    pub(crate) cloud: CloudOptions,
-    #[command(flatten)]
-    pub(crate) sign_in: SignInOptions,
-    #[command(flatten)]
-    pub(crate) stamp_sign_in: StampSignInOptions,
-    #[command(flatten)]
-    pub(crate) network: NetworkOptions,
+    pub(crate) sides: SidesOptions,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -300,7 +299,7 @@ pub(crate) struct StampInfoOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoginOptions {
     /// In this machine's browser instead of with a code
-    #[arg(long, env = "AZSREG_BROWSER", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_BROWSER", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) browser: bool,
     /// The subscription, to find its directory by
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
@@ -343,7 +342,7 @@ pub(crate) struct LabUpOptions {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, env = "AZSREG_LAB_TIME_SCALE")]
     pub(crate) time_scale: f64,
     /// Wait for somebody to approve device codes on the lab's page
-    #[arg(long, env = "AZSREG_LAB_NO_AUTO_APPROVE", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, env = "AZSREG_LAB_NO_AUTO_APPROVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) no_auto_approve: bool,
     /// Milliseconds that each answer of a privileged endpoint waits
     #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]

@@ -45,6 +45,8 @@ pub(crate) struct Screen {
     pub(crate) acting: Rc<Cell<bool>>,
     done: Rc<Cell<usize>>,
     total: usize,
+    /// Nobody is asked: the simulated directory approves by itself.
+    rehearsal: bool,
 }
 
 impl Screen {
@@ -59,7 +61,12 @@ impl Screen {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, acting: Rc::default(), done: Rc::default(), total }
+        Self { bar, acting: Rc::default(), done: Rc::default(), total, rehearsal: false }
+    }
+
+    /// A screen that does not ask anybody to sign in.
+    pub(crate) fn rehearsal(self) -> Self {
+        Self { rehearsal: true, ..self }
     }
 
     /// Says what goes on.
@@ -124,6 +131,9 @@ impl Watch for Screen {
 
 impl Prompt for Screen {
     fn device_code(&self, url: &str, code: &str, message: &str) {
+        if self.rehearsal {
+            return;
+        }
         let text = if message.is_empty() {
             format!("To sign in, open {url} and enter the code {code}.")
         } else {

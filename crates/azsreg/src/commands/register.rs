@@ -7,13 +7,12 @@ use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::ports::{Clock as _, Stamp as _, World};
 use azsreg_operations::{FileJournal, StampLock, register};
 
-use super::shared;
+use super::shared::{self, Sides};
 use crate::Ended;
 use crate::cli::{Global, RegisterOptions, Switch};
 use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::{self, Sources};
-use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -43,7 +42,7 @@ fn request(options: &RegisterOptions) -> Result<(RegisterRequest, Vec<Problem>),
         ms_asset_tag: options.ms_asset_tag.clone(),
         usage_reporting: usage,
         marketplace: options.marketplace == Switch::On,
-        tenant: options.cloud.tenant.clone(),
+        tenant: options.sides.cloud.tenant.clone(),
     };
     request.validate().map_err(|error| {
         let entry = match error {
@@ -82,11 +81,10 @@ pub(crate) async fn operate(
     sources: &Sources,
     mut screen: Screen,
 ) -> Result<RegisterReport, Ended> {
-    // What the words alone show to be wrong, before a file or a socket is touched.
+    // What the words alone show to be wrong, before a socket is touched.
     let (request, warnings) = request(options)?;
-    shared::check_cloud(&options.cloud, sources)?;
-    let asked = shared::sign_in(&options.sign_in, sources)?;
-    let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
+    let sides = Sides::of(global, &options.sides, sources)?;
+    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = sides;
     let bridge = options
         .bridge_refresh_token
         .as_ref()
@@ -96,11 +94,6 @@ pub(crate) async fn operate(
         let message = "a client secret or certificate alone can't register a connected stamp";
         return Err(Problem::new(&code::USER_SIGN_IN_NEEDED, message).into());
     }
-    let state_dir = state::directory(global)?;
-    let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
-    let http = shared::http(&options.network, ca.as_ref(), false)?;
-    let direct = shared::http(&options.network, ca.as_ref(), true)?;
     for warning in &warnings {
         azsreg_operations::Watch::warning(&mut screen, warning);
     }
@@ -116,8 +109,8 @@ pub(crate) async fn operate(
             .map_err(|error| Ended::from(error.problem()))?;
 
         screen.say("signing in to Azure");
-        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
-        let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(request.subscription)).await?;
+        let cloud = shared::cloud(&options.sides.cloud, sources, &http).await?;
+        let tenant = shared::tenant(&options.sides.cloud, &http, &cloud, Some(request.subscription)).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
         let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{lab, register};
 use crate::Ended;
 use crate::cli::{
-    CloudOptions, Global, NetworkOptions, PepOptions, RegisterOptions, RehearseOptions, SecretArgument, SignInOptions,
-    StampSignInOptions, Switch,
+    CloudOptions, Global, NetworkOptions, PepOptions, RegisterOptions, RehearseOptions, SecretArgument, SidesOptions,
+    SignInOptions, StampSignInOptions, Switch,
 };
 use crate::interrupt;
 use crate::secrets::Sources;
@@ -17,7 +17,7 @@ use crate::view::View;
 use crate::watch::Screen;
 
 pub(crate) async fn run(global: &Global, options: &RehearseOptions, view: &View) -> Result<ExitCode, Ended> {
-    let screen = Screen::new(global, azsreg_operations::register::STEPS.len());
+    let screen = Screen::new(global, azsreg_operations::register::STEPS.len()).rehearsal();
     let acting = screen.acting.clone();
     let result = interrupt::or(&acting, rehearse(global, options, screen.clone())).await;
     screen.clear();
@@ -83,37 +83,39 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
         marketplace: Switch::On,
         plan: false,
         bridge_refresh_token: None,
-        pep: PepOptions {
-            pep: stamp.pep.iter().filter_map(|address| address.parse().ok()).collect(),
-            pep_user: stamp.pep_user.clone(),
-            pep_password: file(&stamp.pep_password_file),
-            pep_auth: Mechanism::Negotiate,
-            pep_configuration: "PrivilegedEndpoint".into(),
-        },
-        cloud: CloudOptions { cloud: None, cloud_endpoint: Some(told.arm_endpoint.clone()), tenant: None },
-        sign_in: SignInOptions {
-            device_code: true,
-            browser: false,
-            client_id: None,
-            client_secret: None,
-            client_certificate: None,
-        },
-        stamp_sign_in: StampSignInOptions {
-            stamp_client_id: Some(stamp.stamp_client_id),
-            stamp_client_secret: file(&stamp.stamp_client_secret_file),
-            stamp_device_code: false,
-        },
-        network: NetworkOptions {
-            ca_file: Some(told.ca_file.clone()),
-            connect_timeout: std::time::Duration::from_secs(10),
+        sides: SidesOptions {
+            pep: PepOptions {
+                pep: stamp.pep.iter().filter_map(|address| address.parse().ok()).collect(),
+                pep_user: stamp.pep_user.clone(),
+                pep_password: file(&stamp.pep_password_file),
+                pep_auth: Mechanism::Negotiate,
+                pep_configuration: "PrivilegedEndpoint".into(),
+            },
+            cloud: CloudOptions { cloud: None, cloud_endpoint: Some(told.arm_endpoint.clone()), tenant: None },
+            sign_in: SignInOptions {
+                device_code: true,
+                browser: false,
+                client_id: None,
+                client_secret: None,
+                client_certificate: None,
+            },
+            stamp_sign_in: StampSignInOptions {
+                stamp_client_id: Some(stamp.stamp_client_id),
+                stamp_client_secret: file(&stamp.stamp_client_secret_file),
+                stamp_device_code: false,
+            },
+            network: NetworkOptions {
+                ca_file: Some(told.ca_file.clone()),
+                connect_timeout: std::time::Duration::from_secs(10),
+            },
         },
     };
     let global = Global { state_dir: Some(state.path().to_owned()), ..global.clone() };
     let sources = Sources::default();
     let report = register::operate(&global, &register, &sources, screen.clone()).await?;
     // The sign-in was kept: the second run asks nobody.
-    let kept =
-        RegisterOptions { sign_in: SignInOptions { device_code: false, ..register.sign_in.clone() }, ..register };
+    let mut kept = register;
+    kept.sides.sign_in.device_code = false;
     let again = register::operate(&global, &kept, &sources, screen).await?;
     Ok((report, again, world.world()))
 }

@@ -1,6 +1,6 @@
 //! What several commands make out of their options.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use azsreg_arm::{
     Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
@@ -11,7 +11,7 @@ use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
 use uuid::Uuid;
 
-use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SignInOptions, StampSignInOptions};
+use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
 use crate::clock::SystemClock;
 use crate::secrets::{self, Sources};
 use crate::state;
@@ -32,6 +32,37 @@ pub(crate) fn ca(network: &NetworkOptions) -> Result<Option<Vec<u8>>, Problem> {
 pub(crate) fn http(network: &NetworkOptions, ca: Option<&Vec<u8>>, direct: bool) -> Result<Http, Problem> {
     let options = HttpOptions { ca_pem: ca.cloned(), connect_timeout: network.connect_timeout, direct };
     Http::new(&options).map_err(|error| *PortError::from(error).problem)
+}
+
+/// Both sides as the words name them: nothing of it has touched a socket yet.
+pub(crate) struct Sides {
+    /// The sign-in that was asked for.
+    pub(crate) asked: Option<SignIn>,
+    /// The sign-in to the stamp's Resource Manager.
+    pub(crate) stamp_sign_in: Option<SignIn>,
+    /// Where azsreg keeps things.
+    pub(crate) state_dir: PathBuf,
+    /// The privileged endpoint.
+    pub(crate) pep: Options,
+    /// For Azure, through a proxy where there is one.
+    pub(crate) http: Http,
+    /// For the stamp, directly.
+    pub(crate) direct: Http,
+}
+
+impl Sides {
+    /// Checks the words, reads files and asks for the password.
+    pub(crate) fn of(global: &Global, options: &SidesOptions, sources: &Sources) -> Result<Self, Problem> {
+        check_cloud(&options.cloud, sources)?;
+        let asked = sign_in(&options.sign_in, sources)?;
+        let stamp_sign_in = stamp_sign_in(&options.stamp_sign_in, sources)?;
+        let state_dir = state::directory(global)?;
+        let ca = ca(&options.network)?;
+        let pep = pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+        let http = http(&options.network, ca.as_ref(), false)?;
+        let direct = self::http(&options.network, ca.as_ref(), true)?;
+        Ok(Self { asked, stamp_sign_in, state_dir, pep, http, direct })
+    }
 }
 
 /// The user of the privileged endpoint, as far as the words alone show it to be wrong.

@@ -4,13 +4,12 @@ use azsreg_arm::{AzurePort, Manager, RecordsPort};
 use azsreg_model::{ExitCode, RegistrationId, Status};
 use azsreg_operations::ports::World;
 
-use super::shared;
+use super::shared::{self, Sides};
 use crate::Ended;
 use crate::cli::{Global, StatusOptions};
 use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::Sources;
-use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -20,22 +19,16 @@ pub(crate) async fn run(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    shared::check_cloud(&options.cloud, sources)?;
-    let asked = shared::sign_in(&options.sign_in, sources)?;
-    let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
-    let state_dir = state::directory(global)?;
-    let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
-    let http = shared::http(&options.network, ca.as_ref(), false)?;
-    let direct = shared::http(&options.network, ca.as_ref(), true)?;
+    let sides = Sides::of(global, &options.sides, sources)?;
+    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = sides;
     let screen = Screen::new(global, 0);
     screen.say("asking both sides");
     let stamp = shared::endpoint(pep, &screen);
     let prompt = screen.clone();
     let clock = SystemClock;
     let work = async {
-        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
-        let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(options.subscription)).await?;
+        let cloud = shared::cloud(&options.sides.cloud, sources, &http).await?;
+        let tenant = shared::tenant(&options.sides.cloud, &http, &cloud, Some(options.subscription)).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
         let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
