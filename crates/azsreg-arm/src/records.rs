@@ -1,6 +1,6 @@
 //! The port of the stamp's own Resource Manager: the activation record (`facts-stamp.md` section 1).
 
-use azsreg_model::{ActivationRecord, Problem, StampInformation, code};
+use azsreg_model::{ActivationRecord, Expiration, Problem, StampInformation, code};
 use azsreg_operations::ports::{Class, PortError, Records};
 use reqwest::Method;
 use serde_json::Value;
@@ -81,7 +81,7 @@ impl<'a> RecordsPort<'a> {
         Ok(Some(ActivationRecord {
             registration,
             provisioning_state: text("provisioningState").to_owned(),
-            expiration: ActivationRecord::parse_expiration(text("expiration")),
+            expiration: Expiration::parse(text("expiration")),
             marketplace: flag("marketplaceSyndicationEnabled"),
             usage_reporting: flag("usageReportingEnabled"),
         }))

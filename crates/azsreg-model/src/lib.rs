@@ -30,7 +30,7 @@ pub use report::{
 };
 pub use request::{RegisterRequest, RequestError};
 pub use signin::{aadsts_number, aadsts_problem};
-pub use stamp::{ActionState, ActivationRecord, IdentitySystem, StampInformation};
+pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use version::{StampVersion, VersionError};
 

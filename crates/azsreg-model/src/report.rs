@@ -152,7 +152,7 @@ impl StatusReport {
             _ => None,
         };
         let status = match (registration, record) {
-            (_, Some(Some(record))) if record.expiration.is_some_and(|end| end <= at) => Status::Expired,
+            (_, Some(Some(record))) if record.is_expired(at) => Status::Expired,
             (Some(Some(registration)), Some(Some(record))) if record.is_of(&registration.id) => Status::Registered,
             (Some(Some(_)), Some(_)) | (Some(None), Some(Some(_))) => Status::HalfRegistered,
             (Some(None), Some(None)) | (Some(None), None) => Status::NotRegistered,

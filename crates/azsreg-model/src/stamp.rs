@@ -63,7 +63,7 @@ pub struct ActivationRecord {
     /// `Succeeded` when all is well.
     pub provisioning_state: String,
     /// Until when the activation is good; year 9999 stands for always.
-    pub expiration: Option<Timestamp>,
+    pub expiration: Option<Expiration>,
     /// Whether marketplace syndication is on, where the record says.
     pub marketplace: Option<bool>,
     /// Whether usage reporting is on, where the record says.
@@ -85,10 +85,34 @@ impl ActivationRecord {
             && self.marketplace.is_none_or(|on| on == marketplace)
     }
 
-    /// An expiration as records write it, with or without a zone.
+    /// Whether its time is over.
     #[must_use]
-    pub fn parse_expiration(text: &str) -> Option<Timestamp> {
-        crate::key::parse_expiry(text)
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expiration.as_ref().is_some_and(|end| end.at <= now)
+    }
+}
+
+/// An expiration: as the record writes it, and as a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Expiration {
+    /// As written, with or without a zone.
+    pub text: String,
+    /// The time; the last day of the calendar stands for its very end.
+    pub at: Timestamp,
+}
+
+impl Expiration {
+    /// Reads an expiration; `None` if it is no time.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self { text: text.to_owned(), at: crate::key::parse_expiry(text)? })
+    }
+}
+
+impl From<Expiration> for String {
+    fn from(expiration: Expiration) -> Self {
+        expiration.text
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Prepared {
     pub as_asked: bool,
     /// Whether the activation is known to be of the registration as it is.
     pub activated: bool,
+    /// The steps that an interrupted run of the same request has done.
+    pub resumed: Vec<String>,
 }
 
 /// Reads the stamp and Azure and makes every check. Changes nothing.
@@ -97,6 +99,11 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
     };
     let stamp_side = read_stamp_side(world, stamp.clone()).await?;
 
+    if let Some(other) = stamp_side.activation.as_ref().map(|record| &record.registration).filter(|other| **other != id)
+    {
+        registered_elsewhere(world, other, &stamp).await?;
+    }
+
     // The world shows the cloud id, the model and the record's flags; the journal knows the rest.
     let asked = serde_json::to_value(request).unwrap_or_default();
     let same = |events: &[Event]| crate::engine::journal::request_of(events) == Some(&asked);
@@ -115,7 +122,7 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
             && registration.object_id.is_some()
             && (by_journal || (by_record && !needs_numbers && open.is_empty()))
     });
-    let expired = record.is_some_and(|r| r.expiration.is_some_and(|end| end <= world.clock.now()));
+    let expired = record.is_some_and(|r| r.is_expired(world.clock.now()));
     let activated = as_asked
         && !expired
         && match &stamp_side.unread {
@@ -124,7 +131,54 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
             // A record that names a registration which this run updated may be of the key before.
             None => by_record && (open.is_empty() || !updated(open) || succeeded(open, "activation")),
         };
-    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated })
+    let resumed = open.iter().filter_map(|event| match event {
+        Event::Succeeded { step, .. } => Some(step.clone()),
+        _ => None,
+    });
+    let resumed = resumed.collect();
+    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, resumed })
+}
+
+/// Refuses if the registration that the stamp is activated for is still there: Azure allows one for each cloud id.
+async fn registered_elsewhere<A: Azure, S, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    other: &RegistrationId,
+    stamp: &StampInformation,
+) -> Result<(), Failure> {
+    let seen = match retry::read(world.clock, Policy::AZURE, async || world.azure.registration(other).await).await {
+        // Gone: what is left is an activation without a registration, and registering mends it.
+        Ok(None) => return Ok(()),
+        Ok(Some(registration)) if registration.cloud_id.is_some_and(|id| id != stamp.cloud_id) => return Ok(()),
+        Ok(Some(_)) => "is there",
+        Err(error) if error.class == Class::Permanent => "can't be seen with this sign-in",
+        Err(error) => return Err(error.into()),
+    };
+    let message = format!("the stamp is activated for {other}, which {seen}");
+    Err(refused(vec![Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
+        "Register with --subscription {} --resource-group {} --name {}, or remove that registration first.",
+        other.subscription, other.resource_group, other.name
+    ))]))
+}
+
+/// Waits for an activation that an earlier client has begun: what it leads to decides what is left to do.
+///
+/// # Errors
+/// It does not end, or the stamp can't be asked.
+pub async fn wait_for_running<A, S: Stamp, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    watch: &mut dyn Watch,
+) -> Result<(), PortError> {
+    let watch = std::cell::RefCell::new(watch);
+    retry::read(world.clock, Policy::STAMP, async || {
+        let idle = idle(world.stamp, Action::NewAzureStackActivation).await;
+        if let Err(error) = &idle
+            && error.class == Class::Busy
+        {
+            watch.borrow_mut().waiting(&error.problem.message);
+        }
+        idle
+    })
+    .await
 }
 
 /// Whether a run has written a registration that was there before.
@@ -156,20 +210,34 @@ impl Prepared {
     #[must_use]
     pub fn plan(&self, request: &RegisterRequest) -> Vec<PlannedStep> {
         let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
-        let done = self.nothing_to_do();
+        // With the registration and the activation as asked, the stamp is left in peace.
+        let settled = self.as_asked && self.activated;
+        let resumed = |step: &str| self.resumed.iter().any(|name| name == step);
+        const BEFORE: &str = "done by the interrupted run";
         let key_pair = self.stamp.version.has_key_pair(self.stamp.nodes);
         let group = self.id.resource_group.as_str();
         let model = request.billing_model;
         vec![
             step(
                 "key-pair",
-                key_pair && !done,
-                if key_pair { "Set-RegistrationKeyPair on the stamp".into() } else { self.no_key_pair() },
+                key_pair && !settled && !resumed("key-pair"),
+                match key_pair {
+                    _ if settled => "the stamp is activated as asked".into(),
+                    true if resumed("key-pair") => BEFORE.into(),
+                    true => "Set-RegistrationKeyPair on the stamp".into(),
+                    false => self.no_key_pair(),
+                },
             ),
             step(
                 "service-principal",
-                !done,
-                "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into(),
+                !settled && !resumed("service-principal"),
+                match settled {
+                    true => "as registered".into(),
+                    false if resumed("service-principal") => BEFORE.into(),
+                    false => {
+                        "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into()
+                    }
+                },
             ),
             step(
                 "provider",
@@ -193,6 +261,9 @@ impl Prepared {
                 !self.as_asked,
                 match (&self.found.registration, self.as_asked) {
                     (_, true) => format!("{} exists, {model}", self.id.name),
+                    (Some(now), false) if now.billing_model.eq_ignore_ascii_case(model.wire()) => {
+                        format!("update {} with a new token (billing stays {model})", self.id.name)
+                    }
                     (Some(now), false) => {
                         format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire())
                     }
@@ -296,7 +367,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     watch: &mut dyn Watch,
 ) -> Result<RegisterReport, Failure> {
     let World { azure, stamp, clock, .. } = world;
-    let Prepared { stamp: information, id, found, azure: before, stamp_side, as_asked, activated } = prepared;
+    let Prepared { stamp: information, id, found, azure: before, stamp_side, as_asked, activated, .. } = prepared;
     if journal.events().is_empty() {
         let opened = journal.append(clock.now(), opening(request, information.cloud_id));
         opened.map_err(|error| Failure::before(error.problem()))?;
@@ -456,6 +527,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         )
         .await?;
 
+    // Made by this operation where nothing was before: a record that names it can only be of its own key.
+    let anew = steps.recorded("registration").is_some_and(|output| output["created"] == Value::Bool(true));
     let before = activated || steps.recorded("activation").is_some();
     let unread = world.records.is_none();
     // A record that names us after our own activation is ours, whatever was there before.
@@ -473,9 +546,9 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 let good = |r: &ActivationRecord| {
                     r.is_of(&id)
                         && r.has_flags(request.usage_reporting, request.marketplace)
-                        && r.expiration.is_none_or(|end| end > clock.now())
+                        && !r.is_expired(clock.now())
                 };
-                let fresh = before || tried.get();
+                let fresh = before || tried.get() || anew;
                 Ok(record.filter(|r| fresh && good(r)).map(|_| ((), "the record names this registration".to_owned())))
             },
             async || {

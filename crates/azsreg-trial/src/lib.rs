@@ -199,6 +199,7 @@ pub fn register_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         let attempt = drive(async {
             let port = Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
             let information = azsreg_operations::ports::Stamp::information(&ports).await?;
+            register::wait_for_running(port, &mut Silent).await?;
             let events = open.events().to_vec();
             let prepared = register::prepare(port, &request, information, finished.as_deref(), &events).await?;
             if prepared.nothing_to_do() {

@@ -9,9 +9,9 @@ use azsreg_lab::world::arm::{ArmError, LOCATIONS, group_scope};
 use azsreg_lab::world::directory::AZURE_POWERSHELL;
 use azsreg_lab::world::stamp::{Bridge, CmdletError, Effect};
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, IdentitySystem, LOCK_NAME, Lock, LockLevel, Permission, Problem,
-    REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation,
-    code, lock_notes,
+    ActionState, ActivationKey, ActivationRecord, Expiration, IdentitySystem, LOCK_NAME, Lock, LockLevel, Permission,
+    Problem, REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment,
+    StampInformation, code, lock_notes,
 };
 use azsreg_operations::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, Subscription, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
@@ -493,7 +493,7 @@ impl Records for InProcess<'_> {
             Ok(Some(ActivationRecord {
                 registration,
                 provisioning_state: "Succeeded".into(),
-                expiration: ActivationRecord::parse_expiration(&activation.expiration),
+                expiration: Expiration::parse(&activation.expiration),
                 marketplace: Some(activation.marketplace),
                 usage_reporting: Some(activation.usage),
             }))

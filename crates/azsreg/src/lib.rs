@@ -66,15 +66,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let exit = match ended {
         Ok(exit) => exit,
         Err(ended) => {
+            for problem in &ended.problems {
+                tracing::error!(code = problem.code.id, step = ended.step, details = ?problem.details, "{}", problem.message);
+            }
             view.failure(&ended);
             ended.exit
         }
     };
+    if view::lost() {
+        let problem = Problem::new(&code::STATE_UNWRITABLE, "the output could not be written in full")
+            .next("Make room, then run the same command again.");
+        View::new(cli::Output::Human).failure(&problem.into());
+        return Code::from(u8::from(ExitCode::Failed));
+    }
     Code::from(u8::from(exit))
 }
 
 fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCode, Ended> {
     let global = &cli.global;
+    let name = format!("{:?}", cli.command);
+    let name = name.split(['(', ' ']).next().unwrap_or_default();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), os = std::env::consts::OS, command = name, "azsreg");
     // One thread: an operation is a line of steps, and the lab beside it answers in between.
     let block = |future: std::pin::Pin<Box<dyn Future<Output = Result<ExitCode, Ended>> + '_>>| {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -17,6 +17,20 @@ pub(crate) fn directory(global: &Global) -> Result<PathBuf, Problem> {
     Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned())
 }
 
+/// Files that only their owner may read.
+pub(crate) trait Private {
+    /// A file that is made is its owner's alone.
+    fn private(&mut self) -> &mut Self;
+}
+
+impl Private for std::fs::OpenOptions {
+    fn private(&mut self) -> &mut Self {
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(self, 0o600);
+        self
+    }
+}
+
 /// A file that an option names.
 pub(crate) fn read(option: &str, path: &std::path::Path) -> Result<Vec<u8>, Problem> {
     std::fs::read(path)

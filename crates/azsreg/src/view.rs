@@ -11,11 +11,23 @@ use serde_json::json;
 use crate::Ended;
 use crate::cli::Output;
 
+/// Whether data could not be written: a full disk, mostly.
+static LOST: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Whether data could not be written.
+pub(crate) fn lost() -> bool {
+    LOST.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 /// A line of data. A reader that has gone (`| head`) is no failure of the command.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(anstream::stdout(), $($text)*);
+        if let Err(error) = writeln!(anstream::stdout(), $($text)*)
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            LOST.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
     }};
 }
 
@@ -75,7 +87,12 @@ impl View {
             tell!("{}", step_line(step));
         }
         if let Some(step) = ended.step {
-            tell!("  {}    {step}", "failed".red().bold());
+            let interrupted = ended.problems.first().is_some_and(|p| p.code == &azsreg_model::code::INTERRUPTED);
+            if interrupted {
+                tell!("  {}   {step}", "stopped".yellow().bold());
+            } else {
+                tell!("  {}    {step}", "failed".red().bold());
+            }
         }
         for problem in &ended.problems {
             tell!("{}", problem_text(problem));
@@ -108,7 +125,16 @@ impl View {
                 line(format!("Plan: {changes} of {} steps would run. Nothing was changed.", report.plan.len()));
             }
             Outcome::NothingToDo => {
-                line(format!("Nothing to do: the stamp {} is registered and activated as asked.", report.cloud_id))
+                let unread = report.status.stamp.as_ref().ok().and_then(|stamp| stamp.unread.clone());
+                line(match unread {
+                    None => {
+                        format!("Nothing to do: the stamp {} is registered and activated as asked.", report.cloud_id)
+                    }
+                    Some(why) => format!(
+                        "Nothing to do: the stamp {} is registered as asked, and activated by this machine's journal; the record was not read: {why}.",
+                        report.cloud_id
+                    ),
+                });
             }
             Outcome::Verified => {
                 self.steps(&report.steps);
@@ -234,7 +260,8 @@ fn switch(on: Option<bool>) -> &'static str {
 }
 
 fn expiry(record: &ActivationRecord, at: Timestamp) -> String {
-    match record.expiration {
+    let end = record.expiration.as_ref().map(|expiration| expiration.at);
+    match end {
         None => "-".into(),
         Some(end) if end.strftime("%Y").to_string().as_str() >= "9999" => "never".into(),
         Some(end) => {

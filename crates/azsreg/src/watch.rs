@@ -1,6 +1,6 @@
 //! Who looks on: progress on a terminal, and the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal as _;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -21,7 +21,8 @@ pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
         .log_file
         .as_ref()
         .map(|path| {
-            std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+            use crate::state::Private as _;
+            std::fs::OpenOptions::new().create(true).append(true).private().open(path).map_err(|error| {
                 Problem::new(&code::STATE_UNWRITABLE, format!("--log-file {}: {error}", path.display()))
             })
         })
@@ -43,7 +44,8 @@ pub(crate) struct Screen {
     bar: Option<ProgressBar>,
     /// Whether a step's effect has begun.
     pub(crate) acting: Rc<Cell<bool>>,
-    done: Rc<Cell<usize>>,
+    done: Rc<RefCell<Vec<StepReport>>>,
+    step: Rc<Cell<Option<&'static str>>>,
     total: usize,
     /// Nobody is asked: the simulated directory approves by itself.
     rehearsal: bool,
@@ -61,7 +63,7 @@ impl Screen {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, acting: Rc::default(), done: Rc::default(), total, rehearsal: false }
+        Self { bar, acting: Rc::default(), done: Rc::default(), step: Rc::default(), total, rehearsal: false }
     }
 
     /// A screen that does not ask anybody to sign in.
@@ -72,8 +74,13 @@ impl Screen {
     /// Says what goes on.
     pub(crate) fn say(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
+            bar.set_message(format!("- {text}"));
         }
+    }
+
+    /// The steps that ended well, and the one that had begun.
+    pub(crate) fn so_far(&self) -> (Vec<StepReport>, Option<&'static str>) {
+        (self.done.borrow().clone(), self.step.get())
     }
 
     /// Takes progress of the stamp.
@@ -82,7 +89,7 @@ impl Screen {
         Box::new(move |news| {
             if let Some(bar) = &bar {
                 let percent = if news.percent >= 0 { format!(" {} %", news.percent) } else { String::new() };
-                bar.set_message(format!("{}: {}{percent}", news.activity, news.status));
+                bar.set_message(format!("- {}{percent}", news.status));
             }
         })
     }
@@ -106,18 +113,20 @@ impl Watch for Screen {
     fn step_started(&mut self, step: &'static str, title: &str) {
         tracing::info!(step, "step");
         if let Some(bar) = &self.bar {
-            bar.set_prefix(format!("[{}/{}] {title}", self.done.get() + 1, self.total));
             bar.set_message("");
+            bar.set_prefix(format!("[{}/{}] {title}", self.done.borrow().len() + 1, self.total));
         }
     }
 
-    fn acting(&mut self, _step: &'static str) {
+    fn acting(&mut self, step: &'static str) {
+        self.step.set(Some(step));
         self.acting.set(true);
     }
 
     fn step_ended(&mut self, report: &StepReport) {
         tracing::info!(step = report.step, state = ?report.state, detail = report.detail, "step ended");
-        self.done.set(self.done.get() + 1);
+        self.step.set(None);
+        self.done.borrow_mut().push(report.clone());
     }
 
     fn waiting(&mut self, why: &str) {

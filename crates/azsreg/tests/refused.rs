@@ -215,6 +215,10 @@ fn by_another_registration() {
     let mut group = two.register("pay-as-you-use");
     group.args(["--name", "first", "--location", "eastus"]);
     text.push_str(&format!("=== group_in_another_location\n{}\n", shown(Some(&two), &mut group)));
+    let fresh = two.lab.descriptor().fresh_subscription_id.to_string();
+    let mut elsewhere = two.register("pay-as-you-use");
+    elsewhere.args(["--name", "first", "--subscription", &fresh]);
+    text.push_str(&format!("=== registered_in_another_subscription\n{}\n", shown(Some(&two), &mut elsewhere)));
     snapshot!("by_another_registration", text);
     assert_eq!(two.lab.world()["registrations"].as_array().unwrap().len(), 1);
 }

@@ -124,7 +124,7 @@ fn a_device_code_signs_in_once_for_several_commands() {
         command.args(arguments);
         run(&mut command)
     };
-    assert_eq!(command(&["whoami"]).code, Some(7));
+    assert_eq!(command(&["whoami"]).code, Some(3));
     let ran = command(&["login"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("devicelogin"), "{}", ran.stderr);
@@ -327,6 +327,35 @@ fn an_interrupt_half_way_is_resumable() {
     let ran = common::Ran::of(first.wait_with_output().unwrap());
     assert_eq!(ran.code, Some(6), "{}", ran.stderr);
     assert!(ran.stderr.contains("resumes"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("done      role") && ran.stderr.contains("stopped   activation"), "{}", ran.stderr);
+    // The plan knows what the interrupted run has done.
+    let plan = run(world.register("pay-as-you-use").arg("--plan"));
+    assert_eq!(plan.code, Some(4), "{}", plan.stderr);
+    assert!(plan.stdout.contains("done by the interrupted run"), "{}", plan.stdout);
+}
+
+/// An activation that an interrupted run began is waited for, and not begun again.
+#[test]
+fn an_activation_is_not_repeated_by_the_run_that_resumes() {
+    let world = World::of(vec![StampOptions { activation: SignedDuration::from_secs(4), ..StampOptions::default() }]);
+    let mut first = world.register("pay-as-you-use").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while world.lab.world()["stamps"][0]["running"] != "New-AzureStackActivation" {
+        assert!(begun.elapsed().as_secs() < 30);
+        std::thread::yield_now();
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let log = world.dir.path().join("log");
+    let ran = run(world.register("pay-as-you-use").arg("--log-file").arg(&log));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(
+        log.contains("Get-ActionStatus") && !log.contains("New-AzureStackActivation\" arguments=[\"-ActivationKey"),
+        "{log}"
+    );
+    assert_eq!(log.matches("cmdlet=\"New-AzureStackActivation\"").count(), 0, "{log}");
+    assert_registered_once(&world.lab.world(), "resumed");
 }
 
 /// Canary secrets: nothing that a run writes or says holds any of them.

@@ -85,7 +85,7 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     .map_err(|error| start_problem(&error))?;
     let text = serde_json::to_string(lab.descriptor()).unwrap_or_default();
     let note = note(global)?;
-    let noted = note.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&note, &text));
+    let noted = note.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write_note(&note, &text));
     noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
     view.line(&text);
     let _ = std::io::stdout().flush();
@@ -102,6 +102,13 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     Ok(ExitCode::Done)
 }
 
+/// Whole or not at all: somebody may be reading.
+fn write_note(note: &std::path::Path, text: &str) -> std::io::Result<()> {
+    let draft = note.with_extension("new");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(draft, note)
+}
+
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
@@ -109,7 +116,15 @@ fn quoted(text: &str) -> String {
 pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Result<ExitCode, Ended> {
     let none = || Problem::new(&code::NO_LAB, "no lab is running");
     let note = note(global)?;
-    let text = std::fs::read(&note).map_err(|_| none())?;
+    // One that was started a moment ago, in the background of the same script, is waited for.
+    let begun = std::time::Instant::now();
+    let text = loop {
+        match std::fs::read(&note) {
+            Ok(text) => break text,
+            Err(_) if begun.elapsed() < Duration::from_secs(2) => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => return Err(none().into()),
+        }
+    };
     let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
     let control = lab.control_endpoint.trim_start_matches("http://");
     let alive = control
@@ -130,7 +145,12 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         ("AZSREG_SUBSCRIPTION", lab.subscription_id.to_string()),
         ("AZSREG_BILLING_MODEL", "pay-as-you-use".into()),
     ];
-    let stamp = stamp.ok_or_else(|| Problem::new(&code::NO_LAB, "the lab has no such stamp"))?;
+    let stamp = stamp.ok_or_else(|| {
+        let names: Vec<&str> = lab.stamps.iter().map(|stamp| stamp.name.as_str()).collect();
+        let asked = options.stamp.as_deref().unwrap_or_default();
+        Problem::new(&code::BAD_ARGUMENT, format!("--stamp {asked}: the lab has {}", names.join(", ")))
+            .next("azsreg lab env --stamp NAME")
+    })?;
     variables.extend([
         ("AZSREG_PEP", stamp.pep.join(",")),
         ("AZSREG_PEP_USER", stamp.pep_user.clone()),

@@ -79,9 +79,10 @@ pub(crate) fn whoami(global: &Global, view: &View) -> Result<ExitCode, Ended> {
     }
     if accounts.is_empty() {
         if !view.is_json() {
-            return Err(Problem::new(&code::NO_SIGN_IN, "nobody is signed in").into());
+            let problem = Problem::new(&code::NO_SIGN_IN, "nobody is signed in").cause("No sign-in is kept.");
+            return Err(Ended { exit: ExitCode::NotRegistered, ..problem.into() });
         }
-        return Ok(code::NO_SIGN_IN.exit);
+        return Ok(ExitCode::NotRegistered);
     }
     Ok(ExitCode::Done)
 }

@@ -66,7 +66,13 @@ pub(crate) async fn run(
     let acting = screen.acting.clone();
     let result = interrupt::or(&acting, operate(global, options, sources, screen.clone())).await;
     screen.clear();
-    let report = result?;
+    let report = result.map_err(|ended| {
+        if ended.problems.first().is_some_and(|problem| problem.code == &code::INTERRUPTED) {
+            let (steps, step) = screen.so_far();
+            return Ended { steps, step, ..ended };
+        }
+        ended
+    })?;
     view.register(&report);
     Ok(match report.outcome {
         Outcome::Planned if report.plan.iter().any(|step| step.changes) => ExitCode::ChangesPlanned,
@@ -119,6 +125,9 @@ pub(crate) async fn operate(
 
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
+        if !options.plan {
+            register::wait_for_running(world, &mut screen).await?;
+        }
         let open =
             history.open.filter(|journal| register::resumes(azsreg_operations::Journal::events(journal), &request));
         let events = open.as_ref().map(|j| azsreg_operations::Journal::events(j).to_vec()).unwrap_or_default();

@@ -48,7 +48,7 @@ pub(crate) async fn run(
     let report = report?;
     view.status(&report);
     Ok(match report.status {
-        Status::NotRegistered => ExitCode::NotRegistered,
+        Status::NotRegistered | Status::HalfRegistered => ExitCode::NotRegistered,
         Status::Expired => ExitCode::Expiring,
         Status::Unknown => ExitCode::Failed,
         _ => ExitCode::Done,
