@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::authorization::authorization;
 use super::{Refused, caller};
 use crate::http::{self, Read, Reply, header, pairs, text, value};
 use crate::lab::{AzureWorld, State};
@@ -14,8 +15,6 @@ use crate::world::roles::{is_within, matches, subscription_of};
 const PROVIDER_VERSIONS: &[&str] = &["2016-01-01", "2017-06-01", "2020-06-01-preview", "2022-06-01"];
 /// The audience that some clients have hard-wired (`wire-azure.md`, "Sign-in" row 9).
 const HARD_WIRED: &str = "https://management.azure.com";
-
-type Answer = Result<Reply, ArmError>;
 
 pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     let mut reply = match route(state, request) {
@@ -58,7 +57,7 @@ fn challenge(state: &State, request: &Read, description: &str) -> String {
     )
 }
 
-fn not_allowed() -> Answer {
+pub(super) fn not_allowed() -> Answer {
     Ok(text(StatusCode::METHOD_NOT_ALLOWED, ""))
 }
 
@@ -99,7 +98,7 @@ fn check_version(namespace: &str, version: Option<&str>) -> Result<(), ArmError>
     ))
 }
 
-fn body_of(request: &Read) -> Result<Value, ArmError> {
+pub(super) fn body_of(request: &Read) -> Result<Value, ArmError> {
     match serde_json::from_slice(request.body()) {
         Ok(Value::Object(body)) => Ok(Value::Object(body)),
         _ => Err(ArmError::new(
@@ -110,12 +109,12 @@ fn body_of(request: &Read) -> Result<Value, ArmError> {
     }
 }
 
-fn made(new: bool, body: &Value) -> Answer {
+pub(super) fn made(new: bool, body: &Value) -> Answer {
     Ok(http::json(if new { 201 } else { 200 }, body))
 }
 
 /// A page of a list: `polite` pages are small, so that clients have to follow `nextLink`.
-fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
+pub(super) fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
     let query = pairs(request.uri().query().unwrap_or_default());
     let skip: usize = value(&query, "$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
     let size = state.options.page_size;
@@ -242,19 +241,21 @@ fn route(state: &State, request: &Read) -> Answer {
     }
 }
 
-struct Call<'a> {
-    state: &'a State,
-    request: &'a Read,
-    me: Uuid,
+/// One call, signed in.
+pub(super) struct Call<'a> {
+    pub(super) state: &'a State,
+    pub(super) request: &'a Read,
+    pub(super) me: Uuid,
     subscription: Uuid,
-    method: &'a str,
-    query: &'a [(String, String)],
+    pub(super) method: &'a str,
+    pub(super) query: &'a [(String, String)],
 }
 
-type Guard<'a> = std::sync::MutexGuard<'a, AzureWorld>;
+pub(super) type Answer = Result<Reply, ArmError>;
+pub(super) type Guard<'a> = std::sync::MutexGuard<'a, AzureWorld>;
 
 impl Call<'_> {
-    fn may(&self, azure: &AzureWorld, action: &str, scope: &str) -> Result<(), ArmError> {
+    pub(super) fn may(&self, azure: &AzureWorld, action: &str, scope: &str) -> Result<(), ArmError> {
         azure.arm.authorize(&azure.directory, self.me, action, scope)
     }
 }
@@ -541,144 +542,6 @@ fn canonical(azure: &AzureWorld, subscription: Uuid, names: &[String], parts: &[
             Ok(azure.arm.registration(subscription, &names[1], &names[5])?.id())
         }
         _ => Err(ArmError::new(404, "ResourceNotFound", format!("The Resource '{}' was not found.", names.join("/")))),
-    }
-}
-
-fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[String]) -> Answer {
-    let azure = &mut *guard;
-    let kind = names.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-    let filter = value(call.query, "$filter").unwrap_or_default().to_owned();
-    let reach = |a: &str| is_within(a, &scope) || is_within(&scope, a);
-    match (call.method, kind.as_str(), &names[1.min(names.len())..]) {
-        ("GET", "permissions", []) => Ok(http::json(200, &azure.arm.permissions(call.me, &scope))),
-        ("GET", "locks", []) => {
-            call.may(azure, "Microsoft.Authorization/locks/read", &scope)?;
-            let at_scope = filter.contains("atScope()");
-            let items = azure
-                .arm
-                .locks
-                .iter()
-                .filter(|lock| if at_scope { is_within(&scope, &lock.scope) } else { reach(&lock.scope) })
-                .map(|lock| lock.body())
-                .collect();
-            drop(guard);
-            Ok(page(call.state, call.request, items))
-        }
-        ("GET", "locks", [name]) => {
-            call.may(azure, "Microsoft.Authorization/locks/read", &scope)?;
-            match azure.arm.lock_at(&scope, name) {
-                Some(at) => Ok(http::json(200, &azure.arm.locks[at].body())),
-                None => Err(ArmError::new(404, "LockNotFound", format!("The lock '{name}' could not be found."))),
-            }
-        }
-        ("PUT", "locks", [name]) => {
-            call.may(azure, "Microsoft.Authorization/locks/write", &scope)?;
-            let body = body_of(call.request)?;
-            let (new, lock) = azure.arm.put_lock(&scope, name, &body)?;
-            made(new, &lock.body())
-        }
-        ("DELETE", "locks", [name]) => {
-            call.may(azure, "Microsoft.Authorization/locks/delete", &scope)?;
-            match azure.arm.lock_at(&scope, name) {
-                Some(at) => {
-                    azure.arm.locks.remove(at);
-                    Ok(text(StatusCode::OK, ""))
-                }
-                None => Ok(text(StatusCode::NO_CONTENT, "")),
-            }
-        }
-        ("GET", "roledefinitions", []) => {
-            let wanted = filter.split('\'').nth(1).map(str::to_owned).filter(|_| filter.contains("roleName"));
-            let items = azure
-                .arm
-                .roles
-                .iter()
-                .filter(|role| wanted.as_deref().is_none_or(|name| role.name.eq_ignore_ascii_case(name)))
-                .map(|role| role.body(&scope))
-                .collect();
-            drop(guard);
-            Ok(page(call.state, call.request, items))
-        }
-        ("GET", "roledefinitions", [id]) => {
-            match azure.arm.roles.iter().find(|role| role.id.to_string().eq_ignore_ascii_case(id)) {
-                Some(role) => Ok(http::json(200, &role.body(&scope))),
-                None => Err(ArmError::new(
-                    404,
-                    "RoleDefinitionDoesNotExist",
-                    format!("The specified role definition with ID '{id}' does not exist."),
-                )),
-            }
-        }
-        ("GET", "roleassignments", []) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
-            let at_scope = filter.contains("atScope()");
-            let quoted = |word: &str| {
-                let at = filter.find(word)?;
-                filter[at..].split('\'').nth(1).map(str::to_owned)
-            };
-            let principal = quoted("principalId").or_else(|| quoted("assignedTo("));
-            let items = azure
-                .arm
-                .assignments
-                .iter()
-                .filter(|a| if at_scope { is_within(&scope, &a.scope) } else { reach(&a.scope) })
-                .filter(|a| principal.as_deref().is_none_or(|p| a.principal.to_string().eq_ignore_ascii_case(p)))
-                .map(|a| a.body())
-                .collect();
-            drop(guard);
-            Ok(page(call.state, call.request, items))
-        }
-        ("GET", "roleassignments", [name]) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
-            let found = azure
-                .arm
-                .assignments
-                .iter()
-                .find(|a| a.scope.eq_ignore_ascii_case(&scope) && a.name.eq_ignore_ascii_case(name));
-            match found {
-                Some(a) => Ok(http::json(200, &a.body())),
-                None => Err(ArmError::new(
-                    404,
-                    "RoleAssignmentNotFound",
-                    format!("The role assignment '{name}' is not found."),
-                )),
-            }
-        }
-        ("PUT", "roleassignments", [name]) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/write", &scope)?;
-            let body = body_of(call.request)?;
-            let known = body.pointer("/properties/principalId").and_then(Value::as_str).and_then(|id| id.parse().ok());
-            let exists = known.is_some_and(|id: Uuid| {
-                azure.directory.applications.iter().any(|a| a.principal == Some(id))
-                    || azure.directory.users.iter().any(|user| user.object_id == id)
-            });
-            if !exists {
-                let id = known.map_or_else(String::new, |id| id.to_string());
-                return Err(ArmError::new(
-                    400,
-                    "PrincipalNotFound",
-                    format!(
-                        "Principal {} does not exist in the directory. Check that you have the correct principal ID.",
-                        id.replace('-', "")
-                    ),
-                ));
-            }
-            let (new, assignment) = azure.arm.put_assignment(&scope, name, &body)?;
-            made(new, &assignment.body())
-        }
-        ("DELETE", "roleassignments", [name]) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/delete", &scope)?;
-            match azure.arm.delete_assignment(&scope, name)? {
-                Some(gone) => Ok(http::json(200, &gone.body())),
-                None => Ok(text(StatusCode::NO_CONTENT, "")),
-            }
-        }
-        (_, "locks" | "roleassignments" | "roledefinitions" | "permissions", _) => not_allowed(),
-        (_, other, _) => Err(ArmError::new(
-            404,
-            "InvalidResourceType",
-            format!("The resource type '{other}' could not be found in the namespace 'Microsoft.Authorization'."),
-        )),
     }
 }
 

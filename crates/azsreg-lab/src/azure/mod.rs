@@ -1,6 +1,7 @@
 //! What the lab's Azure speaks: HTTPS for signing in, Resource Manager and a small Graph.
 
 pub(crate) mod arm;
+mod authorization;
 pub(crate) mod graph;
 pub(crate) mod login;
 
