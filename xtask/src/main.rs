@@ -124,7 +124,7 @@ fn test(all: bool) -> Result<(), String> {
     }
     let peers = python();
     if let Err(why) = &peers {
-        lacking.push(format!("Python packages ({why}): 2 tests with independent clients were left out"));
+        lacking.push(format!("Python packages ({why}): 4 tests with independent peers were left out"));
     }
     let features = ["--workspace", "--features", "azsreg/crash-points"];
     let nextest = has("cargo", &["nextest", "--version"]);

@@ -190,7 +190,7 @@ pub fn create_pipeline(commands: &[Command]) -> String {
                 .arguments
                 .iter()
                 .map(|(name, value)| {
-                    let name = name.clone().map_or(Value::Null, |name| Value::String(format!("-{name}:")));
+                    let name = name.clone().map_or(Value::Null, Value::String);
                     Object::bare([("N", name), ("V", value.clone())]).into()
                 })
                 .collect();
