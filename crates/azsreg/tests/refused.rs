@@ -37,7 +37,7 @@ macro_rules! snapshot {
 /// The world after a refusal is the world before it.
 fn unchanged(world: &World) {
     let now = world.lab.world();
-    for list in ["locks", "role_assignments", "service_principals"] {
+    for list in ["groups", "registrations", "locks", "role_assignments", "service_principals"] {
         assert_eq!(now[list].as_array().unwrap().len(), 0, "{list}");
     }
     assert!(now["stamps"].as_array().unwrap().iter().all(|s| s["activation"].is_null() && s["bridge"].is_null()));
