@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::{Refused, caller};
 use crate::http::{self, Read, Reply, pairs, value};
 use crate::lab::State;
-use crate::world::directory::{Application, GraphError};
+use crate::world::directory::Application;
+use crate::world::graph::GraphError;
 
 pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     let urls = state.urls();

@@ -5,6 +5,7 @@
 
 pub mod arm;
 pub mod directory;
+pub mod graph;
 pub mod roles;
 pub mod stamp;
 pub mod token;
