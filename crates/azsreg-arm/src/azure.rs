@@ -1,16 +1,19 @@
 //! The port of Azure: the providers that registration uses, by resource (`wire-azure.md`, `facts-azure-api.md`).
 
 use azsreg_model::{
-    ActivationKey, Cloud, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID, Registration,
+    ActivationKey, Cloud, CustomRole, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID, Registration,
     RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
 };
-use azsreg_operations::ports::{Azure, PortError, Subscription};
+use azsreg_operations::ports::{Azure, DirectoryRights, PortError, Subscription};
+use jiff::SignedDuration;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::ArmError;
+use crate::graph;
+use crate::http::clock_skew;
 use crate::manager::Manager;
 
 const SUBSCRIPTIONS: &str = "2022-12-01";
@@ -22,6 +25,8 @@ const AUTHORIZATION: &str = "2022-04-01";
 /// Azure through its Resource Manager.
 pub struct AzurePort<'a> {
     manager: Manager<'a>,
+    /// The directory's Graph, where its address is known.
+    graph: Option<Manager<'a>>,
     cloud: &'a Cloud,
     bridge: Option<SecretString>,
 }
@@ -30,7 +35,8 @@ impl<'a> AzurePort<'a> {
     /// Azure as this manager's identity sees it. `bridge` is a refresh token to give to the stamp in place of the identity's.
     #[must_use]
     pub fn new(manager: Manager<'a>, cloud: &'a Cloud, bridge: Option<SecretString>) -> Self {
-        Self { manager, cloud, bridge }
+        let graph = (!cloud.graph.is_empty()).then(|| manager.beside(&cloud.graph, &cloud.graph));
+        Self { manager, graph, cloud, bridge }
     }
 }
 
@@ -54,6 +60,17 @@ fn registration(value: &Value) -> Result<Registration, ArmError> {
         billing_model: text(value, "/properties/billingModel").to_owned(),
         etag: value.get("etag").and_then(Value::as_str).map(str::to_owned),
     })
+}
+
+impl AzurePort<'_> {
+    /// A move, or the question whether it would be allowed. Azure answers 202 and is polled.
+    async fn move_call(&self, verb: &str, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
+        let path = format!("/subscriptions/{}/resourceGroups/{}/{verb}", id.subscription, id.resource_group);
+        let group = format!("/subscriptions/{}/resourceGroups/{}", to.subscription, to.resource_group);
+        let body = json!({"resources": [id.to_string()], "targetResourceGroup": group});
+        self.manager.call(Method::POST, &path, RESOURCES, Some(&body)).await?;
+        Ok(())
+    }
 }
 
 /// The name of the bridge's role assignment: always the same for the same registration and principal, so that two runs
@@ -84,6 +101,7 @@ impl Azure for AzurePort<'_> {
                         .filter(|tenant| !tenant.is_empty())
                         .unwrap_or(self.manager.identity().tenant())
                         .to_owned(),
+                    quota_id: text(s, "/subscriptionPolicies/quotaId").to_owned(),
                 })
             })
             .collect())
@@ -167,9 +185,9 @@ impl Azure for AzurePort<'_> {
         let prefix = format!("{}/providers/microsoft.authorization/locks/", scope.to_lowercase());
         Ok(list
             .iter()
-            // The list names inherited locks too: those of the group protect it as well, but are not the registration's.
-            .filter(|lock| text(lock, "/id").to_lowercase().starts_with(&prefix))
             .map(|lock| Lock {
+                // The list names those of the group and the subscription too: they protect it as well.
+                inherited: !text(lock, "/id").to_lowercase().starts_with(&prefix),
                 name: text(lock, "/name").to_owned(),
                 level: match text(lock, "/properties/level") {
                     level if level.eq_ignore_ascii_case("CanNotDelete") => LockLevel::CanNotDelete,
@@ -185,6 +203,104 @@ impl Azure for AzurePort<'_> {
         let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});
         self.manager.call(Method::PUT, &path, LOCKS, Some(&body)).await?;
         Ok(())
+    }
+
+    async fn delete_registration(&self, id: &RegistrationId) -> Result<(), PortError> {
+        Ok(self.manager.delete(&id.to_string(), REGISTRATIONS).await?)
+    }
+
+    async fn check_move(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
+        self.move_call("validateMoveResources", id, to).await
+    }
+
+    async fn move_registration(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
+        self.move_call("moveResources", id, to).await
+    }
+
+    async fn delete_lock(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
+        let path = format!("{id}/providers/Microsoft.Authorization/locks/{name}");
+        Ok(self.manager.delete(&path, LOCKS).await?)
+    }
+
+    async fn delete_role_assignment(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
+        let path = format!("{id}/providers/Microsoft.Authorization/roleAssignments/{name}");
+        Ok(self.manager.delete(&path, AUTHORIZATION).await?)
+    }
+
+    async fn principal_exists(&self, principal: Uuid) -> Result<Option<bool>, PortError> {
+        match &self.graph {
+            Some(graph) => Ok(graph::principal_exists(graph, principal).await?),
+            None => Ok(None),
+        }
+    }
+
+    async fn directory_rights(&self, principal: Option<Uuid>) -> Result<DirectoryRights, PortError> {
+        match &self.graph {
+            Some(graph) => Ok(graph::rights(graph, principal).await?),
+            None => Ok(DirectoryRights::default()),
+        }
+    }
+
+    async fn custom_role(&self, subscription: Uuid, name: &str) -> Result<Option<CustomRole>, PortError> {
+        let path = format!(
+            "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions?$filter=roleName eq '{name}'"
+        );
+        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        let strings = |value: Option<&Value>| -> Vec<String> {
+            let list = value.and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+        };
+        Ok(list.iter().find(|role| text(role, "/properties/roleName").eq_ignore_ascii_case(name)).map(|role| {
+            CustomRole {
+                id: guid(role, "/name"),
+                name: text(role, "/properties/roleName").to_owned(),
+                description: text(role, "/properties/description").to_owned(),
+                actions: strings(role.pointer("/properties/permissions/0/actions")),
+                assignable_scopes: strings(role.pointer("/properties/assignableScopes")),
+            }
+        }))
+    }
+
+    async fn put_custom_role(
+        &self,
+        subscription: Uuid,
+        id: Option<Uuid>,
+        role: &CustomRole,
+    ) -> Result<Uuid, PortError> {
+        // Always the same for the same subscription and name, so that two runs make one.
+        let made = || Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{subscription}|{}", role.name).as_bytes());
+        let id = id.unwrap_or_else(made);
+        let path = format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{id}");
+        let body = json!({"name": id, "properties": {
+            "roleName": role.name, "description": role.description, "type": "CustomRole",
+            "permissions": [{"actions": role.actions, "notActions": []}], "assignableScopes": role.assignable_scopes,
+        }});
+        self.manager.call(Method::PUT, &path, AUTHORIZATION, Some(&body)).await?;
+        Ok(id)
+    }
+
+    async fn assign_custom_role(
+        &self,
+        subscription: Uuid,
+        role: Uuid,
+        principal: Uuid,
+        condition: &str,
+    ) -> Result<(), PortError> {
+        let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{subscription}|{role}|{principal}").as_bytes());
+        let path = format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/{name}");
+        let role = format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}");
+        let body = json!({"properties": {
+            "roleDefinitionId": role, "principalId": principal, "condition": condition, "conditionVersion": "2.0",
+        }});
+        match self.manager.call(Method::PUT, &path, AUTHORIZATION, Some(&body)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_code("RoleAssignmentExists") => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn clock_skew(&self) -> Option<SignedDuration> {
+        clock_skew()
     }
 
     async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError> {

@@ -32,6 +32,7 @@ pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError
                 arm_endpoint: base.to_owned(),
                 authority: login.trim_end_matches('/').to_owned(),
                 audience: audience.to_owned(),
+                graph: text("/microsoftGraphResourceId").unwrap_or_default().trim_end_matches('/').to_owned(),
                 default_location: "westcentralus".into(),
             });
         }

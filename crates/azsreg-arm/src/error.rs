@@ -155,6 +155,20 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         _ if said("Reusing cloud identifiers is not allowed") => {
             permanent(&code::STAMP_REGISTERED_ELSEWHERE, "the stamp is registered already, under another name".into())
         }
+        (_, "ParentResourceNotFound") => {
+            permanent(&code::PARENT_MISSING, "the registration that the call is about is not there".into())
+        }
+        // A move that was begun before, by another client or by one that died.
+        (409, _) if arm.contains("BeingMoved") || arm.contains("OperationInProgress") => PortError::new(
+            Class::Busy,
+            problem(&code::AZURE_FAULT, "an earlier operation on the resource group has not ended".into()),
+        ),
+        _ if arm.starts_with("ResourceMove") || arm.starts_with("MoveResources") => {
+            permanent(&code::MOVE_REFUSED, "Azure refuses the move".into())
+        }
+        _ if said("has expired") && arm == "RegistrationExpired" => {
+            permanent(&code::EXPIRED_NOT_UPDATED, "the registration has expired and can't be updated".into())
+        }
         (_, "ScopeLocked") => permanent(&code::SCOPE_LOCKED, "a lock forbids the change".into()),
         (_, "LocationNotAvailableForResourceGroup") => {
             permanent(&code::LOCATION_NOT_AVAILABLE, "the location is not offered to the subscription".into())

@@ -1,15 +1,33 @@
 //! HTTPS with the system's authorities (and more, where asked), through the proxies that the environment names.
 
 use std::error::Error as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use azsreg_operations::crash;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::SignedDuration;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, StatusCode, redirect};
 use serde_json::Value;
 
 use crate::error::ArmError;
+
+/// How many seconds the other side's clock is ahead of this machine's, by its newest `Date`; the least number is unknown.
+static SKEW: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// How far the clock of Azure, or of the stamp, is ahead of this machine's; `None` before any answer with a date.
+#[must_use]
+pub fn clock_skew() -> Option<SignedDuration> {
+    Some(SKEW.load(Ordering::Relaxed)).filter(|skew| *skew != i64::MIN).map(SignedDuration::from_secs)
+}
+
+fn note_date(headers: &HeaderMap) {
+    let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+    let at = date.and_then(|text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok());
+    if let Some(at) = at {
+        SKEW.store(at.as_second() - jiff::Timestamp::now().as_second(), Ordering::Relaxed);
+    }
+}
 
 /// The largest answer that we take.
 const MAX_ANSWER: usize = 64 << 20;
@@ -110,6 +128,7 @@ impl Http {
         let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
+        note_date(&headers);
         let mut bytes = Vec::new();
         while let Some(chunk) = reply.chunk().await.map_err(|error| failure(&host, &error, true))? {
             if bytes.len() + chunk.len() > MAX_ANSWER {

@@ -118,7 +118,16 @@ impl<'a> Identity<'a> {
     }
 
     fn endpoint(&self, what: &str) -> String {
+        if self.is_adfs() {
+            // AD FS has neither tenants nor versions in its paths.
+            return format!("{}/oauth2/{what}", self.authority);
+        }
         format!("{}/{}/oauth2/v2.0/{what}", self.authority, self.tenant)
+    }
+
+    /// Whether the authority is Active Directory Federation Services: a stamp's own, mostly.
+    fn is_adfs(&self) -> bool {
+        self.authority.to_ascii_lowercase().ends_with("/adfs")
     }
 
     /// The tenant that is signed in to, as it was named.
@@ -145,31 +154,38 @@ impl<'a> Identity<'a> {
         if let Some(token) = tokens.iter().find(good) {
             return Ok(token.text.clone());
         }
-        let scope = format!("{audience}/.default");
+        // AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
+        let scope = if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") };
         let answer = match &self.sign_in {
             SignIn::ClientSecret { client, secret } => {
                 let client = client.to_string();
-                self.grant(&[
-                    ("grant_type", "client_credentials"),
-                    ("client_id", &client),
-                    ("client_secret", secret.expose_secret()),
-                    ("scope", &scope),
-                ])
+                self.grant(
+                    &[
+                        ("grant_type", "client_credentials"),
+                        ("client_id", &client),
+                        ("client_secret", secret.expose_secret()),
+                        ("scope", &scope),
+                        ("resource", audience),
+                    ][..if self.is_adfs() { 5 } else { 4 }],
+                )
                 .await?
             }
             SignIn::ClientCertificate { client, certificate, key_pem } => {
                 let assertion = self.assertion(*client, certificate, key_pem)?;
                 let client = client.to_string();
-                self.grant(&[
-                    ("grant_type", "client_credentials"),
-                    ("client_id", &client),
-                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-                    ("client_assertion", &assertion),
-                    ("scope", &scope),
-                ])
+                self.grant(
+                    &[
+                        ("grant_type", "client_credentials"),
+                        ("client_id", &client),
+                        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                        ("client_assertion", &assertion),
+                        ("scope", &scope),
+                        ("resource", audience),
+                    ][..if self.is_adfs() { 6 } else { 5 }],
+                )
                 .await?
             }
-            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => self.user_token(&scope).await?,
+            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => self.user_token(&scope, audience).await?,
         };
         let token = self.take(audience, &answer)?;
         let text = token.text.clone();
@@ -216,23 +232,26 @@ impl<'a> Identity<'a> {
         })
     }
 
-    async fn user_token(&self, scope: &str) -> Result<Value, ArmError> {
+    async fn user_token(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
         let mut user = self.user.lock().await;
         let known = user.as_ref().map(|account| (account.refresh_token.clone(), account.client));
         let full = format!("{scope} offline_access openid profile");
         let answer = match (known, &self.sign_in) {
             (Some((refresh, client)), _) => {
                 let client = client.to_string();
-                self.grant(&[
-                    ("grant_type", "refresh_token"),
-                    ("client_id", &client),
-                    ("refresh_token", refresh.expose_secret()),
-                    ("scope", &full),
-                ])
+                self.grant(
+                    &[
+                        ("grant_type", "refresh_token"),
+                        ("client_id", &client),
+                        ("refresh_token", refresh.expose_secret()),
+                        ("scope", &full),
+                        ("resource", audience),
+                    ][..if self.is_adfs() { 5 } else { 4 }],
+                )
                 .await?
             }
             (None, SignIn::Browser) => self.browser(&full).await?,
-            (None, _) => self.device_code(&full).await?,
+            (None, _) => self.device_code(&full, audience).await?,
         };
         if let Some(refresh) = answer["refresh_token"].as_str() {
             let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()));
@@ -254,10 +273,10 @@ impl<'a> Identity<'a> {
         Ok(answer)
     }
 
-    async fn device_code(&self, scope: &str) -> Result<Value, ArmError> {
+    async fn device_code(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
         let client = AZURE_POWERSHELL.to_string();
-        let form = [("client_id", client.as_str()), ("scope", scope)];
-        let started = self.post("devicecode", &form).await?;
+        let form = [("client_id", client.as_str()), ("scope", scope), ("resource", audience)];
+        let started = self.post("devicecode", &form[..if self.is_adfs() { 3 } else { 2 }]).await?;
         let text = |name: &str| started[name].as_str().unwrap_or_default();
         let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
         self.prompt.device_code(url, text("user_code"), text("message"));

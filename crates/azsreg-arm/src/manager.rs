@@ -37,6 +37,12 @@ impl<'a> Manager<'a> {
         }
     }
 
+    /// Another service, with the same identity.
+    #[must_use]
+    pub fn beside(&self, endpoint: &str, audience: &str) -> Self {
+        Self::new(self.http, self.identity, endpoint, audience)
+    }
+
     /// The ids of the requests since this was last asked.
     pub fn take_request_ids(&self) -> Vec<String> {
         self.requests.take()
@@ -54,7 +60,12 @@ impl<'a> Manager<'a> {
         &self.audience
     }
 
-    async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Answer, ArmError> {
+    /// The endpoint, without a slash at the end.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(crate) async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Answer, ArmError> {
         use secrecy::ExposeSecret as _;
         let token = self.identity.token(&self.audience).await?;
         let body = body.map_or(Body::None, Body::Json);
@@ -147,6 +158,18 @@ impl<'a> Manager<'a> {
         match self.call(Method::GET, path, version, None).await {
             Ok(body) => Ok(Some(body)),
             Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A deletion; what is not there is deleted.
+    ///
+    /// # Errors
+    /// Refused otherwise, or not to be reached.
+    pub async fn delete(&self, path: &str, version: &str) -> Result<(), ArmError> {
+        match self.call(Method::DELETE, path, version, None).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -43,6 +43,14 @@ impl<'a> RecordsPort<'a> {
                 reason: "it is not a stamp's metadata".into(),
             });
         }
+        // AD FS has no tenants: what its address ends with is part of it.
+        let plain = login.trim_end_matches('/');
+        if plain.to_ascii_lowercase().ends_with("/adfs") {
+            return Ok((
+                Identity::new(self.http, plain, "adfs", self.sign_in.clone(), self.prompt),
+                audience.to_owned(),
+            ));
+        }
         // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
         let (scheme, rest) = login.split_once("://").unwrap_or(("https", login));
         let mut parts = rest.trim_end_matches('/').splitn(2, '/');
@@ -52,7 +60,8 @@ impl<'a> RecordsPort<'a> {
         Ok((Identity::new(self.login, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
     }
 
-    async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
+    /// The manager, and the path of the activation record in the Default Provider Subscription.
+    async fn at(&self, stamp: &StampInformation) -> Result<(Manager<'_>, String), ArmError> {
         let endpoint = stamp.admin_arm_endpoint.as_deref().ok_or_else(|| {
             ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
         })?;
@@ -72,6 +81,11 @@ impl<'a> RecordsPort<'a> {
         let path = format!(
             "/subscriptions/{provider}/resourceGroups/azurestack-activation/providers/Microsoft.AzureBridge.Admin/activations/default"
         );
+        Ok((manager, path))
+    }
+
+    async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
+        let (manager, path) = self.at(stamp).await?;
         let Some(record) = manager.find(&path, BRIDGE).await? else { return Ok(None) };
         let property = |name: &str| record.pointer(&format!("/properties/{name}"));
         let text = |name: &str| property(name).and_then(Value::as_str).unwrap_or_default();
@@ -90,17 +104,32 @@ impl<'a> RecordsPort<'a> {
 
 impl Records for RecordsPort<'_> {
     async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError> {
-        self.read(stamp).await.map_err(|error| {
-            let error = PortError::from(error);
-            // What is wrong here is wrong at the stamp: say so, and keep what was said.
-            let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
-            if passing || error.problem.code == &code::STAMP_ARM {
-                return error;
-            }
-            let message = format!("the stamp's Resource Manager can't be read: {}", error.problem.message);
-            let mut problem = Problem::new(&code::STAMP_ARM, message);
-            problem.details = error.problem.details;
-            PortError { problem: Box::new(problem), class: error.class }
-        })
+        self.read(stamp).await.map_err(at_the_stamp)
     }
+
+    async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError> {
+        let list = async {
+            let (manager, path) = self.at(stamp).await?;
+            manager.list(&format!("{path}/downloadedProducts"), BRIDGE).await
+        };
+        let items = list.await.map_err(at_the_stamp)?;
+        let shown = |item: &Value| {
+            let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            text("/properties/displayName").or_else(|| text("/name"))
+        };
+        Ok(items.iter().filter_map(shown).collect())
+    }
+}
+
+/// What is wrong there is wrong at the stamp: say so, and keep what was said.
+fn at_the_stamp(error: ArmError) -> PortError {
+    let error = PortError::from(error);
+    let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
+    if passing || error.problem.code == &code::STAMP_ARM {
+        return error;
+    }
+    let message = format!("the stamp's Resource Manager can't be read: {}", error.problem.message);
+    let mut problem = Problem::new(&code::STAMP_ARM, message);
+    problem.details = error.problem.details;
+    PortError { problem: Box::new(problem), class: error.class }
 }

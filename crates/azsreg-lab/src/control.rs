@@ -1,5 +1,7 @@
 //! The lab's control port: for tests and rehearsals, on plain HTTP, apart from what is simulated.
 
+mod subscriptions;
+
 use hyper::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     match (method, &parts[..]) {
         ("GET", ["health"]) => http::json(200, &json!({"seed": state.options.seed, "now": state.now().to_string()})),
         ("GET", ["world"]) => http::json(200, &state.world()),
+        ("GET", ["export"]) => http::json(200, &state.export()),
         ("GET", ["faults"]) => http::json(200, &state.faults().list()),
         ("DELETE", ["faults"]) => {
             state.faults().clear();
@@ -71,13 +74,30 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             http::json(200, &json!({}))
         }
         ("POST", ["users"]) => users(state, &body),
-        ("POST", ["subscriptions", id]) => {
+        ("POST", ["subscriptions"]) => http::json(200, &json!({"subscription_id": subscriptions::add(state, &body)})),
+        ("POST", ["subscriptions", id]) => match id.parse().ok() {
+            Some(id) => subscriptions::change(state, id, &body),
+            None => refused("no such subscription"),
+        },
+        ("DELETE", ["service-principals", id]) => {
             let azure = &mut *state.azure();
-            let Some(subscription) = id.parse().ok().and_then(|id: Uuid| azure.arm.subscriptions.get_mut(&id)) else {
-                return refused("no such subscription");
-            };
-            if let Some(quota) = body["quota_id"].as_str() {
-                subscription.quota_id = quota.to_owned();
+            let before = azure.directory.applications.len();
+            azure.directory.applications.retain(|a| a.principal.is_none_or(|known| known.to_string() != *id));
+            if azure.directory.applications.len() == before {
+                refused("no such principal")
+            } else {
+                http::json(200, &json!({}))
+            }
+        }
+        ("DELETE", ["registrations", id]) => {
+            // As somebody would in the portal, locks or not.
+            let azure = &mut *state.azure();
+            let ours = |name: &str| name.eq_ignore_ascii_case(id);
+            let gone: Vec<String> = azure.arm.registrations.iter().filter(|r| ours(&r.name)).map(|r| r.id()).collect();
+            azure.arm.registrations.retain(|r| !ours(&r.name));
+            for scope in gone {
+                azure.arm.locks.retain(|lock| !crate::world::roles::is_within(&lock.scope, &scope));
+                azure.arm.assignments.retain(|a| !crate::world::roles::is_within(&a.scope, &scope));
             }
             http::json(200, &json!({}))
         }
@@ -100,6 +120,18 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             if let Some(host) = body.get("broken_host") {
                 world.broken_host = host.as_str().map(str::to_owned);
+            }
+            if let Some(nodes) = body["nodes"].as_u64() {
+                let Some(nodes) = u32::try_from(nodes).ok().filter(|nodes| (1..=16).contains(nodes)) else {
+                    return refused("nodes is 1 to 16");
+                };
+                world.scale(&mut state.azure().draw, nodes);
+            }
+            if let Some(items) = body["downloaded"].as_array() {
+                world.downloaded = items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
+            }
+            if body["deactivated"].as_bool() == Some(true) {
+                world.activation = None;
             }
             http::json(200, &json!({}))
         }
@@ -124,7 +156,7 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     }
 }
 
-fn refused(why: &str) -> Reply {
+pub(super) fn refused(why: &str) -> Reply {
     http::json(400, &json!({ "error": why }))
 }
 
@@ -133,6 +165,7 @@ fn users(state: &State, body: &Value) -> Reply {
     let azure = &mut *state.azure();
     let (app_id, object_id, principal) = (azure.draw.guid(), azure.draw.guid(), azure.draw.guid());
     let secret = azure.draw.opaque();
+    let mut operator = None;
     azure.directory.applications.push(Application {
         app_id,
         object_id,
@@ -150,6 +183,11 @@ fn users(state: &State, body: &Value) -> Reply {
             return refused(&format!("no role {name}"));
         }
     }
+    for role in body["custom_roles"].as_array().into_iter().flatten() {
+        if !custom(azure, principal, "ServicePrincipal", role) {
+            return refused(&format!("no role {}", role["role"]));
+        }
+    }
     // Who signs in as a user from now on, for tests of a caller with fewer rights.
     if body["operator"].as_bool() == Some(true) {
         let (user, upn) = (azure.draw.guid(), format!("{}@{}", azure.draw.user_code().to_lowercase(), azure.domain));
@@ -159,12 +197,49 @@ fn users(state: &State, body: &Value) -> Reply {
             let (name, scope) = (role["role"].as_str().unwrap_or_default(), role["scope"].as_str().unwrap_or_default());
             azure.arm.assign(&mut azure.draw, user, "User", name, scope);
         }
+        for role in body["custom_roles"].as_array().into_iter().flatten() {
+            custom(azure, user, "User", role);
+        }
         azure.operator = user;
+        operator = Some(user);
         if azure.directory.auto_approve.is_some() {
             azure.directory.auto_approve = Some(user);
         }
     }
-    http::json(200, &json!({"client_id": app_id, "client_secret": secret, "object_id": principal}))
+    http::json(
+        200,
+        &json!({"client_id": app_id, "client_secret": secret, "object_id": principal, "operator": operator}),
+    )
+}
+
+/// A role of these very actions, for somebody: `{"role", "scope", "actions", "condition"}`.
+fn custom(azure: &mut crate::lab::AzureWorld, principal: Uuid, kind: &str, role: &Value) -> bool {
+    use crate::world::roles::{Assignment, RoleDefinition};
+    let text = |name: &str| role[name].as_str().unwrap_or_default().to_owned();
+    let actions: Vec<String> =
+        role["actions"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+    if actions.is_empty() {
+        return false;
+    }
+    let id = azure.draw.guid();
+    azure.arm.roles.push(RoleDefinition {
+        id,
+        name: format!("{} {id}", text("role")),
+        description: String::new(),
+        actions,
+        not_actions: Vec::new(),
+        kind: "CustomRole".into(),
+        assignable_scopes: vec![text("scope")],
+    });
+    azure.arm.assignments.push(Assignment {
+        name: azure.draw.guid().to_string(),
+        scope: text("scope"),
+        role: id,
+        principal,
+        principal_type: kind.into(),
+        condition: role["condition"].as_str().map(str::to_owned),
+    });
+    true
 }
 
 /// Registers a token under the default subscription and hands out the key, for tests of the stamp alone.
@@ -184,7 +259,7 @@ fn activation_key(state: &State, body: &Value) -> Reply {
         .put_group(subscription, "control", &group)
         .map(drop)
         .and_then(|()| azure.arm.put_registration(&mut azure.draw, now, subscription, "control", &name, &resource))
-        .map(|(_, registration)| registration.activation_claims(now, &state.urls().arm));
+        .map(|(_, registration)| registration.activation_claims(&state.urls().arm));
     match registered {
         Ok(claims) => http::json(200, &json!({"activation_key": state.keys.activation().sign(&claims, false)})),
         Err(error) => http::json(error.status, &error.body()),

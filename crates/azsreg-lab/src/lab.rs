@@ -43,10 +43,14 @@ pub struct LabOptions {
     pub device_code_interval: u64,
     /// How many items a page of a list has.
     pub page_size: usize,
+    /// How long a move of resources takes.
+    pub move_takes: SignedDuration,
     /// How long every answer of a privileged endpoint waits, for measurements.
     pub response_delay: Duration,
     /// Where files go (the authority's certificate, secrets); a temporary directory where none is given.
     pub directory: Option<PathBuf>,
+    /// Where the world is kept across restarts; nowhere where none is given.
+    pub data_dir: Option<PathBuf>,
     /// Keys to sign with; new ones where none are given.
     pub keys: Option<Arc<Keys>>,
 }
@@ -60,8 +64,10 @@ impl Default for LabOptions {
             auto_approve: true,
             device_code_interval: 1,
             page_size: 3,
+            move_takes: SignedDuration::ZERO,
             response_delay: Duration::ZERO,
             directory: None,
+            data_dir: None,
             keys: None,
         }
     }
@@ -156,7 +162,9 @@ pub(crate) struct StampState {
     pub(crate) endpoint: Endpoint,
     pub(crate) link: Link,
     /// Who may sign in to the admin Resource Manager.
-    pub(crate) operators: Vec<Uuid>,
+    pub(crate) operators: Mutex<Vec<Uuid>>,
+    /// The operators' application: its client id, its secret and its principal. AD FS knows it too.
+    pub(crate) operator: (Uuid, String, Uuid),
     /// How many HTTP requests the privileged endpoint has had.
     pub(crate) requests: AtomicU64,
     audience: String,
@@ -225,6 +233,39 @@ impl State {
             .unwrap_or(duration)
     }
 
+    /// Everything that the world holds, for comparing one moment with another: all but the log (runs, logons) and the
+    /// secrets, which differ each time they are made.
+    pub(crate) fn export(&self) -> Value {
+        let now = self.now();
+        let strip = |mut value: Value, names: &[&str]| {
+            if let Value::Object(members) = &mut value {
+                members.retain(|name, _| !names.contains(&name.as_str()));
+            }
+            value
+        };
+        let whole = |value: serde_json::Result<Value>| value.unwrap_or_default();
+        let stamps: Vec<Value> = self
+            .stamps
+            .iter()
+            .map(|stamp| {
+                let mut world = stamp.world();
+                world.settle(now);
+                let log = ["runs", "logons_failed", "logons_succeeded", "transcripts", "password"];
+                strip(whole(serde_json::to_value(&*world)), &log)
+            })
+            .collect();
+        let mut azure = self.azure();
+        azure.arm.settle_moves(now);
+        let mut directory =
+            strip(whole(serde_json::to_value(&azure.directory)), &["refresh", "devices", "codes", "auto_approve"]);
+        if let Some(applications) = directory["applications"].as_array_mut() {
+            for application in applications {
+                *application = strip(application.take(), &["secrets"]);
+            }
+        }
+        json!({"arm": whole(serde_json::to_value(&azure.arm)), "directory": directory, "stamps": stamps})
+    }
+
     /// The world as one document, for comparing.
     pub(crate) fn world(&self) -> Value {
         let now = self.now();
@@ -238,12 +279,15 @@ impl State {
                 json!({
                     "name": stamp.name, "cloud_id": world.cloud_id, "activation": world.activation_body(),
                     "key_pair": world.key_pair, "bridge": world.bridge.as_ref().map(|b| b.object_id),
+                    "nodes": world.options.nodes, "downloaded": world.downloaded, "hci_license": world.hci_license,
+                    "transcripts": world.transcripts,
                     "logons_failed": world.logons_failed,
                     "running": world.running().map(|run| run.name.clone()),
                 })
             })
             .collect();
-        let azure = self.azure();
+        let mut azure = self.azure();
+        azure.arm.settle_moves(now);
         let scope = |a: &&roles::Assignment| a.scope.contains("/registrations/");
         json!({
             "registrations": azure.arm.registrations.iter().map(|r| {
@@ -306,7 +350,9 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         let id = draw.guid();
         let providers = if ready { ["microsoft.azurestack".to_owned()].into() } else { [].into() };
         let quota_id = "CSP_2015-05-01".to_owned();
-        arm.subscriptions.insert(id, Subscription { id, tenant: home, name: name.into(), quota_id, providers });
+        let partner = Some("partner-1".to_owned());
+        arm.subscriptions
+            .insert(id, Subscription { id, tenant: home, name: name.into(), quota_id, partner, providers });
         let scope = format!("/subscriptions/{id}");
         arm.assign(draw, operator.object_id, "User", "Owner", &scope);
         if let Some(principal) = application.principal {
@@ -406,7 +452,8 @@ impl Lab {
                 endpoint: Endpoint::new(&format!("http://{}/wsman", urls.pep[0])),
                 link: if stamp_options.connected { Link::https(&tls.ca_pem)? } else { Link::Down },
                 requests: AtomicU64::new(0),
-                operators: vec![operator.principal.unwrap_or_default(), world.operator],
+                operators: Mutex::new(vec![operator.principal.unwrap_or_default(), world.operator]),
+                operator: (operator.app_id, operator.secrets[0].clone(), operator.principal.unwrap_or_default()),
                 audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
                 world: Mutex::new(stamp),
                 urls: OnceLock::from(urls),
@@ -473,6 +520,12 @@ impl Lab {
     #[must_use]
     pub fn world(&self) -> Value {
         self.state.world()
+    }
+
+    /// Everything that the world holds but the log and the secrets, for comparing one moment with another.
+    #[must_use]
+    pub fn export(&self) -> Value {
+        self.state.export()
     }
 
     /// Registers a certificate with the lab's operator application, for signing in with it.
@@ -571,6 +624,9 @@ async fn faulty(state: &State, plane: Plane, request: &Read) -> Result<Reply, Dr
         Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request),
         Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
     };
+    let mut reply = reply;
+    let date = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    http::header(&mut reply, "date", &date);
     let after = state.faults().strike(&asked, true);
     match after {
         None => Ok(reply),

@@ -50,6 +50,8 @@ pub struct Cloud {
     pub authority: String,
     /// The audience that tokens for the Resource Manager are asked for.
     pub audience: String,
+    /// The directory's Graph; empty where it is not known, and then not asked.
+    pub graph: String,
     /// The location for the resource group, unless the operator names one.
     pub default_location: String,
 }
@@ -58,23 +60,29 @@ impl Cloud {
     /// A named cloud's endpoints; none for the German one, which never supported registration.
     #[must_use]
     pub fn named(cloud: NamedCloud) -> Option<Self> {
-        let of = |arm: &str, authority: &str, location: &str| {
+        let of = |arm: &str, authority: &str, graph: &str, location: &str| {
             Some(Self {
                 name: cloud.as_str().into(),
                 arm_endpoint: format!("https://{arm}"),
                 authority: format!("https://{authority}"),
                 audience: format!("https://{arm}/"),
+                graph: format!("https://{graph}"),
                 default_location: location.into(),
             })
         };
         match cloud {
-            NamedCloud::AzureCloud => of("management.azure.com", "login.microsoftonline.com", "westcentralus"),
+            NamedCloud::AzureCloud => {
+                of("management.azure.com", "login.microsoftonline.com", "graph.microsoft.com", "westcentralus")
+            }
             NamedCloud::AzureUSGovernment => {
-                of("management.usgovcloudapi.net", "login.microsoftonline.us", "usgovvirginia")
+                of("management.usgovcloudapi.net", "login.microsoftonline.us", "graph.microsoft.us", "usgovvirginia")
             }
-            NamedCloud::AzureChinaCloud => {
-                of("management.chinacloudapi.cn", "login.partner.microsoftonline.cn", "ChinaEast")
-            }
+            NamedCloud::AzureChinaCloud => of(
+                "management.chinacloudapi.cn",
+                "login.partner.microsoftonline.cn",
+                "microsoftgraph.chinacloudapi.cn",
+                "ChinaEast",
+            ),
             NamedCloud::AzureGermanCloud => None,
         }
     }

@@ -1,7 +1,8 @@
 //! The catalogue of error codes. A code, once released, keeps its meaning.
 //!
 //! 1xxx the command line · 2xxx the privileged endpoint and the stamp · 3xxx signing in · 4xxx Azure ·
-//! 5xxx this machine · 6xxx the state of a registration · 7xxx checks · 8xxx the lab.
+//! 5xxx this machine · 6xxx the state of a registration · 7xxx checks · 8xxx the lab · 9xxx what only the PowerShell
+//! module says (`azsreg explain --from-log`).
 
 use crate::ExitCode;
 
@@ -67,6 +68,17 @@ codes! {
         "Ask the stamp for a new token: run the same command again.";
     MALFORMED_KEY "AZR1012" CheckFailed "The activation key is malformed or not for this stamp",
         "It was cut, or it comes from another registration.", "Fetch the key again: run the same command again.";
+    MODEL_NOT_DISCONNECTED "AZR1013" Usage "This billing model can't be registered disconnected",
+        "Pay-as-you-use is billed from usage that the stamp itself sends to Azure; a disconnected stamp can't. Ruggedized is connected only too.",
+        "Choose --billing-model capacity, development or custom; for a stamp that reaches Azure use azsreg register.";
+    NOT_CONFIRMED "AZR1014" Usage "Something would be lost, and nobody has agreed to that",
+        "The command removes what can't be brought back, and there is no terminal to ask at, or the answer was no.",
+        "Look at it with --plan, then add --yes.";
+    NOTHING_ASKED "AZR1015" Usage "No change is asked for",
+        "The command changes what its options name, and none is given.",
+        "Add --billing-model, --agreement-number, --usage-reporting or --marketplace.";
+    UNKNOWN_CODE "AZR1016" Usage "There is no such code",
+        "Codes are AZR and four digits.", "azsreg explain  (without a code it lists all)";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",
@@ -113,6 +125,15 @@ codes! {
     STAMP_ARM "AZR2017" Failed "The stamp's Resource Manager can't be read",
         "The admin Resource Manager refused or could not be reached with the operator sign-in given.",
         "Check --stamp-client-id and --stamp-client-secret; azsreg status shows what can be read.";
+    DEACTIVATION_FAILED "AZR2018" Failed "The stamp could not be deactivated",
+        "Remove-AzureStackActivation failed on the stamp; its own words are below. Older builds trip over remains of an earlier registration (hotfixes 1.2005.35.112 and 1.2008.33.131 mend that).",
+        "Run the same command again: it resumes. If it persists, update the stamp.";
+    TRANSCRIPT_NOT_DELIVERED "AZR2019" Failed "The session's transcript was not delivered",
+        "The stamp could not write to the share, or did not take the credentials.",
+        "Check --transcript-share, --transcript-user and the share's permissions; what the command did is done.";
+    HCI_LICENCE "AZR2020" CheckFailed "This stamp takes no HCI licence",
+        "Save-HCILicense exists above build 1.2209.0.23, on stamps of several nodes.",
+        "Update the stamp first: azsreg stamp info shows its build and nodes.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
@@ -197,6 +218,35 @@ codes! {
     NOT_SEEN "AZR4017" Failed "What was done is not to be seen",
         "Azure took the change but does not show it yet: replication takes its time.",
         "Run the same command again: it resumes.";
+    MOVE_REFUSED "AZR4018" CheckFailed "The registration can't be moved there",
+        "Between subscriptions a registration moves only where both are of a cloud solution provider and of the same partner.",
+        "Within the subscription: azsreg move --to-resource-group G. To another one: azsreg change-subscription --to-subscription S.";
+    STILL_THERE "AZR4019" Failed "The registration is still there after it was deleted",
+        "Azure took the deletion but the registration does not go: another lock, or replication takes its time.",
+        "Run the same command again: it resumes. Look for locks of other names on the group and the subscription.";
+    EXPIRED_NOT_UPDATED "AZR4020" CheckFailed "An expired registration can't be updated",
+        "A capacity registration ends after its year; under the same name Azure takes a new one only when the expired one is deleted.",
+        "azsreg renew";
+    NOT_OWNER "AZR4021" CheckFailed "The caller does not own the stamp's bridge application",
+        "Whoever registered first owns the application that the stamp signs in with; others get 403 from the directory, whatever their rights on the subscription.",
+        "Have an owner (named above) add you as an owner of the application, or sign in as that person.";
+    APPLICATIONS_NOT_ALLOWED "AZR4022" CheckFailed "The caller may not register applications",
+        "The directory's setting 'users can register applications' is off, and the caller has no role that allows it.",
+        "Ask for the role Application Developer in the directory of the subscription, or sign in as somebody who has it.";
+    SUBSCRIPTION_KIND "AZR4023" Failed "The subscription is of a kind that registration is not documented for",
+        "EA, CSP and CSP shared services (APSS) subscriptions are supported; others work for development kits at best.",
+        "Choose another --subscription, or go on if this is a development kit.";
+    SEVERAL_STAMPS "AZR4024" Failed "Another stamp is registered in the same subscription",
+        "The recommended practice is one subscription for each stamp: usage is easier to tell apart.",
+        "Choose another --subscription, or go on: the names differ.";
+    GRAPH_RETIREMENT "AZR4025" Failed "Azure AD Graph is retired",
+        "The stamp's directory applications used Azure AD Graph until 2025; old builds need the exemption or the update.",
+        "Run the retirement script in the stamp's directory and in the registration's directory, and update the stamp.";
+    ROLE_DIFFERS "AZR4026" CheckFailed "A role of this name with other actions exists",
+        "Somebody made the role by hand or with an older tool.",
+        "azsreg role create --update";
+    PARENT_MISSING "AZR4027" Failed "The registration that the call is about is not there",
+        "The name, the resource group or the subscription is wrong.", "azsreg list";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
@@ -209,6 +259,19 @@ codes! {
         "It is missing, or you may not read it, or it does not hold what it should.", "Check the path.";
     INTERRUPTED "AZR5005" Interrupted "Interrupted",
         "You, or the system, stopped the command.", "Run the same command again.";
+    FILE_EXISTS "AZR5006" Usage "The output file exists",
+        "azsreg does not write over a file: it may be the one to carry.", "Choose another --out, or move the file away.";
+    BUNDLE_DAMAGED "AZR5007" CheckFailed "The carried file is damaged",
+        "Its checksum does not hold, or it is cut: it was changed or mis-copied on the way.",
+        "Copy the file once more from where it was made; azsreg offline inspect FILE shows what it holds.";
+    BUNDLE_KIND "AZR5008" CheckFailed "This is not the file for this step",
+        "Each trip has its own file.", "azsreg offline inspect FILE  says which command the file is for.";
+    BUNDLE_OTHER_STAMP "AZR5009" CheckFailed "The carried file is for another stamp",
+        "The file's cloud id is not that of the stamp, or not that of the registration.",
+        "Carry the right file; azsreg offline inspect FILE shows its cloud id, azsreg stamp info the stamp's.";
+    BUNDLE_STALE "AZR5010" CheckFailed "The carried file is not the newest",
+        "A later file for the same stamp exists, or what the file was made for has been done since.",
+        "Begin the trip again with the newest file.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.", "azsreg register";
@@ -217,17 +280,83 @@ codes! {
         "azsreg status shows both sides; run the same command again.";
     NOT_ACTIVATED "AZR6003" Failed "The stamp has no activation record",
         "The activation ended well, but the record is not there.", "Run the same command again: it resumes.";
+    REGISTRATION_MISSING "AZR6004" NotRegistered "The registration is not there",
+        "The name, the resource group or the subscription is wrong, or it was removed.", "azsreg list";
+    EXPIRED "AZR6005" Expiring "The registration has expired",
+        "A capacity registration lasts a year.", "azsreg renew";
+    EXPIRING "AZR6006" Expiring "The registration expires soon",
+        "A capacity registration lasts a year.", "azsreg renew";
+    SCALE_CHANGED "AZR6007" Failed "The stamp has not as many nodes as were registered",
+        "Nodes were added or removed since; capacity is billed by what was registered.", "azsreg renew";
+    LOCK_MISSING "AZR6008" Failed "The registration is not locked",
+        "Somebody removed the lock, or a change was interrupted: the registration can be deleted by accident.", "azsreg repair";
+    ROLE_MISSING "AZR6009" Failed "The stamp's principal has no role on the registration",
+        "The role assignment was removed, or did not move along with the registration: the stamp can't read its registration.",
+        "azsreg repair";
+    PRINCIPAL_MISSING "AZR6010" Failed "The stamp's principal does not exist",
+        "Somebody deleted the bridge application or its principal from the directory: marketplace and usage stop.",
+        "azsreg renew";
+    TENANT_CHANGED "AZR6011" Failed "The subscription has changed its directory",
+        "Moving a subscription to another directory resets the registration: the stamp's principal stays behind.",
+        "azsreg renew  (signed in to the new directory)";
+    ACTIVATION_ORPHANED "AZR6012" NotRegistered "The stamp is activated for a registration that is gone",
+        "The registration was deleted in Azure while the stamp stayed activated.",
+        "azsreg register";
+    OTHER_CLOUD_ID "AZR6013" CheckFailed "The registration belongs to another stamp",
+        "The registration's cloud id is not this stamp's.", "azsreg list  shows which registration is this stamp's.";
+    HALF_REGISTERED "AZR6014" NotRegistered "Azure has the registration, but the stamp is not activated",
+        "A registration was interrupted, or the stamp was deactivated.", "azsreg register";
+    ACTIVATED_ELSEWHERE "AZR6015" NotRegistered "The stamp is activated for another registration",
+        "Its activation record names another registration than the one in Azure: mostly after a move.",
+        "azsreg repair";
+    DETAILS_UNKNOWN "AZR6016" CheckFailed "A detail of the registration is known to nobody",
+        "Azure and the stamp don't give it back, and this machine has no journal that does.",
+        "Add the option that is named above.";
+    STAMP_STEP_LEFT "AZR6017" Resumable "Azure's part is done; the stamp's is left",
+        "The stamp can't be reached from here.", "azsreg repair  from a machine that reaches the stamp.";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";
-    IDENTITY_MISMATCH "AZR7002" CheckFailed "The clock of this machine is wrong",
+    CLOCK_SKEW "AZR7002" CheckFailed "The clock of this machine is wrong",
         "Tokens and keys are valid for a time; a clock that is off by more than five minutes makes them fail.",
         "Set the clock, then run the same command again.";
+    CONNECTION_MATRIX "AZR7003" CheckFailed "The billing model does not go with the stamp's connection or identity system",
+        "Disconnected stamps use AD FS and capacity billing; pay-as-you-use needs a connection to Azure.",
+        "Choose another --billing-model, or register with azsreg offline.";
 
     LAB_START "AZR8001" Failed "The lab did not start",
         "A port or a file could not be had.", "Check the options of azsreg lab up.";
     NO_LAB "AZR8002" NotRegistered "No lab is running",
         "No lab of this state directory answers.", "azsreg lab up";
+    LAB_STORE "AZR8003" Failed "The lab's data can't be read or written",
+        "The data directory is in use by another lab, is of a newer azsreg, or can't be written.",
+        "Choose another --data-dir.";
+    LAB_CONTROL "AZR8004" Failed "The lab's control port refused",
+        "Its words are above.", "azsreg lab --help";
+    LAB_DIFFERS "AZR8005" CheckFailed "The lab differs from the transcript",
+        "The stamp answers otherwise than the simulated one.",
+        "Please open an issue with the transcript: the lab should be as the stamp is.";
+
+    MODULE_SIGN_IN "AZR9001" Failed "The PowerShell module could not dig out a sign-in",
+        "The module reads a refresh token from private caches of Azure PowerShell, which change with each release.",
+        "azsreg login  signs in by itself.";
+    MODULE_CLASH "AZR9002" Failed "Two families of Azure PowerShell modules clash",
+        "AzureRM and Az are loaded together, or the script is of the other family.",
+        "azsreg needs none of them: azsreg check";
+    MODULE_LANGUAGE "AZR9003" Failed "PowerShell is in constrained language mode",
+        "A policy of the machine limits PowerShell.", "azsreg needs no PowerShell: azsreg check";
+    MODULE_PARAMETER "AZR9004" Failed "A parameter of the module was missing or misspelt",
+        "The article's samples lack quotes, line continuations and mandatory parameters.",
+        "azsreg register --help  names every option; docs/guide/from-the-article.md maps each parameter.";
+    MODULE_FILE "AZR9005" Failed "The module could not write its file",
+        "The path of TokenOutputFilePath or KeyOutputFilePath can't be written.", "azsreg offline token --out FILE";
+    MODULE_TOKEN_CLOUD_ID "AZR9006" Failed "The module could not read a cloud id out of the token",
+        "The token is not base64 of JSON, mostly because it was copied from a screen.",
+        "azsreg offline inspect FILE  says which character is wrong.";
+    MODULE_NO_CONTEXT "AZR9007" Failed "The module had no Azure context",
+        "Nobody was signed in, in that PowerShell session.", "azsreg login";
+    MODULE_INSTALL "AZR9008" Failed "The module could not be installed",
+        "The machine is offline or NuGet is missing.", "azsreg is one file: carry it there.";
 }
 
 #[cfg(test)]

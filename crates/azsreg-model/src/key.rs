@@ -26,6 +26,14 @@ pub struct ActivationClaims {
     pub registration: RegistrationId,
     /// Until when it is good; 9999-12-30 stands for always.
     pub expires: Timestamp,
+    /// The billing model, as written, where the key says.
+    pub billing_model: Option<String>,
+    /// Whether usage reporting is on, where the key says.
+    pub usage_reporting: Option<bool>,
+    /// Whether marketplace syndication is on, where the key says.
+    pub marketplace: Option<bool>,
+    /// How many hosts were registered, where the key lists them.
+    pub hosts: Option<usize>,
 }
 
 /// Which part of a key is wrong.
@@ -77,6 +85,10 @@ struct Payload {
     registration_name: Option<String>,
     cloud_id: Option<String>,
     expires: Option<String>,
+    billing_model: Option<String>,
+    usage_reporting_enabled: Option<bool>,
+    marketplace_syndication_enabled: Option<bool>,
+    hardware_info: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 impl ActivationKey {
@@ -132,6 +144,10 @@ impl ActivationKey {
                 name: filled("registrationName", payload.registration_name)?,
             },
             expires: payload.expires.and_then(|text| parse_expiry(&text)).ok_or(KeyError::Member("expires"))?,
+            billing_model: payload.billing_model,
+            usage_reporting: payload.usage_reporting_enabled,
+            marketplace: payload.marketplace_syndication_enabled,
+            hosts: payload.hardware_info.map(|hosts| hosts.len()),
         })
     }
 

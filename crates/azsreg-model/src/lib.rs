@@ -4,33 +4,39 @@
 //! meanings. Facts and their sources are in `reference/` (facts-protocol.md, facts-azure-api.md, facts-stamp.md).
 
 mod billing;
+mod bundle;
 mod cloud;
 mod codes;
 mod key;
+mod module_log;
 mod problem;
 mod registration;
 mod report;
 mod request;
+mod role;
 mod signin;
 mod stamp;
+mod status;
 mod token;
 mod version;
 
 pub use billing::BillingModel;
+pub use bundle::{Bundle, BundleError, BundleKind, Carried, Receipt, decode_text, encode_module_text};
 pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
+pub use module_log::{LogFinding, read_module_log};
 pub use problem::{ExitCode, Problem};
 pub use registration::{
     LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
     Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
-pub use report::{
-    AzureSide, Outcome, PlannedStep, RegisterReport, StampSide, Status, StatusReport, StepReport, StepState,
-};
-pub use request::{RegisterRequest, RequestError};
+pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
+pub use request::{RegisterRequest, Replaced, RequestError};
+pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
+pub use status::{AzureSide, Known, StampSide, Status, StatusReport};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use version::{StampVersion, VersionError};
 

@@ -159,6 +159,16 @@ pub struct Lock {
     pub name: String,
     /// What it forbids.
     pub level: LockLevel,
+    /// Whether it is on a scope above: the group or the subscription.
+    pub inherited: bool,
+}
+
+impl Lock {
+    /// Whether it is the one that azsreg places.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        !self.inherited && self.name.eq_ignore_ascii_case(LOCK_NAME)
+    }
 }
 
 /// A role assignment at the registration's scope.

@@ -4,9 +4,18 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::BillingModel;
+use crate::{BillingModel, RegistrationId, TokenVersion};
 
-/// A registration of a connected stamp.
+/// A registration that another one takes the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Which one: of another subscription, or an expired one of the same name.
+    pub id: RegistrationId,
+    /// Whether the stamp is deactivated first, as the article does when the subscription changes.
+    pub deactivate: bool,
+}
+
+/// A registration of a connected stamp: new, changed in place, or in the place of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterRequest {
     /// The subscription that pays.
@@ -29,6 +38,15 @@ pub struct RegisterRequest {
     pub marketplace: bool,
     /// The directory of the subscription, where the operator named it.
     pub tenant: Option<String>,
+    /// The token version to ask for, where the operator overrides the stamp's build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_version: Option<TokenVersion>,
+    /// Write the registration again though it is as asked: a renewal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renew: bool,
+    /// The registration to remove first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
 }
 
 /// What the words alone show to be wrong.
@@ -86,6 +104,16 @@ impl RegisterRequest {
         Ok(())
     }
 
+    /// The registration to be, for this stamp.
+    #[must_use]
+    pub fn id_for(&self, cloud_id: Uuid) -> RegistrationId {
+        RegistrationId {
+            subscription: self.subscription,
+            resource_group: self.resource_group.clone(),
+            name: self.name_for(cloud_id),
+        }
+    }
+
     /// The registration's name for this stamp.
     #[must_use]
     pub fn name_for(&self, cloud_id: Uuid) -> String {
@@ -109,6 +137,9 @@ mod tests {
             usage_reporting: billing_model.reports_usage_by_default(),
             marketplace: true,
             tenant: None,
+            token_version: None,
+            renew: false,
+            replaces: None,
         }
     }
 

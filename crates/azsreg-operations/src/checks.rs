@@ -4,6 +4,8 @@ use azsreg_model::{
     BillingModel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation, StampVersion,
     code,
 };
+use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Subscription};
@@ -40,11 +42,17 @@ pub fn stamp(request: &RegisterRequest, stamp: &StampInformation) -> Vec<Problem
             ),
         ));
     }
+    if let Some(version) = request.token_version
+        && stamp.version.token_version().is_none()
+    {
+        let message = format!("--token-version {version}: build {} has no such parameter", stamp.version);
+        problems.push(Problem::new(&code::BAD_ARGUMENT, message).next("Leave --token-version out."));
+    }
     problems
 }
 
 /// A check's answer: a refusal goes on the list, anything else that fails ends the checks.
-fn refusal<T>(result: Result<T, PortError>, problems: &mut Vec<Problem>) -> Result<Option<T>, PortError> {
+pub(crate) fn refusal<T>(result: Result<T, PortError>, problems: &mut Vec<Problem>) -> Result<Option<T>, PortError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.class == Class::Permanent => {
@@ -55,118 +63,154 @@ fn refusal<T>(result: Result<T, PortError>, problems: &mut Vec<Problem>) -> Resu
     }
 }
 
+/// What is to be registered where, for the checks in Azure.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'t> {
+    /// The registration to be.
+    pub id: &'t RegistrationId,
+    /// The stamp.
+    pub cloud_id: Uuid,
+    /// The resource group's location, where the operator names one.
+    pub location: Option<&'t str>,
+    /// Whether the stamp reaches Azure: it then gets a principal, and the principal a role.
+    pub connected: bool,
+    /// A registration that will be removed first.
+    pub replaced: Option<&'t RegistrationId>,
+}
+
+/// When a capacity registration ends, as its key says. None for other models, or where the key may not be read.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn expiry<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    registration: &Registration,
+) -> Result<Option<Timestamp>, PortError> {
+    if !registration.billing_model.eq_ignore_ascii_case(BillingModel::Capacity.wire()) {
+        return Ok(None);
+    }
+    match retry::read(clock, Policy::AZURE, async || azure.activation_key(&registration.id).await).await {
+        Ok(key) => Ok(key.decode().ok().map(|claims| claims.expires)),
+        Err(error) if error.class == Class::Permanent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The subscription, if the sign-in sees it.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn subscription<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: Uuid,
+) -> Result<Result<Subscription, Problem>, PortError> {
+    let visible = retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await?;
+    if let Some(subscription) = visible.iter().find(|s| s.id == id) {
+        return Ok(Ok(subscription.clone()));
+    }
+    let list: Vec<String> = visible.iter().map(|s| format!("{} ({})", s.id, s.name)).collect();
+    let seen = if list.is_empty() { "it sees none".into() } else { format!("it sees {}", list.join(", ")) };
+    Ok(Err(Problem::new(
+        &code::SUBSCRIPTION_NOT_VISIBLE,
+        format!("the sign-in does not see the subscription {id}; {seen}"),
+    )))
+}
+
+/// The actions that the caller lacks at a scope, as one refusal.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn missing_actions<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    scope: &str,
+    needed: &[&'static str],
+    what: &str,
+) -> Result<Option<Problem>, PortError> {
+    let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await?;
+    Ok(lacking(&permissions, scope, needed, what))
+}
+
+fn lacking(permissions: &[Permission], scope: &str, needed: &[&'static str], what: &str) -> Option<Problem> {
+    let missing: Vec<_> = needed.iter().filter(|action| !Permission::allow(permissions, action)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let message = format!("the caller lacks {} actions that {what} needs on {scope}", missing.len());
+    let mut problem = Problem::new(&code::ACTIONS_MISSING, message);
+    problem.details.extend(missing.iter().map(|action| format!("missing: {action}")));
+    Some(problem)
+}
+
 /// The checks in Azure.
 ///
 /// # Errors
 /// Azure could not be asked.
-pub async fn azure<A: Azure, C: Clock>(
-    azure: &A,
-    clock: &C,
-    request: &RegisterRequest,
-    id: &RegistrationId,
-    stamp: &StampInformation,
-) -> Result<Checked<Found>, PortError> {
+pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>) -> Result<Checked<Found>, PortError> {
     let mut problems = Vec::new();
-    let visible = retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await?;
-    let Some(subscription) = visible.iter().find(|s| s.id == request.subscription).cloned() else {
-        let list: Vec<String> = visible.iter().map(|s| format!("{} ({})", s.id, s.name)).collect();
-        let seen = if list.is_empty() { "it sees none".into() } else { format!("it sees {}", list.join(", ")) };
-        return Ok(Err(vec![Problem::new(
-            &code::SUBSCRIPTION_NOT_VISIBLE,
-            format!("the sign-in does not see the subscription {}; {seen}", request.subscription),
-        )]));
+    let Target { id, cloud_id, .. } = target;
+    let subscription = match subscription(azure, clock, id.subscription).await? {
+        Ok(subscription) => subscription,
+        Err(problem) => return Ok(Err(vec![problem])),
     };
     let provider = retry::read(clock, Policy::AZURE, async || azure.provider_registered(subscription.id).await).await?;
-    let group =
-        retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription.id, &id.resource_group).await)
-            .await;
-    let group = refusal(group, &mut problems)?.flatten();
-
-    let wanted = request.location.clone().unwrap_or_else(|| azure.default_location().to_owned());
-    let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-    if let (Some(existing), Some(asked)) = (&group, &request.location)
-        && plain(existing) != plain(asked)
-    {
-        problems.push(Problem::new(
-            &code::GROUP_ELSEWHERE,
-            format!("the resource group {} is in {existing}, not in {asked}", id.resource_group),
-        ));
-    }
-    if group.is_none() {
-        let locations = retry::read(clock, Policy::AZURE, async || azure.locations(subscription.id).await).await?;
-        if !locations.iter().any(|known| plain(known) == plain(&wanted)) {
-            problems.push(Problem::new(
-                &code::LOCATION_NOT_AVAILABLE,
-                format!("the subscription does not have the location {wanted}; it has {}", locations.join(", ")),
-            ));
-        }
-    }
+    let (group, location) = place(azure, clock, target, &mut problems).await?;
 
     let scope = match &group {
         Some(_) => format!("/subscriptions/{}/resourceGroups/{}", subscription.id, id.resource_group),
         None => format!("/subscriptions/{}", subscription.id),
     };
     let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&scope).await).await?;
-    let mut missing: Vec<&str> =
-        actions_needed(group.is_some()).into_iter().filter(|action| !Permission::allow(&permissions, action)).collect();
+    let needed = actions_needed(group.is_some(), target.connected);
+    problems.extend(lacking(&permissions, &scope, &needed, "registering"));
     if !provider {
         // The provider is the subscription's, whatever the caller may do in the group.
         let whole = format!("/subscriptions/{}", subscription.id);
-        let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&whole).await).await?;
-        if !Permission::allow(&permissions, REGISTER_PROVIDER) {
-            missing.push(REGISTER_PROVIDER);
-        }
-    }
-    if !missing.is_empty() {
-        let mut problem = Problem::new(
-            &code::ACTIONS_MISSING,
-            format!("the caller lacks {} actions that registering needs on {scope}", missing.len()),
-        );
-        problem.details.extend(missing.iter().map(|action| format!("missing: {action}")));
-        problems.push(problem);
+        problems.extend(missing_actions(azure, clock, &whole, &[REGISTER_PROVIDER], "registering").await?);
     }
 
     let mut registration = None;
     if provider && Permission::allow(&permissions, "Microsoft.AzureStack/registrations/read") {
         let all = retry::read(clock, Policy::AZURE, async || azure.registrations(subscription.id).await).await;
-        let all = refusal(all, &mut problems)?.unwrap_or_default();
-        for other in all {
+        for listed in refusal(all, &mut problems)?.unwrap_or_default() {
+            // The list leaves the cloud id out in some api-versions: the resource itself has it.
+            let other = if listed.id == *id || listed.cloud_id.is_none() {
+                let read = retry::read(clock, Policy::AZURE, async || azure.registration(&listed.id).await).await;
+                match refusal(read, &mut problems)?.flatten() {
+                    Some(read) => read,
+                    None => continue,
+                }
+            } else {
+                listed
+            };
             if other.id == *id {
-                // The list leaves the cloud id out in some api-versions: the resource itself has it.
-                let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
-                registration = refusal(read, &mut problems)?.flatten();
-            } else if other.cloud_id == Some(stamp.cloud_id) {
-                problems.push(
-                    Problem::new(
-                        &code::STAMP_REGISTERED_ELSEWHERE,
-                        format!("the stamp {} is registered already, as {}", stamp.cloud_id, other.id),
-                    )
-                    .next(format!(
-                        "Register with --name {} --resource-group {}, or remove that registration first.",
-                        other.id.name, other.id.resource_group
-                    )),
-                );
+                registration = Some(other);
+            } else if other.cloud_id == Some(cloud_id) && target.replaced != Some(&other.id) {
+                problems.extend(registered_elsewhere(azure, clock, &other, cloud_id).await?);
             }
         }
     }
-    if let Some(cloud_id) = registration.as_ref().and_then(|r: &Registration| r.cloud_id)
-        && cloud_id != stamp.cloud_id
+    if let Some(owner) = registration.as_ref().and_then(|r: &Registration| r.cloud_id)
+        && owner != cloud_id
     {
         problems.push(Problem::new(
             &code::NAME_TAKEN,
-            format!("the registration {} belongs to the stamp {cloud_id}; this stamp is {}", id.name, stamp.cloud_id),
+            format!("the registration {} belongs to the stamp {owner}; this stamp is {cloud_id}", id.name),
         ));
     }
 
     // Without a user's refresh token the stamp can't make its principal: said before anything changes.
-    if let Err(error) = azure.bridge_refresh_token().await {
+    if target.connected
+        && let Err(error) = azure.bridge_refresh_token().await
+    {
         if matches!(error.class, Class::Permanent | Class::Refused) {
             problems.push(*error.problem);
         } else {
             return Err(error);
         }
     }
-    let location = group.clone().unwrap_or(wanted);
     if problems.is_empty() {
         Ok(Ok(Found { subscription, provider, group, location, registration }))
     } else {
@@ -174,11 +218,71 @@ pub async fn azure<A: Azure, C: Clock>(
     }
 }
 
+/// Refuses if another registration of the stamp is alive: an expired one does not stand in the way of a new name.
+async fn registered_elsewhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    other: &Registration,
+    cloud_id: Uuid,
+) -> Result<Option<Problem>, PortError> {
+    if expiry(azure, clock, other).await?.is_some_and(|end| end <= clock.now()) {
+        return Ok(None);
+    }
+    let message = format!("the stamp {cloud_id} is registered already, as {}", other.id);
+    Ok(Some(Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
+        "Register with --name {} --resource-group {}, or remove that registration first: azsreg unregister.",
+        other.id.name, other.id.resource_group
+    ))))
+}
+
+/// The resource group, and where it is or will be.
+async fn place<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    target: Target<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<(Option<String>, String), PortError> {
+    let (subscription, name) = (target.id.subscription, target.id.resource_group.as_str());
+    let group = retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription, name).await).await;
+    let group = refusal(group, problems)?.flatten();
+    let wanted = target.location.map_or_else(|| azure.default_location().to_owned(), str::to_owned);
+    let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+    if let (Some(existing), Some(asked)) = (&group, target.location)
+        && plain(existing) != plain(asked)
+    {
+        problems.push(Problem::new(
+            &code::GROUP_ELSEWHERE,
+            format!("the resource group {name} is in {existing}, not in {asked}"),
+        ));
+    }
+    if group.is_none() {
+        let locations = retry::read(clock, Policy::AZURE, async || azure.locations(subscription).await).await?;
+        if !locations.iter().any(|known| plain(known) == plain(&wanted)) {
+            problems.push(Problem::new(
+                &code::LOCATION_NOT_AVAILABLE,
+                format!("the subscription does not have the location {wanted}; it has {}", locations.join(", ")),
+            ));
+        }
+    }
+    let location = group.clone().unwrap_or(wanted);
+    Ok((group, location))
+}
+
 /// The one action that is the subscription's.
-const REGISTER_PROVIDER: &str = "Microsoft.AzureStack/register/action";
+pub(crate) const REGISTER_PROVIDER: &str = "Microsoft.AzureStack/register/action";
+
+/// The actions that removing a registration needs.
+pub(crate) const REMOVAL: &[&str] = &[
+    "Microsoft.AzureStack/registrations/read",
+    "Microsoft.AzureStack/registrations/delete",
+    "Microsoft.Authorization/locks/read",
+    "Microsoft.Authorization/locks/delete",
+    "Microsoft.Authorization/roleAssignments/read",
+    "Microsoft.Authorization/roleAssignments/delete",
+];
 
 /// The actions that registering needs, less those whose work is done.
-fn actions_needed(group: bool) -> Vec<&'static str> {
+pub(crate) fn actions_needed(group: bool, connected: bool) -> Vec<&'static str> {
     let mut actions = vec![
         "Microsoft.Resources/subscriptions/resourceGroups/read",
         "Microsoft.AzureStack/registrations/read",
@@ -186,9 +290,11 @@ fn actions_needed(group: bool) -> Vec<&'static str> {
         "Microsoft.AzureStack/registrations/getActivationKey/action",
         "Microsoft.Authorization/locks/read",
         "Microsoft.Authorization/locks/write",
-        "Microsoft.Authorization/roleAssignments/read",
-        "Microsoft.Authorization/roleAssignments/write",
     ];
+    if connected {
+        actions
+            .extend(["Microsoft.Authorization/roleAssignments/read", "Microsoft.Authorization/roleAssignments/write"]);
+    }
     if !group {
         actions.push("Microsoft.Resources/subscriptions/resourceGroups/write");
     }

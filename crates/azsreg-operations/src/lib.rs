@@ -4,12 +4,20 @@
 //! [`engine`] runs steps, keeps the journal, retries what passes and stops at what doesn't. A person who reads
 //! [`register`](mod@register) reads the article's procedure, in order.
 
+pub mod adopt;
+pub mod change;
 pub mod checks;
 pub mod crash;
 pub mod engine;
+pub mod moving;
+pub mod offline;
 pub mod ports;
+pub mod prerequisites;
 pub mod register;
+pub mod role;
 pub mod status;
+pub mod steps;
+pub mod unregister;
 
 pub use engine::Failure;
 pub use engine::journal::{FileJournal, Journal, MemoryJournal};

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, Lock, Permission, Problem, Registration, RegistrationId,
+    ActionState, ActivationKey, ActivationRecord, CustomRole, Lock, Permission, Problem, Registration, RegistrationId,
     RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use thiserror::Error;
 use uuid::Uuid;
@@ -60,6 +60,34 @@ pub struct Subscription {
     pub name: String,
     /// Its tenant.
     pub tenant: String,
+    /// Its kind, as `subscriptionPolicies.quotaId`; empty where Azure does not say.
+    pub quota_id: String,
+}
+
+impl Subscription {
+    /// Whether its kind is that of a cloud solution provider (`facts-azure-api.md` section 10).
+    #[must_use]
+    pub fn is_csp(&self) -> bool {
+        self.quota_id.to_ascii_uppercase().starts_with("CSP")
+    }
+}
+
+/// What the directory says of the caller and of a stamp's bridge application. `None` is "not allowed to see".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirectoryRights {
+    /// Whether the caller may register applications.
+    pub may_register_applications: Option<bool>,
+    /// The bridge application of the principal that was asked about, if it is there.
+    pub bridge: Option<BridgeOwners>,
+}
+
+/// Who owns the bridge application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeOwners {
+    /// Whether the caller is among them.
+    pub owned: bool,
+    /// Their names.
+    pub owners: Vec<String>,
 }
 
 /// Time, and the one source of jitter.
@@ -101,14 +129,45 @@ pub trait Azure {
     /// Makes or updates a registration from a token.
     async fn put_registration(&self, id: &RegistrationId, token: &RegistrationToken)
     -> Result<Registration, PortError>;
-    /// The locks on a registration itself.
+    /// Deletes a registration. It is no failure if there is none.
+    async fn delete_registration(&self, id: &RegistrationId) -> Result<(), PortError>;
+    /// Asks Azure whether a registration can be moved to a group that exists.
+    async fn check_move(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError>;
+    /// Moves a registration to another group, of the same subscription or of another.
+    async fn move_registration(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError>;
+    /// The locks on a registration itself and those above it that protect it too.
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError>;
     /// Places the lock.
     async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError>;
+    /// Removes a lock of this name from a registration. It is no failure if there is none.
+    async fn delete_lock(&self, id: &RegistrationId, name: &str) -> Result<(), PortError>;
     /// The role assignments at a registration's own scope.
     async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError>;
     /// Gives a principal the registration owner's role on the registration.
     async fn assign_role(&self, id: &RegistrationId, principal: Uuid) -> Result<(), PortError>;
+    /// Deletes a role assignment at a registration's own scope. It is no failure if there is none.
+    async fn delete_role_assignment(&self, id: &RegistrationId, name: &str) -> Result<(), PortError>;
+    /// Whether a service principal exists in the directory; `None` if the caller may not look.
+    async fn principal_exists(&self, principal: Uuid) -> Result<Option<bool>, PortError>;
+    /// What the directory lets the caller do, and who owns the application of a principal.
+    async fn directory_rights(&self, principal: Option<Uuid>) -> Result<DirectoryRights, PortError>;
+    /// A custom role by its name, where it can be assigned in the subscription.
+    async fn custom_role(&self, subscription: Uuid, name: &str) -> Result<Option<CustomRole>, PortError>;
+    /// Makes or changes a custom role: its id.
+    async fn put_custom_role(&self, subscription: Uuid, id: Option<Uuid>, role: &CustomRole)
+    -> Result<Uuid, PortError>;
+    /// Gives somebody a custom role on a subscription, with a condition.
+    async fn assign_custom_role(
+        &self,
+        subscription: Uuid,
+        role: Uuid,
+        principal: Uuid,
+        condition: &str,
+    ) -> Result<(), PortError>;
+    /// How far Azure's clock is ahead of this machine's, by the newest answer's Date; `None` before any.
+    fn clock_skew(&self) -> Option<SignedDuration> {
+        None
+    }
     /// The registration's activation key.
     async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError>;
     /// Azure's ids of the requests made since this was last asked, for the journal.
@@ -179,6 +238,10 @@ pub trait Stamp {
     async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError>;
     /// `New-AzureStackActivation`.
     async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError>;
+    /// `Remove-AzureStackActivation`.
+    async fn remove_activation(&self) -> Result<(), PortError>;
+    /// `Save-HCILicense`.
+    async fn save_hci_license(&self, license: &SecretString) -> Result<(), PortError>;
 }
 
 /// The stamp's admin Resource Manager, where somebody is signed in to it.
@@ -186,6 +249,8 @@ pub trait Stamp {
 pub trait Records {
     /// The activation record.
     async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError>;
+    /// The marketplace items that the stamp has downloaded, by name.
+    async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError>;
 }
 
 /// Everything that an operation is given.
@@ -207,3 +272,48 @@ impl<A, S, R, C> Clone for World<'_, A, S, R, C> {
 }
 
 impl<A, S, R, C> Copy for World<'_, A, S, R, C> {}
+
+/// A side that is not there: a stamp out of reach, or nobody to read its records. Every question fails at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+fn nobody<T>() -> Result<T, PortError> {
+    let text = "the stamp is not part of this command";
+    Err(PortError::permanent(Problem::new(&azsreg_model::code::PEP_UNREACHABLE, text)))
+}
+
+impl Stamp for Nobody {
+    async fn information(&self) -> Result<StampInformation, PortError> {
+        nobody()
+    }
+    async fn action_state(&self, _: Action) -> Result<ActionState, PortError> {
+        nobody()
+    }
+    async fn set_registration_key_pair(&self) -> Result<(), PortError> {
+        nobody()
+    }
+    async fn new_bridge_service_principal(&self, _: &str, _: &str, _: &SecretString) -> Result<Uuid, PortError> {
+        nobody()
+    }
+    async fn new_registration_token(&self, _: &TokenRequest) -> Result<RegistrationToken, PortError> {
+        nobody()
+    }
+    async fn new_activation(&self, _: &ActivationKey) -> Result<(), PortError> {
+        nobody()
+    }
+    async fn remove_activation(&self) -> Result<(), PortError> {
+        nobody()
+    }
+    async fn save_hci_license(&self, _: &SecretString) -> Result<(), PortError> {
+        nobody()
+    }
+}
+
+impl Records for Nobody {
+    async fn activation(&self, _: &StampInformation) -> Result<Option<ActivationRecord>, PortError> {
+        nobody()
+    }
+    async fn downloaded(&self, _: &StampInformation) -> Result<Vec<String>, PortError> {
+        nobody()
+    }
+}

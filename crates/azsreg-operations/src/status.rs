@@ -1,38 +1,62 @@
 //! Both sides of a registration, as they are now.
 
 use azsreg_model::{
-    AzureSide, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE_ID, RegistrationId, StampInformation, StampSide,
+    AzureSide, Known, LockLevel, Problem, REGISTRATION_OWNER_ROLE_ID, RegistrationId, StampInformation, StampSide,
     StatusReport, code,
 };
 use uuid::Uuid;
 
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
+use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 
 /// Why a record was not read, where nobody is signed in to the stamp.
 pub const NO_OPERATOR_SIGN_IN: &str = "no operator sign-in";
 
-/// Looks at Azure's side of a registration.
+/// Looks at Azure's side of a registration: itself, its lock, its role.
 ///
 /// # Errors
 /// Azure could not be asked.
 pub async fn azure_side<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<AzureSide, PortError> {
-    let read = |policy| policy;
-    let registration = retry::read(clock, read(Policy::AZURE), async || azure.registration(id).await).await?;
-    let Some(registration) = registration else {
-        return Ok(AzureSide { registration: None, lock: None, role: None });
-    };
+    let registration = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
+    let Some(registration) = registration else { return Ok(AzureSide::default()) };
     let locks = retry::read(clock, Policy::AZURE, async || azure.locks(id).await).await?;
     let roles = retry::read(clock, Policy::AZURE, async || azure.role_assignments(id).await).await?;
-    // Our lock first, then any other that protects the registration.
-    let lock = locks
-        .iter()
-        .find(|lock| lock.name.eq_ignore_ascii_case(LOCK_NAME))
-        .or_else(|| locks.iter().find(|lock| lock.level != LockLevel::Other));
+    // Our lock first, then any other on the registration that protects it.
+    let own = || locks.iter().filter(|lock| !lock.inherited && lock.level != LockLevel::Other);
+    let lock = own().find(|lock| lock.is_ours()).or_else(|| own().next());
     let role = roles
         .iter()
         .find(|role| role.role_id == REGISTRATION_OWNER_ROLE_ID && Some(role.principal_id) == registration.object_id);
-    Ok(AzureSide { lock: lock.cloned(), role: role.cloned(), registration: Some(registration) })
+    Ok(AzureSide { lock: lock.cloned(), role: role.cloned(), registration: Some(registration), ..AzureSide::default() })
+}
+
+/// Looks closer: the principal in the directory, the key's expiry and hosts, the subscription's directory. What the
+/// caller may not see stays unknown.
+async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Result<AzureSide, PortError> {
+    let Some(registration) = &side.registration else { return Ok(side) };
+    let key = retry::read(clock, Policy::AZURE, async || azure.activation_key(&registration.id).await).await;
+    let claims = match key {
+        Ok(key) => key.decode().ok(),
+        Err(error) if error.class == Class::Permanent => None,
+        Err(error) => return Err(error),
+    };
+    let principal = match registration.object_id {
+        None => None,
+        Some(id) => {
+            let read = retry::read(clock, Policy::AZURE, async || azure.principal_exists(id).await).await;
+            // A sign-in that Graph does not take, or a Graph out of reach, is no reason to show nothing.
+            read.unwrap_or(None)
+        }
+    };
+    let subscriptions = retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await?;
+    let tenant = subscriptions.into_iter().find(|s| s.id == registration.id.subscription).map(|s| s.tenant);
+    Ok(AzureSide {
+        principal,
+        expires: claims.as_ref().map(|claims| claims.expires),
+        hosts: claims.and_then(|claims| claims.hosts),
+        tenant,
+        ..side
+    })
 }
 
 /// Looks at the stamp's side.
@@ -53,53 +77,101 @@ pub async fn stamp_side<A, S, R: Records, C: Clock>(
     }
 }
 
-/// Both sides, each as far as it can be read. The registration is the one named, or the one of the stamp's cloud id.
+/// The registration of a cloud id in a subscription. Some api-versions leave the cloud id out of lists: the resource
+/// itself has it.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn find<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    cloud_id: Uuid,
+) -> Result<Vec<azsreg_model::Registration>, PortError> {
+    let mut found = Vec::new();
+    for registration in registrations(azure, clock, subscription).await? {
+        if registration.cloud_id == Some(cloud_id) {
+            found.push(registration);
+        }
+    }
+    Ok(found)
+}
+
+/// All registrations of a subscription, with their cloud ids.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn registrations<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+) -> Result<Vec<azsreg_model::Registration>, PortError> {
+    let listed = retry::read(clock, Policy::AZURE, async || azure.registrations(subscription).await).await?;
+    let mut whole = Vec::new();
+    for registration in listed {
+        if registration.cloud_id.is_some() {
+            whole.push(registration);
+        } else {
+            let read = retry::read(clock, Policy::AZURE, async || azure.registration(&registration.id).await).await?;
+            whole.extend(read);
+        }
+    }
+    Ok(whole)
+}
+
+/// Azure's side of the registration that is named, or that the stamp's record names, or that has the stamp's cloud id.
+///
+/// # Errors
+/// Azure could not be asked, or nothing says which registration.
+pub async fn azure_of_stamp<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    named: Option<&RegistrationId>,
+    stamp: Option<&StampSide>,
+) -> Result<AzureSide, PortError> {
+    let id = match (named, stamp) {
+        (Some(id), _) => Some(id.clone()),
+        (None, None) => {
+            return Err(PortError::permanent(Problem::new(
+                &code::NOT_REGISTERED,
+                "without the stamp's cloud id no registration can be looked for; give --name",
+            )));
+        }
+        (None, Some(stamp)) => {
+            let mut found = find(azure, clock, subscription, stamp.information.cloud_id).await?;
+            // An expired one may have been left beside the new one: the record knows which is which.
+            let recorded = stamp.activation.as_ref().map(|record| &record.registration);
+            let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
+            (!found.is_empty()).then(|| found.swap_remove(at).id)
+        }
+    };
+    match id {
+        None => Ok(AzureSide::default()),
+        Some(id) => closer(azure, clock, azure_side(azure, clock, &id).await?).await,
+    }
+}
+
+/// Both sides, each as far as it can be read.
 pub async fn status<A: Azure, S: Stamp, R: Records, C: Clock>(
     world: World<'_, A, S, R, C>,
     subscription: Uuid,
     named: Option<RegistrationId>,
+    known: impl Fn(Uuid) -> Known,
 ) -> StatusReport {
+    let problem = |error: PortError| *error.problem;
     let stamp = async {
         let information = retry::read(world.clock, Policy::AZURE, async || world.stamp.information().await).await?;
-        stamp_side(world, information).await
+        Ok(match stamp_side(world, information.clone()).await {
+            Ok(side) => side,
+            // What the privileged endpoint said is worth showing though the record can't be read.
+            Err(error) => StampSide { information, activation: None, unread: Some(error.problem.to_string()) },
+        })
     }
-    .await;
-    let cloud_id = stamp.as_ref().ok().map(|side| side.information.cloud_id);
-    let azure = async {
-        let id = match named {
-            Some(id) => Some(id),
-            None => match cloud_id {
-                None => {
-                    return Err(PortError::permanent(Problem::new(
-                        &code::NOT_REGISTERED,
-                        "without the stamp's cloud id no registration can be looked for; give --name",
-                    )));
-                }
-                Some(cloud_id) => {
-                    let all =
-                        retry::read(world.clock, Policy::AZURE, async || world.azure.registrations(subscription).await);
-                    let mut found = None;
-                    for listed in all.await? {
-                        // Some api-versions leave the cloud id out of lists: the resource itself has it.
-                        let owner = match listed.cloud_id {
-                            Some(owner) => Some(owner),
-                            None => world.azure.registration(&listed.id).await?.and_then(|r| r.cloud_id),
-                        };
-                        if owner == Some(cloud_id) {
-                            found = Some(listed.id);
-                            break;
-                        }
-                    }
-                    found
-                }
-            },
-        };
-        match id {
-            None => Ok(AzureSide { registration: None, lock: None, role: None }),
-            Some(id) => azure_side(world.azure, world.clock, &id).await,
-        }
-    }
-    .await;
-    let problem = |error: PortError| *error.problem;
-    StatusReport::of(world.clock.now(), azure.map_err(problem), stamp.map_err(problem))
+    .await
+    .map_err(problem);
+    let seen = stamp.as_ref().ok();
+    let azure = azure_of_stamp(world.azure, world.clock, subscription, named.as_ref(), seen).await;
+    let known = seen.map(|side| known(side.information.cloud_id)).unwrap_or_default();
+    StatusReport::of(world.clock.now(), azure.map_err(problem), stamp, &known)
 }

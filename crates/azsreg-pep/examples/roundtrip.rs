@@ -21,6 +21,7 @@ fn main() {
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(10),
         ca_pem: None,
+        transcript: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -191,6 +191,9 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
     if cmdlet == "Get-AzureStackStampInformation" {
         return PortError::permanent(said(&code::STAMP_INFORMATION, "the stamp's information can't be read".into()));
     }
+    if cmdlet == "Remove-AzureStackActivation" {
+        return PortError::permanent(said(&code::DEACTIVATION_FAILED, "the stamp could not be deactivated".into()));
+    }
     if has("ActivateAzureBridge") {
         return PortError::new(Class::Transient, said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")));
     }

@@ -4,6 +4,7 @@
 //! proxy. Several addresses are tried at once, but a refused sign-in stops everything: accounts lock out.
 
 mod address;
+mod answered;
 mod auth;
 mod connection;
 mod error;
@@ -11,7 +12,8 @@ mod session;
 mod stamp;
 
 pub use address::{AddressError, PepAddress};
+pub use answered::Answered;
 pub use auth::{Credentials, Mechanism};
 pub use error::PepError;
-pub use session::{Invocation, Options, Session};
+pub use session::{Invocation, Options, Session, Transcript};
 pub use stamp::{News, PrivilegedEndpoint};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use azsreg_psrp::client::{Event, Outgoing, Pool};
-use azsreg_psrp::clixml::Value;
+use azsreg_psrp::clixml::{Object, Value};
 use azsreg_psrp::messages::{Command, ErrorRecord, PipelineState, ProgressRecord};
 use tokio::time::Instant;
 
@@ -27,6 +27,17 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Authorities besides the system's, as PEM.
     pub ca_pem: Option<Vec<u8>>,
+    /// Where the session's transcript goes when it is closed.
+    pub transcript: Option<Transcript>,
+}
+
+/// A share that the stamp writes the session's transcript to, and who may write there.
+#[derive(Debug, Clone)]
+pub struct Transcript {
+    /// Such as `\\\\host\\share`.
+    pub share: String,
+    /// Who.
+    pub credentials: Credentials,
 }
 
 /// How long one request may take on the server; it then says that it has nothing yet.
@@ -167,6 +178,34 @@ impl Session {
                 return Err(PepError::TooLong { cmdlet: name, minutes: CMDLET_MINUTES });
             }
         }
+    }
+
+    /// A credential as a cmdlet takes it: the password under the session key.
+    ///
+    /// # Errors
+    /// The endpoint gave no key in time, or the connection broke.
+    pub async fn credential(&mut self, credentials: &Credentials) -> Result<Value, PepError> {
+        use secrecy::ExposeSecret as _;
+        for sent in self.pool.exchange_key()? {
+            let answer = self.exchange(&sent).await?;
+            self.pool.acknowledged(&sent, &answer)?;
+        }
+        let deadline = Instant::now() + OPERATION_TIMEOUT + GRACE;
+        let password = loop {
+            if let Some(value) = self.pool.secure_string(credentials.password.expose_secret())? {
+                break value;
+            }
+            if Instant::now() > deadline {
+                return Err(PepError::TooLong { cmdlet: "the session key".into(), minutes: 1 });
+            }
+            self.receive(None).await?;
+        };
+        Ok(Object {
+            types: vec!["System.Management.Automation.PSCredential".into(), "System.Object".into()],
+            adapted: vec![("UserName".into(), credentials.user.as_str().into()), ("Password".into(), password)],
+            ..Object::default()
+        }
+        .into())
     }
 
     /// Deletes the shell.

@@ -10,8 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::answered::Answered;
 use crate::error::PepError;
-use crate::session::{Invocation, Options, Session};
+use crate::session::{Invocation, Options, Session, Transcript};
 
 /// How long the stamp may take for its principal and for activation, in seconds: the defaults of 420 and 1000 are too
 /// short for a busy stamp (`facts-protocol.md` section 10).
@@ -73,18 +74,55 @@ impl PrivilegedEndpoint {
         result
     }
 
-    /// Deletes the shell, if there is one. A failure is not the operator's concern: shells end by themselves.
-    pub async fn close(&self) {
-        if let Some(session) = self.session.lock().await.take()
-            && let Err(error) = session.close().await
-        {
+    /// Closes the session, if there is one: its transcript is delivered where a share was named, then the shell deleted. A
+    /// shell that can't be deleted ends by itself and is not the operator's concern; a transcript that was asked for is.
+    ///
+    /// # Errors
+    /// The transcript was not delivered.
+    pub async fn close(&self) -> Result<(), PortError> {
+        let Some(mut session) = self.session.lock().await.take() else { return Ok(()) };
+        let mut delivered = Ok(());
+        if let Some(transcript) = &self.options.transcript {
+            delivered = deliver(&mut session, transcript).await.map_err(PortError::from);
+        }
+        if let Err(error) = session.close().await {
             tracing::debug!(%error, "the shell was not deleted");
+        }
+        delivered
+    }
+
+    /// Asks a reading cmdlet and gives the form of its answer: for transcripts.
+    ///
+    /// # Errors
+    /// The endpoint could not be asked; a cmdlet that fails is an answer.
+    pub async fn ask(&self, cmdlet: &str, arguments: &[(&str, &str)]) -> Result<Answered, PortError> {
+        let mut command = Command::new(cmdlet);
+        for (name, value) in arguments {
+            command = command.with(name, *value);
+        }
+        match self.call(command).await {
+            Ok(result) => Ok(Answered::of("completed", &result.output)),
+            Err(PepError::Cmdlet { record, .. }) => Ok(Answered::of(&record.id, &[])),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
+async fn deliver(session: &mut Session, transcript: &Transcript) -> Result<(), PepError> {
+    let credential = session.credential(&transcript.credentials).await?;
+    let command = Command::new("Close-PrivilegedEndpoint")
+        .with("TranscriptsPathDestination", transcript.share.as_str())
+        .with("Credential", credential);
+    match session.invoke(command, &|_| {}).await {
+        Ok(_) => Ok(()),
+        // The cmdlet closes the session that it runs in: an end without an answer is its success.
+        Err(PepError::Dropped { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Parameters whose values never reach a log.
-const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber"];
+const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber", "License"];
 
 fn secrets_of(command: &Command) -> Vec<String> {
     let secret = |(name, value): &(Option<String>, Value)| {
@@ -217,6 +255,18 @@ impl Stamp for PrivilegedEndpoint {
             .with("TimeoutInSeconds", STAMP_TIMEOUT);
         let result = self.call(command).await?;
         ended_well("New-AzureStackActivation", result).map(drop)
+    }
+
+    async fn remove_activation(&self) -> Result<(), PortError> {
+        const NAME: &str = "Remove-AzureStackActivation";
+        let result = self.call(Command::new(NAME).with("TimeoutInSeconds", STAMP_TIMEOUT)).await?;
+        ended_well(NAME, result).map(drop)
+    }
+
+    async fn save_hci_license(&self, license: &SecretString) -> Result<(), PortError> {
+        const NAME: &str = "Save-HCILicense";
+        let result = self.call(Command::new(NAME).with("License", license.expose_secret())).await?;
+        ended_well(NAME, result).map(drop)
     }
 }
 

@@ -22,6 +22,7 @@ fn options(lab: &Lab, mechanism: Mechanism, password: Option<&str>) -> Options {
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(5),
         ca_pem: None,
+        transcript: None,
     }
 }
 
@@ -46,15 +47,16 @@ async fn both_mechanisms_and_tls_reach_the_stamp() {
         };
         let token = endpoint.new_registration_token(&request).await.unwrap();
         assert_eq!(token.decode().unwrap().cloud_id, stamp.cloud_id);
-        endpoint.close().await;
+        endpoint.close().await.unwrap();
         let tls = Options {
             addresses: vec![format!("https://{}", lab.descriptor().stamps[0].pep_https).parse::<PepAddress>().unwrap()],
             ca_pem: Some(std::fs::read(&lab.descriptor().ca_file).unwrap()),
+            transcript: None,
             ..options(&lab, mechanism, None)
         };
         let endpoint = PrivilegedEndpoint::new(tls, Box::new(|_| {}));
         assert_eq!(endpoint.information().await.unwrap().nodes, 4);
-        endpoint.close().await;
+        endpoint.close().await.unwrap();
     }
 }
 

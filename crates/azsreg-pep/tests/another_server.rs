@@ -51,6 +51,7 @@ fn options(server: &Server, mechanism: Mechanism) -> Options {
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(10),
         ca_pem: None,
+        transcript: None,
     }
 }
 

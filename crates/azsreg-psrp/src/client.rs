@@ -15,6 +15,7 @@ use crate::clixml::{Value, from_xml};
 use crate::fragment::{Defragmenter, Fragmenter};
 use crate::message::{Destination, Message, kind};
 use crate::messages::{self, Command, ErrorRecord, HostCall, PipelineState, PoolState, ProgressRecord};
+use crate::session_key::{Exchange, SessionKey};
 use crate::wsman::{self, Request, ResponseError, action};
 use crate::{DecodeError, xml::Element};
 
@@ -64,6 +65,8 @@ pub struct Pool {
     max_envelope: usize,
     fragmenter: Fragmenter,
     streams: HashMap<Uuid, Defragmenter>,
+    exchange: Option<Exchange>,
+    key: Option<SessionKey>,
 }
 
 impl Pool {
@@ -80,6 +83,8 @@ impl Pool {
             max_envelope: wsman::DEFAULT_MAX_ENVELOPE,
             fragmenter: Fragmenter::default(),
             streams: HashMap::new(),
+            exchange: None,
+            key: None,
         }
     }
 
@@ -166,7 +171,15 @@ impl Pool {
         for stream in response.children.iter().filter(|child| child.name == "Stream") {
             let pipeline = command_id(stream)?;
             for bytes in self.streams.entry(pipeline).or_default().push(&wsman::base64_of(stream)?)? {
-                if let Some(event) = event(&Message::decode(&bytes)?)? {
+                let message = Message::decode(&bytes)?;
+                if message.kind == kind::ENCRYPTED_SESSION_KEY {
+                    let text = messages::read_one_text(&message.data, "EncryptedSessionKey")?;
+                    if let Some(exchange) = self.exchange.take() {
+                        self.key = Some(exchange.session_key(&text)?);
+                    }
+                    continue;
+                }
+                if let Some(event) = event(&message)? {
                     events.push(event);
                 }
             }
@@ -210,6 +223,26 @@ impl Pool {
         let kind = if pipeline.is_some() { kind::PIPELINE_HOST_RESPONSE } else { kind::RUNSPACEPOOL_HOST_RESPONSE };
         let fragments = self.message(kind, pipeline.unwrap_or_default(), messages::decline_host_call(call));
         fragments.iter().map(|fragment| self.send("pr", pipeline, fragment)).collect()
+    }
+
+    /// The requests that ask for a session key; the answer comes with a [`receive`](Self::receive) of the pool.
+    ///
+    /// # Errors
+    /// No key pair could be made.
+    pub fn exchange_key(&mut self) -> Result<Vec<Outgoing>, DecodeError> {
+        let exchange = Exchange::generate()?;
+        let text = messages::one_text("PublicKey", &exchange.public_key()?);
+        self.exchange = Some(exchange);
+        let fragments = self.message(kind::PUBLIC_KEY, Uuid::nil(), text);
+        Ok(fragments.iter().map(|fragment| self.send("stdin", None, fragment)).collect())
+    }
+
+    /// A secure string under the session key; `None` before there is one.
+    ///
+    /// # Errors
+    /// The cipher failed.
+    pub fn secure_string(&self, text: &str) -> Result<Option<Value>, DecodeError> {
+        self.key.as_ref().map(|key| key.seal(text).map(Value::SecureString)).transpose()
     }
 
     /// The request that stops a pipeline.

@@ -3,10 +3,15 @@
 //! The client sends an RSA-2048 public key, the server answers with an AES-256 key under it (PKCS#1 v1.5); a secure
 //! string is UTF-16LE under AES-256-CBC with a zero initialisation vector.
 
-use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
+};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rand;
-use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::rsa::{
+    KeySize, Pkcs1PrivateDecryptingKey, Pkcs1PublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey,
+};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::DecodeError;
@@ -16,8 +21,68 @@ const PUBLIC_BLOB: [u8; 16] = [6, 2, 0, 0, 0, 0xa4, 0, 0, b'R', b'S', b'A', b'1'
 /// The 12 bytes that stand before an encrypted key: a Windows SIMPLEBLOB for AES-256 under RSA key exchange.
 const SIMPLE_BLOB: [u8; 12] = [1, 2, 0, 0, 0x10, 0x66, 0, 0, 0, 0xa4, 0, 0];
 
-/// A server's session key.
+/// A session key.
 pub struct SessionKey([u8; 32]);
+
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionKey")
+    }
+}
+
+/// A client's side of the exchange: the key pair that the session key is sent under.
+pub struct Exchange(PrivateDecryptingKey);
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Exchange")
+    }
+}
+
+/// Where modulus and exponent are in the SubjectPublicKeyInfo of an RSA-2048 key with the exponent 65537: its length tells.
+const SPKI_2048: usize = 294;
+
+impl Exchange {
+    /// Draws a key pair.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn generate() -> Result<Self, DecodeError> {
+        let failed = |_| DecodeError::Protocol("no key pair for a session key");
+        PrivateDecryptingKey::generate(KeySize::Rsa2048).map(Self).map_err(failed)
+    }
+
+    /// The text of PUBLIC_KEY.
+    ///
+    /// # Errors
+    /// The key is of an unexpected form.
+    pub fn public_key(&self) -> Result<String, DecodeError> {
+        let bad = || DecodeError::Protocol("a key pair of an unexpected form");
+        let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().map_err(|_| bad())?;
+        let der = der.as_ref();
+        if der.len() != SPKI_2048 {
+            return Err(bad());
+        }
+        let mut blob = PUBLIC_BLOB.to_vec();
+        blob.extend([der[SPKI_2048 - 1], der[SPKI_2048 - 2], der[SPKI_2048 - 3], 0]);
+        blob.extend(der[SPKI_2048 - 261..SPKI_2048 - 5].iter().rev());
+        Ok(BASE64_STANDARD.encode(blob))
+    }
+
+    /// The session key out of the text of ENCRYPTED_SESSION_KEY.
+    ///
+    /// # Errors
+    /// It is not one, or not for this key pair.
+    pub fn session_key(self, text: &str) -> Result<SessionKey, DecodeError> {
+        let bad = || DecodeError::Protocol("an encrypted session key that can't be read");
+        let blob = BASE64_STANDARD.decode(text.trim()).map_err(|_| bad())?;
+        let sealed: Vec<u8> = blob.get(SIMPLE_BLOB.len()..).ok_or_else(bad)?.iter().rev().copied().collect();
+        let key = Pkcs1PrivateDecryptingKey::new(self.0).map_err(|_| bad())?;
+        let mut out = vec![0; key.min_output_size()];
+        let plain = key.decrypt(&sealed, &mut out).map_err(|_| bad())?;
+        Ok(SessionKey((&*plain).try_into().map_err(|_| bad())?))
+    }
+}
 
 impl SessionKey {
     /// Draws a key.
@@ -49,6 +114,19 @@ impl SessionKey {
         let mut out = SIMPLE_BLOB.to_vec();
         out.extend(sealed.iter().rev());
         Ok(BASE64_STANDARD.encode(out))
+    }
+
+    /// A secure string of a text.
+    ///
+    /// # Errors
+    /// The cipher failed.
+    pub fn seal(&self, text: &str) -> Result<Vec<u8>, DecodeError> {
+        let bad = |_| DecodeError::Protocol("a secure string could not be made");
+        let key = UnboundCipherKey::new(&AES_256, &self.0).map_err(bad)?;
+        let key = PaddedBlockEncryptingKey::cbc_pkcs7(key).map_err(bad)?;
+        let mut buffer: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        key.less_safe_encrypt(&mut buffer, EncryptionContext::Iv128(FixedLength::from([0; 16]))).map_err(bad)?;
+        Ok(buffer)
     }
 
     /// The text of a secure string.
@@ -95,4 +173,18 @@ fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(content);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_seals_the_server_reveals() {
+        let server = SessionKey::generate().unwrap();
+        let exchange = Exchange::generate().unwrap();
+        let sent = server.encrypted_for(&exchange.public_key().unwrap()).unwrap();
+        let client = exchange.session_key(&sent).unwrap();
+        assert_eq!(server.reveal(&client.seal("Pa$$wörd").unwrap()).unwrap(), "Pa$$wörd");
+    }
 }

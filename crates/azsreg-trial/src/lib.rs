@@ -3,27 +3,22 @@
 //! What takes a stamp ten minutes takes no time here, so that every seed is another life: a run is killed in the middle,
 //! an answer is lost after its effect, the stamp is busy with what a dead client began. A seed replays exactly.
 
+mod life;
+mod machine;
 mod ports;
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
-use azsreg_lab::Keys;
 use azsreg_lab::StampOptions;
 use azsreg_lab::world::Draw;
 use azsreg_lab::world::arm::{Arm, Subscription};
 use azsreg_lab::world::directory::{Directory, Tenant, User};
 use azsreg_lab::world::stamp::Stamp;
-use azsreg_model::{BillingModel, ExitCode, RegisterRequest};
-use azsreg_operations::engine::journal::Event;
-use azsreg_operations::ports::World as Ports;
-use azsreg_operations::{Journal as _, MemoryJournal, Silent, register};
-use jiff::{SignedDuration, Timestamp};
+use azsreg_model::RegisterRequest;
+use jiff::SignedDuration;
 use uuid::Uuid;
 
+pub use life::{life_trial, offline_trial};
 pub use ports::{Chaos, VirtualClock};
 
 /// The lab's world without its wires.
@@ -38,8 +33,8 @@ pub struct World {
     pub stamp: Stamp,
     /// Who signs in.
     pub operator: Uuid,
-    /// The subscription.
-    pub subscription: Uuid,
+    /// The subscription, and another one of the same partner.
+    pub subscriptions: [Uuid; 2],
 }
 
 impl World {
@@ -56,33 +51,49 @@ impl World {
         );
         directory.users.push(User { object_id: operator, upn: format!("operator@{domain}"), tenant: home });
         let mut arm = Arm::default();
-        let subscription = draw.guid();
-        let quota_id = "CSP_2015-05-01".to_owned();
-        let name = "trial".to_owned();
-        arm.subscriptions.insert(
-            subscription,
-            Subscription { id: subscription, tenant: home, name, quota_id, providers: [].into() },
-        );
-        arm.assign(&mut draw, operator, "User", "Owner", &format!("/subscriptions/{subscription}"));
+        let subscriptions = [draw.guid(), draw.guid()];
+        for id in subscriptions {
+            let subscription = Subscription {
+                id,
+                tenant: home,
+                name: "trial".into(),
+                quota_id: "CSP_2015-05-01".into(),
+                partner: Some("partner".into()),
+                providers: [].into(),
+            };
+            arm.subscriptions.insert(id, subscription);
+            arm.assign(&mut draw, operator, "User", "Owner", &format!("/subscriptions/{id}"));
+        }
         #[allow(clippy::expect_used)]
         let stamp = Stamp::new(&mut draw, options, home, &domain).expect("the builds of a trial are builds");
-        Self { draw, directory, arm, stamp, operator, subscription }
+        Self { draw, directory, arm, stamp, operator, subscriptions }
     }
 
-    /// What is wrong with the world, if a stamp was registered in it once.
-    fn judge(&self, request: &RegisterRequest) -> Result<(), String> {
-        let one = |what: &str, count: usize| {
-            if count == 1 { Ok(()) } else { Err(format!("{count} {what} in place of one")) }
+    /// What is wrong with the world, if the stamp is registered in it once, as asked. A disconnected stamp has no principal
+    /// and no role.
+    fn judge(&self, request: &RegisterRequest, connected: bool) -> Result<(), String> {
+        let one = |what: &str, count: usize, wanted: usize| {
+            if count == wanted { Ok(()) } else { Err(format!("{count} {what} in place of {wanted}")) }
         };
-        one("registrations", self.arm.registrations.len())?;
-        one("locks", self.arm.locks.len())?;
+        one("registrations", self.arm.registrations.len(), 1)?;
+        one("locks", self.arm.locks.len(), 1)?;
         let registration = &self.arm.registrations[0];
         let id = registration.id();
-        one("role assignments", self.arm.assignments.iter().filter(|a| a.scope.eq_ignore_ascii_case(&id)).count())?;
-        one("service principals", self.directory.applications.iter().filter(|a| a.principal.is_some()).count())?;
-        if self.stamp.running().is_some() {
-            return Err("an action still runs".into());
+        let wanted = request.id_for(self.stamp.cloud_id).to_string();
+        if !id.eq_ignore_ascii_case(&wanted) {
+            return Err(format!("the registration is {id}, not {wanted}"));
         }
+        if !self.arm.locks[0].scope.eq_ignore_ascii_case(&id) {
+            return Err(format!("the lock is on {}", self.arm.locks[0].scope));
+        }
+        let roles: Vec<_> = self.arm.assignments.iter().filter(|a| a.scope.contains("/registrations/")).collect();
+        one("role assignments", roles.len(), usize::from(connected))?;
+        if roles.iter().any(|role| !role.scope.eq_ignore_ascii_case(&id)) {
+            return Err("the role is assigned elsewhere".into());
+        }
+        let principals = self.directory.applications.iter().filter(|a| a.principal.is_some()).count();
+        one("service principals", principals, usize::from(connected))?;
+        self.idle()?;
         let Some(activation) = &self.stamp.activation else { return Err("the stamp is not activated".into()) };
         if !activation.registration.eq_ignore_ascii_case(&id) {
             return Err(format!("the stamp is activated for {}", activation.registration));
@@ -95,12 +106,35 @@ impl World {
         }
         let number = registration.token.members.get("agreementNumber").and_then(|n| n.as_str());
         if request.agreement_number.as_deref() != number {
-            return Err("the agreement number is not as asked".into());
+            return Err(format!("the agreement number is {number:?}"));
         }
-        if registration.token.object_id != self.stamp.bridge.as_ref().map(|b| b.object_id) {
+        let hosts = registration.token.members.get("hardwareInfo").and_then(|h| h.as_array()).map(Vec::len);
+        if request.renew && hosts != Some(self.stamp.options.nodes as usize) {
+            return Err(format!("{hosts:?} hosts are registered after a renewal"));
+        }
+        let principal = self.stamp.bridge.as_ref().map(|b| b.object_id);
+        if connected && registration.token.object_id != principal {
             return Err("the registration names another principal".into());
         }
         Ok(())
+    }
+
+    /// What is wrong with the world, if nothing is registered in it.
+    fn judge_bare(&self) -> Result<(), String> {
+        self.idle()?;
+        let left = [
+            ("registrations", self.arm.registrations.len()),
+            ("locks", self.arm.locks.len()),
+            ("role assignments", self.arm.assignments.iter().filter(|a| a.scope.contains("/registrations/")).count()),
+        ];
+        if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+            return Err(format!("{count} {what} are left"));
+        }
+        if self.stamp.activation.is_some() { Err("the stamp is still activated".into()) } else { Ok(()) }
+    }
+
+    fn idle(&self) -> Result<(), String> {
+        if self.stamp.running().is_some() { Err("an action still runs".into()) } else { Ok(()) }
     }
 }
 
@@ -135,118 +169,3 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
-
-/// Polls a future that never waits: it ends, or it was killed.
-fn drive<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
-}
-
-/// Registers a stamp through crashes and failures drawn from a seed, and judges the end.
-///
-/// # Errors
-/// It did not end, or not as it must.
-pub fn register_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
-    let broken = |why: String| Broken { seed, why };
-    let mut draw = fastrand::Rng::with_seed(seed);
-    let build = ["1.1910.0.50", "1.2005.0.4", "1.2008.0.59", "1.2206.0.1", "1.2301.2.58", "1.2501.0.21", "1.2601.0.4"];
-    let options = StampOptions {
-        build: build[draw.usize(..build.len())].into(),
-        nodes: [1, 4, 8][draw.usize(..3)],
-        activation: SignedDuration::from_secs(draw.i64(0..900)),
-        ..StampOptions::default()
-    };
-    let models =
-        [BillingModel::PayAsYouUse, BillingModel::Capacity, BillingModel::Development, BillingModel::Ruggedized];
-    let model = models[draw.usize(..models.len())];
-    let world = RefCell::new(World::new(seed, options));
-    let request = RegisterRequest {
-        subscription: world.borrow().subscription,
-        name: draw.bool().then(|| "trial".to_owned()),
-        resource_group: "azurestack".into(),
-        location: None,
-        billing_model: model,
-        agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
-        ms_asset_tag: None,
-        usage_reporting: model.reports_usage_by_default(),
-        marketplace: draw.bool(),
-        tenant: None,
-    };
-    let with_records = draw.bool();
-    let forgetful = draw.u8(0..4);
-    let begun: Timestamp = "2026-11-22T00:00:00Z".parse().unwrap_or(Timestamp::UNIX_EPOCH);
-    let clock = VirtualClock { now: Cell::new(begun), draw: RefCell::new(fastrand::Rng::with_seed(seed ^ 1)) };
-    let chaos = Chaos::new(seed, draw.f64() * 0.10, draw.f64() * 0.06);
-    let ports = ports::InProcess { world: &world, keys, clock: &clock, chaos: &chaos };
-    let mut open = MemoryJournal::default();
-    let mut finished: Option<Vec<Event>> = None;
-    let mut trial = Trial { seed, runs: 0, crashes: 0, failures: 0, took: SignedDuration::ZERO };
-    loop {
-        trial.runs += 1;
-        if trial.runs > 200 {
-            return Err(broken(format!("it does not end: {trial:?}")));
-        }
-        // At some time the world becomes quiet: then it must end well.
-        if trial.runs == 60 {
-            chaos.quiet();
-        }
-        if draw.u8(0..4) < forgetful {
-            open = MemoryJournal::default();
-        }
-        chaos.revive();
-        let attempt = drive(async {
-            let port = Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
-            let information = azsreg_operations::ports::Stamp::information(&ports).await?;
-            register::wait_for_running(port, &mut Silent).await?;
-            let events = open.events().to_vec();
-            let prepared = register::prepare(port, &request, information, finished.as_deref(), &events).await?;
-            if prepared.nothing_to_do() {
-                return Ok(true);
-            }
-            let mut watch = Silent;
-            register::register(port, &request, prepared, &mut open, &mut watch).await?;
-            Ok::<bool, azsreg_operations::Failure>(false)
-        });
-        match attempt {
-            None => trial.crashes += 1,
-            Some(Err(failure)) => {
-                trial.failures += 1;
-                let problem = &failure.problems[0];
-                let passing = ["AZR2006", "AZR2010", "AZR2014", "AZR4001", "AZR4011", "AZR4012"];
-                if !passing.contains(&problem.code.id) {
-                    return Err(broken(format!("a failure that no fault explains: {failure:?}")));
-                }
-                if failure.exit != ExitCode::Resumable && failure.step.is_some() && open.events().len() > 1 {
-                    return Err(broken(format!("a run that acted must be resumable: {failure:?}")));
-                }
-            }
-            Some(Ok(_)) => break,
-        }
-        // Between two runs some time passes; a dead client's action may end meanwhile, or not.
-        let pause = SignedDuration::from_secs(draw.i64(0..600));
-        clock.now.set(clock.now.get() + pause);
-    }
-    if open.events().iter().any(|event| matches!(event, Event::Finished { .. })) {
-        finished = Some(open.events().to_vec());
-    }
-    clock.now.set(clock.now.get() + SignedDuration::from_hours(1));
-    world.borrow_mut().stamp.settle(clock.now.get());
-    world.borrow().judge(&request).map_err(broken)?;
-    trial.took = clock.now.get().duration_since(begun);
-
-    // Once more, on a quiet world: nothing is left to do, or at least nothing changes.
-    chaos.quiet();
-    chaos.revive();
-    let once_more = drive(async {
-        let port = Ports { azure: &ports, stamp: &ports, records: with_records.then_some(&ports), clock: &clock };
-        let information = azsreg_operations::ports::Stamp::information(&ports).await?;
-        let prepared = register::prepare(port, &request, information, finished.as_deref(), &[]).await?;
-        Ok::<bool, azsreg_operations::Failure>(prepared.nothing_to_do())
-    });
-    match once_more {
-        Some(Ok(nothing)) if nothing || finished.is_none() => Ok(trial),
-        other => Err(broken(format!("the same command again: {other:?}"))),
-    }
-}

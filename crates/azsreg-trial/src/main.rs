@@ -12,14 +12,19 @@ fn main() -> std::process::ExitCode {
     let count = value("--seeds").unwrap_or(1);
     let keys = Keys::start();
     for seed in first..first + count {
-        match azsreg_trial::register_trial(seed, &keys) {
-            Ok(trial) => say(&format!(
-                "seed {seed}: {} runs, {} killed, {} gave up, {:.0?} of virtual time",
-                trial.runs, trial.crashes, trial.failures, trial.took
-            )),
-            Err(broken) => {
-                say(&broken.to_string());
-                return std::process::ExitCode::FAILURE;
+        for (name, trial) in [
+            ("connected", azsreg_trial::life_trial(seed, &keys)),
+            ("disconnected", azsreg_trial::offline_trial(seed, &keys)),
+        ] {
+            match trial {
+                Ok(trial) => say(&format!(
+                    "seed {seed}, {name}: {} runs, {} killed, {} gave up, {:.0?} of virtual time",
+                    trial.runs, trial.crashes, trial.failures, trial.took
+                )),
+                Err(broken) => {
+                    say(&broken.to_string());
+                    return std::process::ExitCode::FAILURE;
+                }
             }
         }
     }

@@ -9,11 +9,13 @@ use azsreg_lab::world::arm::{ArmError, LOCATIONS, group_scope};
 use azsreg_lab::world::directory::AZURE_POWERSHELL;
 use azsreg_lab::world::stamp::{Bridge, CmdletError, Effect};
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, Expiration, IdentitySystem, LOCK_NAME, Lock, LockLevel, Permission,
-    Problem, REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment,
+    ActionState, ActivationKey, ActivationRecord, CustomRole, Expiration, IdentitySystem, LOCK_NAME, Lock, LockLevel,
+    Permission, Problem, REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment,
     StampInformation, code, lock_notes,
 };
-use azsreg_operations::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, Subscription, TokenRequest};
+use azsreg_operations::ports::{
+    Action, Azure, Class, Clock, DirectoryRights, PortError, Records, Stamp, Subscription, TokenRequest,
+};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -48,6 +50,7 @@ pub struct Chaos {
     failure: Cell<f64>,
     crash: Cell<f64>,
     dead: Cell<bool>,
+    quiet: Cell<bool>,
 }
 
 impl Chaos {
@@ -59,13 +62,13 @@ impl Chaos {
             failure: Cell::new(failure),
             crash: Cell::new(crash),
             dead: Cell::new(false),
+            quiet: Cell::new(false),
         }
     }
 
-    /// Nothing goes wrong any more.
-    pub fn quiet(&self) {
-        self.failure.set(0.0);
-        self.crash.set(0.0);
+    /// Nothing goes wrong for a while, or things do again.
+    pub fn hush(&self, quiet: bool) {
+        self.quiet.set(quiet);
     }
 
     /// A new process.
@@ -74,12 +77,12 @@ impl Chaos {
     }
 
     fn fails(&self) -> bool {
-        self.draw.borrow_mut().f64() < self.failure.get()
+        self.draw.borrow_mut().f64() < self.failure.get() && !self.quiet.get()
     }
 
     /// A point at which the process may die: it then never gets any further.
     async fn point(&self) {
-        if !self.dead.get() && self.draw.borrow_mut().f64() < self.crash.get() {
+        if !self.dead.get() && self.draw.borrow_mut().f64() < self.crash.get() && !self.quiet.get() {
             self.dead.set(true);
         }
         if self.dead.get() {
@@ -101,6 +104,9 @@ fn passing(entry: &'static azsreg_model::Code, what: &str) -> PortError {
 }
 
 fn arm(error: ArmError) -> PortError {
+    if error.code == "ResourcesBeingMoved" {
+        return PortError::new(Class::Busy, Problem::new(&code::AZURE_FAULT, error.message));
+    }
     PortError::permanent(Problem::new(&code::AZURE_REFUSED, format!("{}: {}", error.code, error.message)))
 }
 
@@ -151,6 +157,21 @@ impl InProcess<'_> {
         result.map_err(cmdlet)
     }
 
+    /// The client waits, and may die while it does; the stamp goes on.
+    async fn until(&self, ends: Timestamp, name: &str) -> Result<(), PortError> {
+        while self.clock.now() < ends {
+            self.chaos.point().await;
+            if self.chaos.fails() {
+                return Err(passing(&code::PEP_DROPPED, name));
+            }
+            self.clock.sleep(Duration::from_secs(20)).await;
+        }
+        let now = self.clock.now();
+        self.world.borrow_mut().stamp.settle(now);
+        self.chaos.point().await;
+        Ok(())
+    }
+
     fn spend(&self, milliseconds: i64) {
         self.clock.now.set(self.clock.now.get() + SignedDuration::from_millis(milliseconds));
     }
@@ -193,7 +214,13 @@ impl Azure for InProcess<'_> {
         self.azure("subscriptions", |world| {
             let me = Self::me(world);
             let visible = world.arm.subscriptions.values().filter(|s| world.arm.can_see(me, s.id));
-            Ok(visible.map(|s| Subscription { id: s.id, name: s.name.clone(), tenant: s.tenant.to_string() }).collect())
+            let shown = |s: &azsreg_lab::world::arm::Subscription| Subscription {
+                id: s.id,
+                name: s.name.clone(),
+                tenant: s.tenant.to_string(),
+                quota_id: s.quota_id.clone(),
+            };
+            Ok(visible.map(shown).collect())
         })
         .await
     }
@@ -284,13 +311,97 @@ impl Azure for InProcess<'_> {
         .await
     }
 
+    async fn delete_registration(&self, id: &RegistrationId) -> Result<(), PortError> {
+        self.azure("delete the registration", |world| {
+            found(world.arm.delete_registration(id.subscription, &id.resource_group, &id.name)).map(drop)
+        })
+        .await
+    }
+
+    async fn check_move(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
+        let now = self.clock.now();
+        self.azure("validate the move", |world| {
+            world.arm.settle_moves(now);
+            let from = (id.subscription, id.resource_group.as_str());
+            world.arm.validate_move(&[id.to_string()], from, (to.subscription, &to.resource_group))
+        })
+        .await
+    }
+
+    async fn move_registration(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
+        let now = self.clock.now();
+        let takes = SignedDuration::from_secs(90);
+        let operation = self
+            .azure("move the registration", |world| {
+                world.arm.settle_moves(now);
+                let operation = world.draw.guid();
+                let from = (id.subscription, id.resource_group.as_str());
+                let into = (to.subscription, to.resource_group.as_str());
+                world.arm.begin_move(operation, now, takes, vec![id.to_string()], from, into).map(|()| operation)
+            })
+            .await?;
+        // The client polls, and may die while it does; the move goes on.
+        loop {
+            self.clock.sleep(Duration::from_secs(20)).await;
+            let now = self.clock.now();
+            let going = self
+                .azure("poll the move", |world| {
+                    world.arm.settle_moves(now);
+                    Ok(world.arm.is_moving(operation))
+                })
+                .await?;
+            if !going {
+                return Ok(());
+            }
+        }
+    }
+
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
         self.azure("locks", |world| {
             let scope = id.to_string();
             let here = world.arm.locks.iter().filter(|lock| lock.scope.eq_ignore_ascii_case(&scope));
-            Ok(here.map(|lock| Lock { name: lock.name.clone(), level: LockLevel::CanNotDelete }).collect())
+            let lock = |name: &str| Lock { name: name.to_owned(), level: LockLevel::CanNotDelete, inherited: false };
+            Ok(here.map(|found| lock(&found.name)).collect())
         })
         .await
+    }
+
+    async fn delete_lock(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
+        self.azure("delete the lock", |world| {
+            if let Some(at) = world.arm.lock_at(&id.to_string(), name) {
+                world.arm.locks.remove(at);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_role_assignment(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
+        self.azure("delete the role assignment", |world| world.arm.delete_assignment(&id.to_string(), name).map(drop))
+            .await
+    }
+
+    async fn principal_exists(&self, principal: Uuid) -> Result<Option<bool>, PortError> {
+        self.azure("principal", |world| {
+            Ok(Some(world.directory.applications.iter().any(|a| a.principal == Some(principal))))
+        })
+        .await
+    }
+
+    async fn directory_rights(&self, _: Option<Uuid>) -> Result<DirectoryRights, PortError> {
+        Ok(DirectoryRights::default())
+    }
+
+    async fn custom_role(&self, _: Uuid, _: &str) -> Result<Option<CustomRole>, PortError> {
+        Ok(None)
+    }
+
+    async fn put_custom_role(&self, _: Uuid, _: Option<Uuid>, _: &CustomRole) -> Result<Uuid, PortError> {
+        Err(arm(ArmError::new(404, "Trial", "roles are no part of a trial")))
+    }
+
+    async fn assign_custom_role(&self, _: Uuid, _: Uuid, _: Uuid, _: &str) -> Result<(), PortError> {
+        Err(arm(ArmError::new(404, "Trial", "roles are no part of a trial")))
     }
 
     async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
@@ -326,10 +437,9 @@ impl Azure for InProcess<'_> {
     }
 
     async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError> {
-        let now = self.clock.now();
         self.azure("activation key", |world| {
             let registration = world.arm.registration(id.subscription, &id.resource_group, &id.name)?;
-            let claims = registration.activation_claims(now, "https://arm.lab.invalid");
+            let claims = registration.activation_claims("https://arm.lab.invalid");
             Ok(ActivationKey::new(&self.keys.activation().sign(&claims, false)))
         })
         .await
@@ -452,6 +562,23 @@ impl Stamp for InProcess<'_> {
         .await
     }
 
+    async fn remove_activation(&self) -> Result<(), PortError> {
+        const NAME: &str = "Remove-AzureStackActivation";
+        let ends = self
+            .pep(NAME, |world, now| {
+                let World { stamp, draw, .. } = world;
+                let takes = stamp.options.activation;
+                stamp.begin(draw, now, NAME, Some(takes), Effect::Deactivate)?;
+                Ok(now + takes)
+            })
+            .await?;
+        self.until(ends, NAME).await
+    }
+
+    async fn save_hci_license(&self, _: &SecretString) -> Result<(), PortError> {
+        Err(cmdlet(CmdletError::failed("licences are no part of a trial")))
+    }
+
     async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError> {
         const NAME: &str = "New-AzureStackActivation";
         let ends = self
@@ -467,18 +594,7 @@ impl Stamp for InProcess<'_> {
                 Ok(now + takes)
             })
             .await?;
-        // The client waits, and may die while it does; the stamp goes on.
-        while self.clock.now() < ends {
-            self.chaos.point().await;
-            if self.chaos.fails() {
-                return Err(passing(&code::PEP_DROPPED, NAME));
-            }
-            self.clock.sleep(Duration::from_secs(20)).await;
-        }
-        let now = self.clock.now();
-        self.world.borrow_mut().stamp.settle(now);
-        self.chaos.point().await;
-        Ok(())
+        self.until(ends, NAME).await
     }
 }
 
@@ -499,5 +615,9 @@ impl Records for InProcess<'_> {
             }))
         })
         .await
+    }
+
+    async fn downloaded(&self, _stamp: &StampInformation) -> Result<Vec<String>, PortError> {
+        self.azure("downloaded products", |world| Ok(world.stamp.downloaded.clone())).await
     }
 }

@@ -97,9 +97,26 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
     };
     match &cli.command {
         Command::Register(options) => block(Box::pin(commands::register::run(global, options, view, secrets))),
+        Command::Offline(command) => block(Box::pin(commands::offline::run(global, command, view, secrets))),
         Command::Status(options) => block(Box::pin(commands::status::run(global, options, view, secrets))),
+        Command::Check(options) => block(Box::pin(commands::check::run(global, options, view, secrets))),
+        Command::List(options) => block(Box::pin(commands::status::list(global, options, view, secrets))),
+        Command::Renew(options) => block(Box::pin(commands::register::renew(global, options, view, secrets))),
+        Command::Set(options) => block(Box::pin(commands::register::set(global, options, view, secrets))),
+        Command::ChangeSubscription(options) => {
+            block(Box::pin(commands::register::change_subscription(global, options, view, secrets)))
+        }
+        Command::Move(options) => block(Box::pin(commands::moving::relocate(global, options, view, secrets))),
+        Command::Repair(options) => block(Box::pin(commands::moving::repair(global, options, view, secrets))),
+        Command::Unregister(options) => block(Box::pin(commands::unregister::run(global, options, view, secrets))),
+        Command::Adopt(options) => block(Box::pin(commands::register::adopt(global, options, view, secrets))),
+        Command::Role(command) => block(Box::pin(commands::role::run(global, command, view, secrets))),
+        Command::Explain(options) => commands::explain::run(options, view),
         Command::Stamp(cli::StampCommand::Info(options)) => {
             block(Box::pin(commands::stamp::info(global, options, view, secrets)))
+        }
+        Command::Stamp(cli::StampCommand::HciLicense(options)) => {
+            block(Box::pin(commands::stamp::hci_license(global, options, view, secrets)))
         }
         Command::Login(options) => block(Box::pin(commands::login::login(global, options, view))),
         Command::Logout(options) => commands::login::logout(global, options, view),
@@ -107,6 +124,12 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
         Command::Rehearse(options) => block(Box::pin(commands::rehearse::run(global, options, view))),
         Command::Lab(cli::LabCommand::Up(options)) => block(Box::pin(commands::lab::up(global, options, view))),
         Command::Lab(cli::LabCommand::Env(options)) => commands::lab::env(global, options, view),
+        Command::Lab(cli::LabCommand::Clock(cli::LabClockCommand::Advance(options))) => {
+            commands::lab::advance(global, options, view)
+        }
+        Command::Lab(cli::LabCommand::Compare(options)) => {
+            block(Box::pin(commands::transcript::compare(options, view)))
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Views of reports: for people and for programs. stdout is data, stderr is the rest.
 
 use azsreg_model::{
-    ActivationRecord, Outcome, Problem, RegisterReport, StampInformation, Status, StatusReport, StepReport, StepState,
+    ActivationRecord, ExitCode, Outcome, Problem, Report, StampInformation, Status, StatusReport, StepReport, StepState,
 };
+use azsreg_operations::prerequisites::{Prerequisite, Verdict};
 use jiff::Timestamp;
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
@@ -39,8 +40,41 @@ macro_rules! tell {
     }};
 }
 
-/// The sentence that runbooks look for (`facts-protocol.md` section 8).
-const REGISTERED: &str = "Your environment is now registered and activated using the provided parameters.";
+/// The sentences that runbooks look for (`facts-protocol.md` section 8), by operation.
+fn sentence(operation: &str) -> &'static str {
+    match operation {
+        "unregister" => "Your environment is now unable to syndicate items and is no longer reporting usage data",
+        "move" => "The registration is moved, locked, and known to the stamp under its new id.",
+        "repair" => "The registration is locked, its role assigned, and the stamp activated for it.",
+        "adopt" => "What is registered is read and kept. Nothing was changed.",
+        "offline-token" => "The registration token is collected.",
+        "offline-register" | "offline-renew-register" => "Your Azure Stack environment is now registered with Azure.",
+        "offline-activate" | "offline-renew-finish" => {
+            "Your environment has finished the registration and activation process."
+        }
+        "offline-deactivate" => "Successfully de-activated Azure Stack",
+        "offline-renew-start" => "The new registration token is collected.",
+        "offline-unregister" => "Your Azure Stack environment is now unregistered from Azure.",
+        _ => "Your environment is now registered and activated using the provided parameters.",
+    }
+}
+
+/// Why nothing was left to do.
+fn nothing(report: &Report) -> String {
+    let unread = report.status.as_ref().and_then(|status| status.stamp.as_ref().ok()?.unread.clone());
+    let stamp = report.cloud_id;
+    match (report.operation, unread) {
+        ("unregister" | "offline-unregister", _) => format!("Nothing to do: the stamp {stamp} is not registered."),
+        ("move", _) => format!("Nothing to do: the registration of the stamp {stamp} is there already."),
+        ("repair", _) => {
+            format!("Nothing to do: lock, role and activation of the stamp {stamp} are as they should be.")
+        }
+        (_, None) => format!("Nothing to do: the stamp {stamp} is registered and activated as asked."),
+        (_, Some(why)) => format!(
+            "Nothing to do: the stamp {stamp} is registered as asked, and activated by this machine's journal; the record was not read: {why}."
+        ),
+    }
+}
 
 /// How reports are shown.
 #[derive(Debug, Clone, Copy)]
@@ -107,11 +141,16 @@ impl View {
         }
     }
 
-    /// The report of `register`.
-    pub(crate) fn register(self, report: &RegisterReport) {
+    /// The report of an operation, and the exit code that it means.
+    pub(crate) fn report(self, report: &Report) -> ExitCode {
+        let exit = match report.outcome {
+            Outcome::Planned if report.plan.iter().any(|step| step.changes) => ExitCode::ChangesPlanned,
+            Outcome::StampLeft => ExitCode::Resumable,
+            _ => ExitCode::Done,
+        };
         if self.is_json() {
             self.json(report);
-            return;
+            return exit;
         }
         let line = |text: String| say!("{text}");
         match report.outcome {
@@ -122,32 +161,36 @@ impl View {
                     let pad = if step.changes { "  " } else { "" };
                     line(format!("  {mark}{pad}   {:<18} {}", step.step, step.detail));
                 }
+                for item in &report.lost {
+                    line(format!("  {}     {item}", "lost".red()));
+                }
                 line(format!("Plan: {changes} of {} steps would run. Nothing was changed.", report.plan.len()));
             }
-            Outcome::NothingToDo => {
-                let unread = report.status.stamp.as_ref().ok().and_then(|stamp| stamp.unread.clone());
-                line(match unread {
-                    None => {
-                        format!("Nothing to do: the stamp {} is registered and activated as asked.", report.cloud_id)
-                    }
-                    Some(why) => format!(
-                        "Nothing to do: the stamp {} is registered as asked, and activated by this machine's journal; the record was not read: {why}.",
-                        report.cloud_id
-                    ),
-                });
-            }
-            Outcome::Verified => {
+            Outcome::NothingToDo => line(nothing(report)),
+            Outcome::Verified | Outcome::Done => {
                 self.steps(&report.steps);
-                line(format!("{}", REGISTERED.green().bold()));
+                line(format!("{}", sentence(report.operation).green().bold()));
             }
             Outcome::ActivatedUnread => {
                 self.steps(&report.steps);
-                line(format!("{}", REGISTERED.green().bold()));
+                line(format!("{}", sentence(report.operation).green().bold()));
                 line("activated; the record was not read: no operator sign-in".into());
             }
+            Outcome::StampLeft => {
+                self.steps(&report.steps);
+                line("Azure's part is done. The stamp could not be reached: its activation is left.".into());
+                let subscription =
+                    report.registration.as_ref().map(|id| id.subscription.to_string()).unwrap_or_default();
+                line(format!(
+                    "Next, from a machine that reaches the stamp: azsreg repair --subscription {subscription}"
+                ));
+            }
         }
-        line(String::new());
-        self.sides(&report.status);
+        if let Some(status) = &report.status {
+            line(String::new());
+            self.sides(status);
+        }
+        exit
     }
 
     fn steps(self, steps: &[StepReport]) {
@@ -162,29 +205,92 @@ impl View {
             self.json(report);
             return;
         }
+        let title = report.status.title();
         let word = match report.status {
-            Status::Registered => "Registered".green().bold().to_string(),
+            Status::Registered => title.green().bold().to_string(),
             Status::RegisteredInAzure => {
-                format!(
-                    "{} (the stamp's record was not read: no operator sign-in)",
-                    "Registered in Azure".green().bold()
-                )
+                format!("{} (the stamp's record was not read)", title.green().bold())
             }
-            Status::HalfRegistered => "Half registered".yellow().bold().to_string(),
-            Status::Expired => "Expired".red().bold().to_string(),
-            Status::NotRegistered => "Not registered".yellow().bold().to_string(),
-            Status::Unknown => "Unknown".yellow().bold().to_string(),
+            Status::ActivatedOnStamp => format!("{} (Azure was not read)", title.green().bold()),
+            Status::Expiring => {
+                let days = report.days_left.unwrap_or_default();
+                format!("{}: {days} days left", title.yellow().bold())
+            }
+            Status::Expired => title.red().bold().to_string(),
+            Status::HalfRegistered | Status::Mismatch | Status::NotRegistered | Status::Unknown => {
+                title.yellow().bold().to_string()
+            }
         };
         say!("{word}");
+        for finding in &report.findings {
+            say!("  {}: {}", finding.code.id, finding.message);
+            say!("    next: {}", finding.then());
+        }
         say!();
         self.sides(report);
-        let next = match report.status {
-            Status::HalfRegistered | Status::NotRegistered => Some("azsreg register"),
-            _ => None,
+    }
+
+    /// Metrics for a textfile collector (the Prometheus text format).
+    pub(crate) fn prometheus(self, report: &StatusReport) {
+        let azure = report.azure.as_ref().ok();
+        let registration = azure.and_then(|azure| azure.registration.as_ref());
+        let stamp = report.stamp.as_ref().ok();
+        let cloud_id = stamp
+            .map(|stamp| stamp.information.cloud_id)
+            .or_else(|| registration.and_then(|registration| registration.cloud_id))
+            .map(|id| id.to_string())
+            .unwrap_or_default();
+        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let name = escape(registration.map(|r| r.id.name.as_str()).unwrap_or_default());
+        let labels = format!("cloud_id=\"{cloud_id}\",registration=\"{name}\"");
+        let gauge = |metric: &str, help: &str| {
+            say!("# HELP {metric} {help}");
+            say!("# TYPE {metric} gauge");
         };
-        if let Some(next) = next {
-            say!();
-            say!("next: {next}");
+        gauge("azsreg_status", "1 for the word that status shows, 0 for the others.");
+        for status in Status::ALL {
+            let word = serde_json::to_value(status).unwrap_or_default();
+            let value = u8::from(report.status == status);
+            say!("azsreg_status{{{labels},status=\"{}\"}} {value}", word.as_str().unwrap_or_default());
+        }
+        if let Some(days) = report.days_left {
+            gauge("azsreg_expires_in_days", "Whole days until the registration expires, negative when it has.");
+            say!("azsreg_expires_in_days{{{labels}}} {days}");
+        }
+        gauge("azsreg_findings", "How many things are wrong, by code.");
+        for finding in &report.findings {
+            say!("azsreg_findings{{{labels},code=\"{}\"}} 1", finding.code.id);
+        }
+        gauge("azsreg_side_readable", "Whether a side could be read.");
+        say!("azsreg_side_readable{{{labels},side=\"azure\"}} {}", u8::from(azure.is_some()));
+        say!("azsreg_side_readable{{{labels},side=\"stamp\"}} {}", u8::from(stamp.is_some()));
+        if let Some(azure) = azure.filter(|azure| azure.registration.is_some()) {
+            gauge("azsreg_locked", "Whether the registration is locked.");
+            say!("azsreg_locked{{{labels}}} {}", u8::from(azure.lock.is_some()));
+            gauge("azsreg_role_assigned", "Whether the stamp's principal has its role.");
+            say!("azsreg_role_assigned{{{labels}}} {}", u8::from(azure.role.is_some()));
+        }
+        if let Some(stamp) = stamp {
+            gauge("azsreg_nodes", "How many nodes the stamp has.");
+            say!("azsreg_nodes{{{labels}}} {}", stamp.information.nodes);
+        }
+        gauge("azsreg_looked_at_seconds", "When both sides were looked at, as Unix time.");
+        say!("azsreg_looked_at_seconds{{{labels}}} {}", report.at.as_second());
+    }
+
+    /// Every prerequisite.
+    pub(crate) fn prerequisites(self, list: &[Prerequisite]) {
+        for one in list {
+            let word = match one.verdict {
+                Verdict::Ok => format!("{}     ", "ok".green()),
+                Verdict::Warning => format!("{}", "warning".yellow()),
+                Verdict::Failed => format!("{} ", "failed".red().bold()),
+                Verdict::NotKnown => format!("{}", "unknown".dimmed()),
+            };
+            say!("  {word}  {}: {}", one.name, one.detail);
+            if let Some(problem) = &one.problem {
+                say!("           {} {}", problem.code.id, problem.then());
+            }
         }
     }
 
@@ -200,7 +306,15 @@ impl View {
                     row("", "resource group", &registration.id.resource_group);
                     row("", "cloud id", &registration.cloud_id.map_or("-".into(), |id| id.to_string()));
                     row("", "billing model", &registration.billing_model);
-                    row("", "bridge principal", &registration.object_id.map_or("-".into(), |id| id.to_string()));
+                    if let Some(end) = azure.expires {
+                        row("", "expires", &until(end, report.at));
+                    }
+                    if let Some(hosts) = azure.hosts {
+                        row("", "hosts registered", &hosts.to_string());
+                    }
+                    let principal = registration.object_id.map_or("-".into(), |id| id.to_string());
+                    let gone = if azure.principal == Some(false) { " (does not exist)" } else { "" };
+                    row("", "bridge principal", &format!("{principal}{gone}"));
                     let lock =
                         azure.lock.as_ref().map_or("none".into(), |lock| format!("{} ({:?})", lock.name, lock.level));
                     row("", "lock", &lock);
@@ -263,12 +377,18 @@ fn expiry(record: &ActivationRecord, at: Timestamp) -> String {
     let end = record.expiration.as_ref().map(|expiration| expiration.at);
     match end {
         None => "-".into(),
-        Some(end) if end.strftime("%Y").to_string().as_str() >= "9999" => "never".into(),
-        Some(end) => {
-            let days = end.duration_since(at).as_hours() / 24;
-            format!("{} ({days} days left)", end.strftime("%Y-%m-%d"))
-        }
+        Some(end) => until(end, at),
     }
+}
+
+/// A day and how far it is; the last year of the calendar stands for always.
+fn until(end: Timestamp, at: Timestamp) -> String {
+    if end.strftime("%Y").to_string().as_str() >= "9999" {
+        return "never".into();
+    }
+    let days = end.duration_since(at).as_hours().div_euclid(24);
+    let far = if end <= at { format!("{} days ago", -days) } else { format!("{days} days left") };
+    format!("{} ({far})", end.strftime("%Y-%m-%d"))
 }
 
 fn step_line(step: &StepReport) -> String {

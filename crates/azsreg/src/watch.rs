@@ -101,7 +101,7 @@ impl Screen {
         }
     }
 
-    fn aside(&self, text: &str) {
+    pub(crate) fn aside(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
             None => anstream::eprintln!("{text}"),

@@ -9,7 +9,7 @@ use super::{Refused, caller};
 use crate::http::{self, Read, Reply, header, pairs, text, value};
 use crate::lab::{AzureWorld, State};
 use crate::world::arm::{ArmError, LOCATIONS, Subscription, group_scope, registration_scope};
-use crate::world::roles::{is_within, matches, subscription_of};
+use crate::world::roles::{Delegated, is_within, matches, subscription_of};
 
 /// The api-versions of Microsoft.AzureStack.
 const PROVIDER_VERSIONS: &[&str] = &["2016-01-01", "2017-06-01", "2020-06-01-preview", "2022-06-01"];
@@ -39,8 +39,6 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         _ => "x-ms-ratelimit-remaining-subscription-writes",
     };
     header(&mut reply, kind, "11999");
-    let now = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    header(&mut reply, "date", &now);
     header(&mut reply, "cache-control", "no-cache");
     reply
 }
@@ -189,6 +187,7 @@ fn route(state: &State, request: &Read) -> Answer {
     let me = who.object_id;
     let mut guard = state.azure();
     let azure = &mut *guard;
+    azure.arm.settle_moves(state.now());
     match parts[..] {
         ["tenants"] => {
             let tenant = azure.directory.tenants.get(&who.tenant);
@@ -258,6 +257,17 @@ impl Call<'_> {
     pub(super) fn may(&self, azure: &AzureWorld, action: &str, scope: &str) -> Result<(), ArmError> {
         azure.arm.authorize(&azure.directory, self.me, action, scope)
     }
+
+    /// Likewise, for a role assignment that conditions may look at.
+    pub(super) fn may_for(
+        &self,
+        azure: &AzureWorld,
+        action: &str,
+        scope: &str,
+        delegated: Delegated<'_>,
+    ) -> Result<(), ArmError> {
+        azure.arm.authorize_for(&azure.directory, self.me, action, scope, delegated)
+    }
 }
 
 fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&str]) -> Answer {
@@ -291,7 +301,11 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
             });
             Ok(http::json(200, &json!({"value": items.collect::<Vec<_>>()})))
         }
-        ("GET", ["operationresults", _]) => Ok(text(StatusCode::NO_CONTENT, "")),
+        ("GET", ["operationresults", id]) => {
+            // A deletion has ended at once; a move may take its time.
+            let going = id.parse().is_ok_and(|id| azure.arm.is_moving(id));
+            if going { Ok(accepted(call, id)) } else { Ok(text(StatusCode::NO_CONTENT, "")) }
+        }
         ("GET", ["providers"]) => {
             let items = ["Microsoft.AzureStack", "Microsoft.Authorization", "Microsoft.Resources"];
             let items = items.iter().map(|ns| provider_body(azure, call.subscription, ns)).collect();
@@ -385,14 +399,14 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
         ("DELETE", []) => {
             call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/delete", &scope)?;
             azure.arm.delete_group(call.subscription, group)?;
-            Ok(accepted(call))
+            Ok(accepted(call, &Uuid::new_v4().to_string()))
         }
-        ("POST", ["moveresources"]) => {
-            let action = "Microsoft.Resources/subscriptions/resourceGroups/moveResources/action";
-            call.may(azure, action, &scope)?;
+        ("POST", [verb @ ("moveresources" | "validatemoveresources")]) => {
+            let moves = *verb == "moveresources";
+            let action = if moves { "moveResources" } else { "validateMoveResources" };
+            call.may(azure, &format!("Microsoft.Resources/subscriptions/resourceGroups/{action}/action"), &scope)?;
             let body = body_of(call.request)?;
-            let target = body["targetResourceGroup"].as_str().unwrap_or_default();
-            let target = http::segments(target);
+            let target = http::segments(body["targetResourceGroup"].as_str().unwrap_or_default());
             let [_, subscription, _, into] = &target[..] else {
                 return Err(ArmError::new(
                     400,
@@ -400,15 +414,20 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
                     "The property 'targetResourceGroup' is not the id of a resource group.",
                 ));
             };
-            let subscription: Uuid = subscription.parse().unwrap_or_default();
-            call.may(
-                azure,
-                "Microsoft.Resources/subscriptions/resourceGroups/write",
-                &group_scope(subscription, into),
-            )?;
-            let ids: Vec<&str> = body["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            azure.arm.move_registrations(&ids, call.subscription, group, subscription, into)?;
-            Ok(accepted(call))
+            let to: Uuid = subscription.parse().unwrap_or_default();
+            let write = "Microsoft.Resources/subscriptions/resourceGroups/write";
+            call.may(azure, write, &group_scope(to, into))?;
+            let ids =
+                body["resources"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned));
+            let ids: Vec<String> = ids.collect();
+            let id = Uuid::new_v4();
+            if moves {
+                let takes = call.state.scaled(call.state.options.move_takes);
+                azure.arm.begin_move(id, call.state.now(), takes, ids, (call.subscription, group), (to, into))?;
+            } else {
+                azure.arm.validate_move(&ids, (call.subscription, group), (to, into))?;
+            }
+            Ok(accepted(call, &id.to_string()))
         }
         ("GET", ["resources"]) => {
             call.may(azure, read, &scope)?;
@@ -504,7 +523,7 @@ fn registrations(
         ("POST", ["getactivationkey"]) => {
             call.may(azure, &action("getActivationKey/action"), &scope)?;
             let registration = azure.arm.registration(subscription, group, name)?;
-            let claims = registration.activation_claims(now, &call.state.urls().arm);
+            let claims = registration.activation_claims(&call.state.urls().arm);
             let key = call.state.keys.activation().sign(&claims, false);
             Ok(http::json(200, &json!({ "activationKey": key })))
         }
@@ -545,17 +564,17 @@ fn canonical(azure: &AzureWorld, subscription: Uuid, names: &[String], parts: &[
     }
 }
 
-fn accepted(call: &Call<'_>) -> Reply {
+fn accepted(call: &Call<'_>, id: &str) -> Reply {
     let mut reply = text(StatusCode::ACCEPTED, "");
     let version = value(call.query, "api-version").unwrap_or("2024-11-01");
     let url = format!(
         "{}/subscriptions/{}/operationresults/{}?api-version={version}",
         call.state.urls().arm,
         call.subscription,
-        Uuid::new_v4().simple()
+        id,
     );
     header(&mut reply, "location", &url);
-    header(&mut reply, "retry-after", "0");
+    header(&mut reply, "retry-after", if call.state.options.move_takes.is_zero() { "0" } else { "1" });
     reply
 }
 

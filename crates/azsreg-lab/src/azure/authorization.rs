@@ -7,7 +7,20 @@ use uuid::Uuid;
 use super::arm::{Answer, Call, Guard, body_of, made, not_allowed, page};
 use crate::http::{self, text, value};
 use crate::world::arm::ArmError;
-use crate::world::roles::is_within;
+use crate::world::condition::Attributes;
+use crate::world::roles::{Assignment, Delegated, is_within};
+
+/// The subscription of a scope where custom roles are made.
+fn subscription(scope: &str) -> Result<Uuid, ArmError> {
+    let id = scope.split('/').nth(2).and_then(|id| id.parse().ok());
+    id.ok_or_else(|| ArmError::new(400, "InvalidRoleDefinition", "Roles are made at the scope of a subscription."))
+}
+
+fn role_id(id: &str) -> Result<Uuid, ArmError> {
+    id.parse().map_err(|_| {
+        ArmError::new(400, "InvalidRoleDefinitionId", format!("The role definition ID '{id}' is not a GUID."))
+    })
+}
 
 /// A call on a scope's locks, roles or permissions; `names` begins with the resource type.
 pub(super) fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String, names: &[String]) -> Answer {
@@ -75,6 +88,20 @@ pub(super) fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String
                 )),
             }
         }
+        ("PUT", "roledefinitions", [id]) => {
+            call.may(azure, "Microsoft.Authorization/roleDefinitions/write", &scope)?;
+            let (subscription, id) = (subscription(&scope)?, role_id(id)?);
+            let body = body_of(call.request)?;
+            let (_, role) = azure.arm.put_role(subscription, id, &body)?;
+            Ok(http::json(201, &role.body(&scope)))
+        }
+        ("DELETE", "roledefinitions", [id]) => {
+            call.may(azure, "Microsoft.Authorization/roleDefinitions/delete", &scope)?;
+            match azure.arm.delete_role(role_id(id)?)? {
+                Some(gone) => Ok(http::json(200, &gone.body(&scope))),
+                None => Ok(text(StatusCode::NO_CONTENT, "")),
+            }
+        }
         ("GET", "roleassignments", []) => {
             call.may(azure, "Microsoft.Authorization/roleAssignments/read", &scope)?;
             let at_scope = filter.contains("atScope()");
@@ -111,8 +138,12 @@ pub(super) fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String
             }
         }
         ("PUT", "roleassignments", [name]) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/write", &scope)?;
             let body = body_of(call.request)?;
+            let named = |name: &str| body["properties"][name].as_str().unwrap_or_default().to_owned();
+            let (role, principal, kind) = (named("roleDefinitionId"), named("principalId"), named("principalType"));
+            let asked = Attributes { role_definition_id: &role, principal_id: &principal, principal_type: &kind };
+            let delegated = Delegated { request: Some(asked), resource: None };
+            call.may_for(azure, "Microsoft.Authorization/roleAssignments/write", &scope, delegated)?;
             let known = body.pointer("/properties/principalId").and_then(Value::as_str).and_then(|id| id.parse().ok());
             let exists = known.is_some_and(|id: Uuid| {
                 azure.directory.applications.iter().any(|a| a.principal == Some(id))
@@ -133,7 +164,17 @@ pub(super) fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String
             made(new, &assignment.body())
         }
         ("DELETE", "roleassignments", [name]) => {
-            call.may(azure, "Microsoft.Authorization/roleAssignments/delete", &scope)?;
+            let here = |a: &&Assignment| a.scope.eq_ignore_ascii_case(&scope) && a.name.eq_ignore_ascii_case(name);
+            let there = azure.arm.assignments.iter().find(here).cloned();
+            let (role, principal) =
+                there.as_ref().map(|a| (a.role.to_string(), a.principal.to_string())).unwrap_or_default();
+            let resource = there.as_ref().map(|a| Attributes {
+                role_definition_id: &role,
+                principal_id: &principal,
+                principal_type: &a.principal_type,
+            });
+            let delegated = Delegated { request: None, resource };
+            call.may_for(azure, "Microsoft.Authorization/roleAssignments/delete", &scope, delegated)?;
             match azure.arm.delete_assignment(&scope, name)? {
                 Some(gone) => Ok(http::json(200, &gone.body())),
                 None => Ok(text(StatusCode::NO_CONTENT, "")),

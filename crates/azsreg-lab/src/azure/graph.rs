@@ -67,6 +67,32 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
                 .filter(|a| a.tenant == tenant && a.principal.is_some() && selects(filter, a));
             http::json(200, &json!({"value": found.map(principal).collect::<Vec<_>>()}))
         }
+        ("GET", ["v1.0", "serviceprincipals", id]) => {
+            let found = azure
+                .directory
+                .applications
+                .iter()
+                .find(|a| a.tenant == tenant && a.principal.is_some_and(|known| known.to_string() == *id));
+            found.map_or_else(|| missing(id), |a| http::json(200, &principal(a)))
+        }
+        ("GET", ["v1.0", "applications", id, "owners"]) => {
+            let found =
+                azure.directory.applications.iter().find(|a| a.tenant == tenant && a.object_id.to_string() == *id);
+            let Some(found) = found else { return missing(id) };
+            let owners = found.owners.iter().map(|owner| {
+                let user = azure.directory.users.iter().find(|user| user.object_id == *owner);
+                json!({"id": owner, "userPrincipalName": user.map(|user| user.upn.clone()), "displayName": azure.directory.name_of(*owner)})
+            });
+            http::json(200, &json!({"value": owners.collect::<Vec<_>>()}))
+        }
+        ("GET", ["v1.0", "policies", "authorizationpolicy"]) => {
+            let allowed = azure.directory.tenants.get(&tenant).is_some_and(|t| t.users_may_register_applications);
+            http::json(
+                200,
+                &json!({"id": "authorizationPolicy", "defaultUserRolePermissions": {"allowedToCreateApps": allowed}}),
+            )
+        }
+        ("GET", ["v1.0", "me", "memberof"]) => http::json(200, &json!({"value": []})),
         ("POST", ["v1.0", "serviceprincipals"]) => {
             let app_id: Uuid = body["appId"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
             match azure.directory.create_principal(&mut azure.draw, tenant, app_id) {
@@ -102,6 +128,12 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             &json!({"error": {"code": "BadRequest", "message": "Resource not found for the segment or the method is not supported by the lab."}}),
         ),
     }
+}
+
+fn missing(id: &str) -> Reply {
+    let message =
+        format!("Resource '{id}' does not exist or one of its queried reference-property objects are not present.");
+    http::json(404, &json!({"error": {"code": "Request_ResourceNotFound", "message": message}}))
 }
 
 fn refusal(error: &GraphError) -> Reply {

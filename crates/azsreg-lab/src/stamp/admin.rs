@@ -8,6 +8,10 @@ use crate::lab::{StampState, State};
 use crate::world::arm::ArmError;
 
 pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply {
+    let segments = http::segments(request.uri().path());
+    if segments.first().is_some_and(|first| first.eq_ignore_ascii_case("adfs")) {
+        return super::adfs::handle(state, stamp, request, &segments[1..]);
+    }
     let mut reply = match route(state, stamp, request) {
         Ok(body) => http::json(200, &body),
         Err(error) => http::json(error.status, &error.body()),
@@ -33,9 +37,18 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
     }
     let audience = stamp.audience();
     if parts == ["metadata", "endpoints"] {
+        let (tenant, adfs) = {
+            let world = stamp.world();
+            (world.tenant, world.options.identity == "adfs")
+        };
+        let login = if adfs {
+            format!("{}/adfs", stamp.urls().admin_arm)
+        } else {
+            format!("{}/{tenant}/", state.urls().authority)
+        };
         return Ok(json!({
             "galleryEndpoint": stamp.urls().admin_arm, "graphEndpoint": state.urls().graph, "portalEndpoint": stamp.urls().admin_arm,
-            "authentication": {"loginEndpoint": format!("{}/{}/", state.urls().authority, stamp.world().tenant), "audiences": [audience]},
+            "authentication": {"loginEndpoint": login, "audiences": [audience]},
         }));
     }
     let caller = azure::caller(state, request, &[&audience]).map_err(|why| match why {
@@ -55,7 +68,7 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
     let mut world = stamp.world();
     world.settle(state.now());
     let provider = world.provider_subscription;
-    let operator = stamp.operators.contains(&caller.object_id);
+    let operator = crate::lab::lock(&stamp.operators).contains(&caller.object_id);
     match parts[..] {
         ["subscriptions"] => {
             let mine = operator.then(|| {
@@ -82,8 +95,16 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
             }
             match (rest, world.activation_body()) {
                 ([], body) => Ok(json!({"value": body.into_iter().collect::<Vec<_>>()})),
+                (["default", "downloadedproducts"], Some(_)) => {
+                    let items = world.downloaded.iter().map(|name| {
+                        json!({"id": format!("{}/downloadedProducts/{name}", world.activation_id()), "name": format!("default/{name}"),
+                            "type": "Microsoft.AzureBridge.Admin/activations/downloadedProducts",
+                            "properties": {"displayName": name, "provisioningState": "Succeeded"}})
+                    });
+                    Ok(json!({"value": items.collect::<Vec<_>>()}))
+                }
                 (["default"], Some(body)) => Ok(body),
-                (["default"], None) => Err(ArmError::new(
+                (["default", ..], None) => Err(ArmError::new(
                     404,
                     "ResourceNotFound",
                     "The Resource 'Microsoft.AzureBridge.Admin/activations/default' under resource group 'azurestack-activation' was not found.",

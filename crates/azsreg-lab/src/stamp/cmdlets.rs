@@ -106,6 +106,12 @@ fn parameters(name: &str, stamp: &crate::world::stamp::Stamp) -> Option<(&'stati
             AS_JOB,
         ],
         "Remove-AzureStackActivation" => vec![parameter("TimeoutInSeconds", Kind::Number, false, Some(0)), AS_JOB],
+        "Save-HCILicense" => {
+            if !stamp.has_key_pair() {
+                return None;
+            }
+            vec![parameter("License", Kind::Text, true, Some(0)), AS_JOB]
+        }
         "Close-PrivilegedEndpoint" => vec![
             parameter("TranscriptsPathDestination", Kind::Text, false, Some(0)),
             parameter("Credential", Kind::Any, false, Some(1)),
@@ -124,6 +130,7 @@ const NAMES: &[&str] = &[
     "New-AzureStackActivation",
     "New-RegistrationToken",
     "Remove-AzureStackActivation",
+    "Save-HCILicense",
     "Set-RegistrationKeyPair",
 ];
 
@@ -403,7 +410,20 @@ async fn act(
                 .collect())
         }
         "Get-ActionStatus" => Ok(status(state, stamp, bound)),
-        "Close-PrivilegedEndpoint" => Ok(Vec::new()),
+        "Close-PrivilegedEndpoint" => {
+            if let Some(share) = bound.text("TranscriptsPathDestination").filter(|share| !share.is_empty()) {
+                if !share.starts_with("\\\\") {
+                    return Err(CmdletError::failed(format!("The transcripts destination '{share}' is not a share.")));
+                }
+                stamp.world().transcripts.push(share);
+            }
+            Ok(Vec::new())
+        }
+        "Save-HCILicense" => {
+            let license = bound.text("License").unwrap_or_default();
+            stamp.world().hci_license = Some(azsreg_model::digest(&license));
+            Ok(vec!["The license was saved.".into()])
+        }
         "Set-RegistrationKeyPair" => {
             let mut world = stamp.world();
             let run = world.begin(&mut state.azure().draw, now, cmdlet, None, Effect::None)?;

@@ -1,5 +1,6 @@
 //! What the lab's stamps speak: WinRM for the privileged endpoint, HTTPS for the admin Resource Manager.
 
+pub(crate) mod adfs;
 pub(crate) mod admin;
 pub(crate) mod cmdlets;
 pub(crate) mod link;

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Draw;
 use super::directory::Directory;
-use super::roles::{self, Assignment, RoleDefinition, is_within};
+use super::roles::{self, Assignment, Delegated, RoleDefinition, is_within};
 use super::token;
 
 /// The expiry of a key that has none.
@@ -48,7 +49,7 @@ impl ArmError {
 type Answer<T> = Result<T, ArmError>;
 
 /// A subscription.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Subscription {
     /// Its id.
     pub id: Uuid,
@@ -58,12 +59,14 @@ pub struct Subscription {
     pub name: String,
     /// Its kind, as `subscriptionPolicies.quotaId`.
     pub quota_id: String,
+    /// The partner that a cloud solution provider's subscription resolves to. Azure shows it to nobody.
+    pub partner: Option<String>,
     /// Registered providers, lower case.
     pub providers: BTreeSet<String>,
 }
 
 /// A resource group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Group {
     /// Its name, as first written.
     pub name: String,
@@ -74,7 +77,7 @@ pub struct Group {
 }
 
 /// A registration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Registration {
     /// The subscription.
     pub subscription: Uuid,
@@ -93,7 +96,7 @@ pub struct Registration {
 }
 
 /// A lock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Lock {
     /// The scope that it is on.
     pub scope: String,
@@ -115,11 +118,12 @@ pub const LOCATIONS: &[(&str, &str)] = &[
 ];
 
 /// The state of Resource Manager.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Arm {
     /// Subscriptions.
     pub subscriptions: BTreeMap<Uuid, Subscription>,
     /// Groups by subscription and lower-case name.
+    #[serde(with = "super::pairs")]
     pub groups: BTreeMap<(Uuid, String), Group>,
     /// Registrations.
     pub registrations: Vec<Registration>,
@@ -129,6 +133,8 @@ pub struct Arm {
     pub roles: Vec<RoleDefinition>,
     /// Role assignments.
     pub assignments: Vec<Assignment>,
+    /// Moves that have not ended.
+    pub moves: Vec<super::moves::Move>,
 }
 
 /// The scope of a group.
@@ -170,11 +176,17 @@ impl Registration {
         body
     }
 
+    /// When it ends: a capacity registration a year after it was last written.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        let capacity = self.token.billing_model == "Capacity";
+        capacity.then(|| self.written + SignedDuration::from_hours(365 * 24))
+    }
+
     /// The claims of the activation key: who, for which stamp, until when, and where the stamp finds what.
     #[must_use]
-    pub fn activation_claims(&self, now: Timestamp, arm_endpoint: &str) -> Value {
-        let capacity = self.token.billing_model == "Capacity";
-        let expires = if capacity { (now + SignedDuration::from_hours(365 * 24)).to_string() } else { NEVER.into() };
+    pub fn activation_claims(&self, arm_endpoint: &str) -> Value {
+        let expires = self.expires().map_or_else(|| NEVER.to_owned(), |end| end.to_string());
         let member = |name: &str| self.token.members.get(name).cloned().unwrap_or(Value::Null);
         json!({
             "subscriptionId": self.subscription,
@@ -226,10 +238,25 @@ impl Arm {
     /// # Errors
     /// 403 AuthorizationFailed, naming client, object id, action and scope.
     pub fn authorize(&self, directory: &Directory, caller: Uuid, action: &str, scope: &str) -> Answer<()> {
+        self.authorize_for(directory, caller, action, scope, Delegated::default())
+    }
+
+    /// Likewise, for a role assignment that conditions may look at.
+    ///
+    /// # Errors
+    /// 403 AuthorizationFailed.
+    pub fn authorize_for(
+        &self,
+        directory: &Directory,
+        caller: Uuid,
+        action: &str,
+        scope: &str,
+        delegated: Delegated<'_>,
+    ) -> Answer<()> {
         let allowed = self
             .assignments
             .iter()
-            .filter(|a| a.principal == caller && a.covers(scope))
+            .filter(|a| a.principal == caller && a.covers(scope) && a.permits(action, delegated))
             .any(|a| self.roles.iter().any(|role| role.id == a.role && role.allows(action)));
         if allowed {
             return Ok(());
@@ -356,7 +383,7 @@ impl Arm {
         Ok(())
     }
 
-    fn at(&self, subscription: Uuid, group: &str, name: &str) -> Option<usize> {
+    pub(super) fn at(&self, subscription: Uuid, group: &str, name: &str) -> Option<usize> {
         self.registrations.iter().position(|r| {
             r.subscription == subscription && r.group.eq_ignore_ascii_case(group) && r.name.eq_ignore_ascii_case(name)
         })
@@ -423,11 +450,20 @@ impl Arm {
                 ),
             ));
         }
+        let over = |registration: &Registration| registration.expires().is_some_and(|end| end <= now);
+        if existing.is_some_and(|at| over(&self.registrations[at])) {
+            return Err(ArmError::new(
+                409,
+                "RegistrationExpired",
+                format!("The registration '{name}' has expired. Delete it, or register under another name."),
+            ));
+        }
+        // An expired registration stands in the way of nobody but its own name.
         let elsewhere = self
             .registrations
             .iter()
             .enumerate()
-            .any(|(at, other)| other.token.cloud_id == token.cloud_id && Some(at) != existing);
+            .any(|(at, other)| other.token.cloud_id == token.cloud_id && Some(at) != existing && !over(other));
         if elsewhere {
             return Err(ArmError::new(
                 409,
@@ -478,50 +514,6 @@ impl Arm {
         self.registrations.remove(at);
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
         Ok(true)
-    }
-
-    /// Moves a registration to another group. Role assignments stay behind and are orphaned; a ReadOnly lock on either
-    /// group forbids it.
-    ///
-    /// # Errors
-    /// 404 for what is not there, 409 for a lock or between subscriptions.
-    pub fn move_registrations(&mut self, ids: &[&str], from: Uuid, source: &str, to: Uuid, group: &str) -> Answer<()> {
-        let source = group_scope(from, &self.group(from, source)?.name);
-        if let Some(id) = ids.iter().find(|id| !is_within(id, &source)) {
-            return Err(ArmError::new(
-                400,
-                "ResourceMoveProviderValidationFailed",
-                format!("The resource '{id}' is not in the source resource group."),
-            ));
-        }
-        if from != to {
-            return Err(ArmError::new(
-                409,
-                "ResourceMoveNotSupported",
-                "Moving registrations between subscriptions is not supported by the lab yet.",
-            ));
-        }
-        let target = self.group(to, group)?.name.clone();
-        self.writable(&source)?;
-        self.writable(&group_scope(to, &target))?;
-        let mut found = Vec::new();
-        for id in ids {
-            let at = self.registrations.iter().position(|r| r.id().eq_ignore_ascii_case(id));
-            found.push(at.ok_or_else(|| {
-                ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found."))
-            })?);
-        }
-        for at in found {
-            let old = self.registrations[at].id();
-            self.registrations[at].group.clone_from(&target);
-            let new = self.registrations[at].id();
-            for lock in &mut self.locks {
-                if lock.scope.eq_ignore_ascii_case(&old) {
-                    lock.scope.clone_from(&new);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether the subscription has registered the provider.
@@ -638,7 +630,14 @@ impl Arm {
             role,
             principal,
             principal_type: property("principalType").unwrap_or("ServicePrincipal").to_owned(),
+            condition: property("condition").map(str::to_owned),
         };
+        if let Some(Err(error)) = assignment.condition.as_deref().map(super::condition::Condition::parse) {
+            return Err(bad(format!("The role assignment's condition is not valid. {error}")));
+        }
+        if assignment.condition.is_some() && property("conditionVersion") != Some("2.0") {
+            return Err(bad("The property 'conditionVersion' is not '2.0'.".into()));
+        }
         let here = |a: &Assignment| a.scope.eq_ignore_ascii_case(scope);
         if let Some(at) = self.assignments.iter().position(|a| here(a) && a.name.eq_ignore_ascii_case(name)) {
             let same = self.assignments[at].role == role && self.assignments[at].principal == principal;
@@ -656,6 +655,77 @@ impl Arm {
         }
         self.assignments.push(assignment);
         Ok((true, &self.assignments[self.assignments.len() - 1]))
+    }
+
+    /// Makes or changes a custom role; true if it is new.
+    ///
+    /// # Errors
+    /// 400 for a malformed or built-in one, 409 RoleDefinitionWithSameNameExists.
+    pub fn put_role(&mut self, subscription: Uuid, id: Uuid, body: &Value) -> Answer<(bool, &RoleDefinition)> {
+        let bad = |message: &str| ArmError::new(400, "InvalidRoleDefinition", message);
+        let properties = &body["properties"];
+        let text = |name: &str| properties[name].as_str().unwrap_or_default().to_owned();
+        let list = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+        };
+        let permissions = &properties["permissions"][0];
+        let role = RoleDefinition {
+            id,
+            name: text("roleName"),
+            description: text("description"),
+            actions: list(&permissions["actions"]),
+            not_actions: list(&permissions["notActions"]),
+            kind: "CustomRole".into(),
+            assignable_scopes: list(&properties["assignableScopes"]),
+        };
+        if role.name.is_empty() || role.assignable_scopes.is_empty() || role.actions.iter().all(String::is_empty) {
+            return Err(bad("A custom role needs a roleName, assignableScopes and actions."));
+        }
+        let scope = format!("/subscriptions/{subscription}");
+        if !role.assignable_scopes.iter().any(|s| is_within(s, &scope)) {
+            return Err(bad("The scope of the request is not one of the role's assignable scopes."));
+        }
+        if self.roles.iter().any(|known| known.id != id && known.name.eq_ignore_ascii_case(&role.name)) {
+            let message = format!("A custom role with the same name already exists in this directory: {}.", role.name);
+            return Err(ArmError::new(409, "RoleDefinitionWithSameNameExists", message));
+        }
+        match self.roles.iter().position(|known| known.id == id) {
+            Some(at) if self.roles[at].kind != "CustomRole" => Err(bad("A built-in role can't be changed.")),
+            Some(at) => {
+                self.roles[at] = role;
+                Ok((false, &self.roles[at]))
+            }
+            None => {
+                self.roles.push(role);
+                Ok((true, &self.roles[self.roles.len() - 1]))
+            }
+        }
+    }
+
+    /// Deletes a custom role and gives it back; none if there was none.
+    ///
+    /// # Errors
+    /// 400 RoleDefinitionHasAssignments, or a built-in one.
+    pub fn delete_role(&mut self, id: Uuid) -> Answer<Option<RoleDefinition>> {
+        let Some(at) = self.roles.iter().position(|role| role.id == id) else { return Ok(None) };
+        if self.roles[at].kind != "CustomRole" {
+            return Err(ArmError::new(400, "InvalidRoleDefinition", "A built-in role can't be deleted."));
+        }
+        if self.assignments.iter().any(|a| a.role == id) {
+            let message = "There are existing role assignments referencing role.";
+            return Err(ArmError::new(400, "RoleDefinitionHasAssignments", message));
+        }
+        Ok(Some(self.roles.remove(at)))
+    }
+
+    /// The subscription goes to another directory: every role assignment in it is gone, and what was made in the old
+    /// directory stays there (`facts-errors.md` row 72).
+    pub fn change_tenant(&mut self, subscription: Uuid, tenant: Uuid) {
+        let scope = format!("/subscriptions/{subscription}");
+        self.assignments.retain(|a| !is_within(&a.scope, &scope));
+        if let Some(known) = self.subscriptions.get_mut(&subscription) {
+            known.tenant = tenant;
+        }
     }
 
     /// Deletes a role assignment and gives it back; none if there was none. A lock on the scope or above forbids it.
@@ -686,12 +756,13 @@ impl Arm {
             role,
             principal,
             principal_type: kind.to_owned(),
+            condition: None,
         });
         true
     }
 }
 
-fn locked(verb: &str, scope: &str, held: &[String]) -> ArmError {
+pub(super) fn locked(verb: &str, scope: &str, held: &[String]) -> ArmError {
     ArmError::new(
         409,
         "ScopeLocked",

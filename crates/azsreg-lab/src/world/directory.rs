@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Draw;
@@ -15,7 +16,7 @@ pub const AZURE_CLI: Uuid = Uuid::from_u128(0x04b0_7795_8ddb_461a_bbee_02f9_e1bf
 const CODE_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
 /// A tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tenant {
     /// Its id.
     pub id: Uuid,
@@ -28,7 +29,7 @@ pub struct Tenant {
 }
 
 /// A user.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct User {
     /// The object id.
     pub object_id: Uuid,
@@ -39,7 +40,7 @@ pub struct User {
 }
 
 /// An application with its service principal.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Application {
     /// The client id.
     pub app_id: Uuid,
@@ -103,7 +104,7 @@ pub struct Grant {
     pub scope: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Refresh {
     user: Uuid,
     tenant: Uuid,
@@ -111,7 +112,7 @@ struct Refresh {
     revoked: Option<u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Device {
     user_code: String,
     tenant: String,
@@ -122,7 +123,7 @@ struct Device {
     declined: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Code {
     tenant: String,
     client: Uuid,
@@ -147,7 +148,7 @@ pub struct AuthorizeRequest {
 }
 
 /// The directory of the lab's Azure.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Directory {
     /// Tenants by id.
     pub tenants: BTreeMap<Uuid, Tenant>,
@@ -321,7 +322,10 @@ impl Directory {
             return Err(refused(400, "invalid_grant", 50034, "The user account does not exist in the directory."));
         };
         let tenant = self.tenant(tenant)?.map_or(user.tenant, |tenant| tenant.id);
-        if tenant != user.tenant {
+        // A guest of another directory is somebody of the same name there.
+        let guest = self.users.iter().find(|known| known.upn == user.upn && known.tenant == tenant).cloned();
+        let home = user.tenant;
+        let Some(user) = guest else {
             return Err(refused(
                 400,
                 "invalid_grant",
@@ -331,7 +335,7 @@ impl Directory {
                     user.upn
                 ),
             ));
-        }
+        };
         let audience = audience(scope)?;
         if let Some((number, on)) = self.tenants.get(&tenant).and_then(|tenant| tenant.policy.clone()) {
             let is_graph = audience.trim_end_matches('/') == self.graph_audience.trim_end_matches('/');
@@ -351,7 +355,7 @@ impl Directory {
             client,
             audience,
             upn: Some(user.upn),
-            home: user.tenant,
+            home,
             refresh_token,
             id_token: asked("openid").then_some(nonce),
             scope: scope.to_owned(),

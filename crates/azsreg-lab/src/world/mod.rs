@@ -4,17 +4,57 @@
 //! same state. Behaviour that no source states is our inference: `COMPAT.md` says so, row by row.
 
 pub mod arm;
+pub mod condition;
 pub mod directory;
 pub mod graph;
+pub mod moves;
 pub mod roles;
 pub mod stamp;
 pub mod token;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+
+/// Maps whose keys are no text, as lists of pairs.
+pub(crate) mod pairs {
+    use super::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<'m, M, K, V, S>(map: &'m M, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        &'m M: IntoIterator<Item = (&'m K, &'m V)>,
+        K: Serialize + 'm,
+        V: Serialize + 'm,
+        S: Serializer,
+    {
+        serializer.collect_seq(map)
+    }
+
+    pub(crate) fn deserialize<'de, M, K, V, D>(deserializer: D) -> Result<M, D::Error>
+    where
+        M: FromIterator<(K, V)>,
+        K: Deserialize<'de>,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
 
 /// Random draws from the lab's seed. Keys, TLS and NTLM nonces are drawn elsewhere, from the system.
 #[derive(Debug, Clone)]
 pub struct Draw(fastrand::Rng);
+
+impl Serialize for Draw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.get_seed().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Draw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::new)
+    }
+}
 
 impl Draw {
     /// Draws of this seed.

@@ -1,10 +1,13 @@
 //! Role-based access control: definitions, assignments, and the check of every action.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::condition::{Attributes, Condition};
+
 /// A role definition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RoleDefinition {
     /// Its GUID.
     pub id: Uuid,
@@ -17,13 +20,13 @@ pub struct RoleDefinition {
     /// Actions taken away from those.
     pub not_actions: Vec<String>,
     /// `BuiltInRole` or `CustomRole`.
-    pub kind: &'static str,
+    pub kind: String,
     /// Where it may be assigned.
     pub assignable_scopes: Vec<String>,
 }
 
 /// Somebody has a role on a scope.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {
     /// Its GUID name, as written.
     pub name: String,
@@ -35,6 +38,17 @@ pub struct Assignment {
     pub principal: Uuid,
     /// `User` or `ServicePrincipal`.
     pub principal_type: String,
+    /// The condition under which it gives anything, as written.
+    pub condition: Option<String>,
+}
+
+/// A role assignment that a caller makes or deletes, as conditions see it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delegated<'a> {
+    /// The one to be.
+    pub request: Option<Attributes<'a>>,
+    /// The one that is.
+    pub resource: Option<Attributes<'a>>,
 }
 
 impl RoleDefinition {
@@ -80,10 +94,19 @@ impl Assignment {
         is_within(scope, &self.scope)
     }
 
+    /// Whether its condition, if it has one, holds for an action. One that can't be read gives nothing.
+    #[must_use]
+    pub fn permits(&self, action: &str, delegated: Delegated<'_>) -> bool {
+        self.condition.as_deref().is_none_or(|text| {
+            Condition::parse(text)
+                .is_ok_and(|condition| condition.holds(action, delegated.request.as_ref(), delegated.resource.as_ref()))
+        })
+    }
+
     /// The resource's body.
     #[must_use]
     pub fn body(&self) -> Value {
-        json!({
+        let mut body = json!({
             "id": format!("{}/providers/Microsoft.Authorization/roleAssignments/{}", self.scope, self.name),
             "name": self.name,
             "type": "Microsoft.Authorization/roleAssignments",
@@ -93,7 +116,12 @@ impl Assignment {
                 "principalType": self.principal_type,
                 "scope": self.scope,
             },
-        })
+        });
+        if let Some(condition) = &self.condition {
+            body["properties"]["condition"] = json!(condition);
+            body["properties"]["conditionVersion"] = json!("2.0");
+        }
+        body
     }
 }
 
@@ -131,7 +159,7 @@ pub fn built_in() -> Vec<RoleDefinition> {
         description: description.into(),
         actions: actions.iter().map(ToString::to_string).collect(),
         not_actions: not_actions.iter().map(ToString::to_string).collect(),
-        kind: "BuiltInRole",
+        kind: "BuiltInRole".into(),
         assignable_scopes: vec!["/".into()],
     };
     vec![

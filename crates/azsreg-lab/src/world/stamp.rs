@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -66,7 +67,7 @@ impl CmdletError {
 }
 
 /// The activation record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Activation {
     /// The registration's resource id.
     pub registration: String,
@@ -85,7 +86,7 @@ pub struct Activation {
 }
 
 /// What a running action will do when it ends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Effect {
     /// Write this record.
     Activate(Box<Activation>),
@@ -96,7 +97,7 @@ pub enum Effect {
 }
 
 /// A run of an action.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
     /// The cmdlet.
     pub name: String,
@@ -112,7 +113,7 @@ pub struct Run {
 }
 
 /// The bridge's identity, once made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bridge {
     /// The service principal's object id.
     pub object_id: Uuid,
@@ -123,7 +124,7 @@ pub struct Bridge {
 }
 
 /// How a stamp is built.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StampOptions {
     /// The name, such as `stamp1`.
     pub name: String,
@@ -153,7 +154,7 @@ impl Default for StampOptions {
 }
 
 /// A stamp.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Stamp {
     /// How it is built.
     pub options: StampOptions,
@@ -189,6 +190,12 @@ pub struct Stamp {
     pub key_pair: bool,
     /// A host whose hardware can't be read.
     pub broken_host: Option<String>,
+    /// Marketplace items that were downloaded: a deactivation removes them.
+    pub downloaded: Vec<String>,
+    /// The HCI licence that was saved, as its digest.
+    pub hci_license: Option<String>,
+    /// Where transcripts were delivered to.
+    pub transcripts: Vec<String>,
     /// Refused logons.
     pub logons_failed: u64,
     /// Granted logons.
@@ -200,15 +207,7 @@ impl Stamp {
     #[must_use]
     pub fn new(draw: &mut Draw, options: StampOptions, tenant: Uuid, tenant_name: &str) -> Option<Self> {
         let build = parse_build(&options.build)?;
-        let digests = |draw: &mut Draw, n: usize| (0..n).map(|_| json!(draw.hex(32))).collect::<Vec<_>>();
-        let hosts = (1..=options.nodes)
-            .map(|n| {
-                json!({
-                    "numCores": 40, "bios": digests(draw, 1), "nic": digests(draw, 4), "cpu": digests(draw, 2),
-                    "disk": digests(draw, 10), "memory": digests(draw, 24), "name": format!("AZS-HC{n:02}"), "uuid": draw.guid(),
-                })
-            })
-            .collect();
+        let hosts = (1..=options.nodes).map(|n| host(draw, n)).collect();
         let adfs = options.identity == "adfs";
         let region = "local".to_owned();
         Some(Self {
@@ -228,10 +227,25 @@ impl Stamp {
             bridge: None,
             key_pair: false,
             broken_host: None,
+            downloaded: Vec::new(),
+            hci_license: None,
+            transcripts: Vec::new(),
             logons_failed: 0,
             logons_succeeded: 0,
             options,
         })
+    }
+
+    /// Adds nodes, or removes the last ones. Those that stay keep their hardware.
+    pub fn scale(&mut self, draw: &mut Draw, nodes: u32) {
+        if let Value::Array(hosts) = &mut self.hosts {
+            hosts.truncate(nodes as usize);
+            while hosts.len() < nodes as usize {
+                let next = u32::try_from(hosts.len()).unwrap_or(u32::MAX).saturating_add(1);
+                hosts.push(host(draw, next));
+            }
+        }
+        self.options.nodes = nodes;
     }
 
     /// Whether the build knows MsAssetTag.
@@ -261,7 +275,10 @@ impl Stamp {
             }
             match std::mem::replace(&mut run.effect, Effect::None) {
                 Effect::Activate(activation) => self.activation = Some(*activation),
-                Effect::Deactivate => self.activation = None,
+                Effect::Deactivate => {
+                    self.activation = None;
+                    self.downloaded.clear();
+                }
                 Effect::None => {}
             }
             run.result = Some(Ok(()));
@@ -423,6 +440,15 @@ impl Stamp {
             },
         }))
     }
+}
+
+/// A host's hardware: digests that look like the real ones.
+fn host(draw: &mut Draw, n: u32) -> Value {
+    let digests = |draw: &mut Draw, n: usize| (0..n).map(|_| json!(draw.hex(32))).collect::<Vec<_>>();
+    json!({
+        "numCores": 40, "bios": digests(draw, 1), "nic": digests(draw, 4), "cpu": digests(draw, 2),
+        "disk": digests(draw, 10), "memory": digests(draw, 24), "name": format!("AZS-HC{n:02}"), "uuid": draw.guid(),
+    })
 }
 
 /// The arguments of `New-RegistrationToken`.

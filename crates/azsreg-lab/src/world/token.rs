@@ -3,11 +3,12 @@
 //! Apart from the client's own reading (`azsreg-model`) on purpose: what both ends share, both get wrong together.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// What Azure keeps of a token.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Token {
     /// All members, as sent.
     pub members: Map<String, Value>,

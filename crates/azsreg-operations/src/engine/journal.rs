@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use azsreg_model::{Problem, StepState, code};
+use azsreg_model::{Known, Problem, StepState, code};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -273,45 +273,141 @@ impl Journal for FileJournal {
     }
 }
 
-/// What earlier runs of an operation on this stamp left.
+/// What earlier runs on this stamp left, whatever the operation.
 #[derive(Debug, Default)]
 pub struct History {
-    /// The events of the newest run that ended well.
-    pub finished: Option<Vec<Event>>,
+    /// All journals that ended, oldest first.
+    pub ended: Vec<Vec<Event>>,
     /// The newest run, if it did not end.
     pub open: Option<FileJournal>,
+    /// Everything that was recorded, oldest first, for what the world does not tell.
+    all: Vec<Vec<Event>>,
 }
 
 impl History {
-    /// Reads the journals of a stamp. Only the newest run of the operation can be resumed; what was asked for since then
-    /// otherwise made it stale.
+    /// Reads the journals of a stamp. Only the newest run can be resumed: a later one made it stale.
     ///
     /// # Errors
     /// A journal can't be read or was changed.
-    pub fn read(state_dir: &Path, cloud_id: Uuid, operation: &str) -> Result<Self, JournalError> {
+    pub fn read(state_dir: &Path, cloud_id: Uuid) -> Result<Self, JournalError> {
         let mut history = Self::default();
         for path in FileJournal::list(state_dir, cloud_id)? {
             let journal = FileJournal::open(&path)?;
-            let ours =
-                matches!(journal.events.first(), Some(Event::Opened { operation: name, .. }) if name == operation);
-            if !ours {
-                continue;
-            }
-            let ended = journal.events.iter().any(|event| matches!(event, Event::Finished { .. }));
-            if ended {
-                history.finished = Some(journal.events);
+            history.all.push(journal.events.clone());
+            if is_ended(&journal.events) {
+                history.ended.push(journal.events);
                 history.open = None;
             } else {
-                // A later run that asked for something else may have changed what the finished one had made.
-                let finished = history.finished.as_deref();
-                if finished.is_some_and(|events| request_of(events) != request_of(&journal.events)) {
-                    history.finished = None;
-                }
                 history.open = Some(journal);
             }
         }
         Ok(history)
     }
+
+    /// What the journals know and the world does not tell.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        known(&self.all)
+    }
+
+    /// The open journal, if it is of this request; and what `Past` it makes.
+    #[must_use]
+    pub fn past(self, operation: &str, version: u32, request: &Value) -> (Past, Option<FileJournal>) {
+        let open = self.open.as_ref().map(|journal| journal.events.as_slice());
+        let past = Past::of(&self.ended, open, operation, version, request);
+        let journal = self.open.filter(|_| !past.open.is_empty());
+        (past, journal)
+    }
+}
+
+/// What earlier runs tell a run of one request.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// The newest run of any operation, if it ended and asked for the same.
+    pub finished: bool,
+    /// The events of the run that this one goes on from.
+    pub open: Vec<Event>,
+    /// Whether something else was begun and did not end: what it left is not to be trusted.
+    pub suspect: bool,
+}
+
+impl Past {
+    /// Puts it together from the journals that ended, oldest first, and the one that did not.
+    #[must_use]
+    pub fn of(ended: &[Vec<Event>], open: Option<&[Event]>, operation: &str, version: u32, request: &Value) -> Self {
+        let same = |events: &[Event]| request_of(events) == Some(request);
+        let resumed = open.filter(|events| {
+            same(events)
+                && matches!(events.first(), Some(Event::Opened { operation: name, version: of, .. }) if name == operation && *of == version)
+        });
+        let finished = ended.last().is_some_and(|events| same(events));
+        let suspect = open.is_some_and(|events| resumed.is_none() && began(events));
+        Self { finished: finished && !suspect, open: resumed.map(<[Event]>::to_vec).unwrap_or_default(), suspect }
+    }
+
+    /// Whether the run that this one goes on from has ended this step well.
+    #[must_use]
+    pub fn has(&self, step: &str) -> bool {
+        self.output(step).is_some()
+    }
+
+    /// What that step gave.
+    #[must_use]
+    pub fn output(&self, step: &str) -> Option<&Value> {
+        succeeded(&self.open, step)
+    }
+
+    /// The steps that the run which this one goes on from has ended well.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        let steps = self.open.iter().filter_map(|event| match event {
+            Event::Succeeded { step, .. } => Some(step.clone()),
+            _ => None,
+        });
+        steps.collect()
+    }
+}
+
+/// Whether the operation of a journal ended.
+#[must_use]
+pub fn is_ended(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event, Event::Finished { .. }))
+}
+
+/// Whether a step of it began.
+fn began(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event, Event::Started { .. }))
+}
+
+/// The output of a step that ended well, the newest.
+#[must_use]
+pub fn succeeded<'e>(events: &'e [Event], step: &str) -> Option<&'e Value> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Succeeded { step: name, output, .. } if name == step => Some(output),
+        _ => None,
+    })
+}
+
+/// What journals know of a stamp's registration and the world does not tell: the newest that wrote one.
+#[must_use]
+pub fn known(journals: &[Vec<Event>]) -> Known {
+    let mut known = Known::default();
+    for events in journals {
+        if let Some(details) = request_of(events).and_then(|request| serde_json::from_value(request.clone()).ok()) {
+            // Asked for is enough to know the numbers: what was not written is written by the resumed run.
+            known.details = Some(details);
+        }
+        if let Some(output) = succeeded(events, "registration") {
+            let text = |name: &str| output[name].as_str().map(str::to_owned);
+            known.hosts = output["hosts"].as_u64().and_then(|n| usize::try_from(n).ok()).or(known.hosts);
+            known.tenant = text("tenant").or(known.tenant);
+            known.registration = text("id").and_then(|id| id.parse().ok()).or(known.registration);
+        }
+        if let Some(id) = succeeded(events, "move").and_then(|output| output["id"].as_str()) {
+            known.registration = id.parse().ok().or(known.registration);
+        }
+    }
+    known
 }
 
 /// What a journal's first line asked for.
@@ -352,8 +448,8 @@ mod tests {
         assert_eq!(again.events(), journal.events());
         again.append(now, Event::Finished { outcome: "verified".into() }).unwrap();
         assert_eq!(FileJournal::open(&path).unwrap().events().len(), 3);
-        let history = History::read(dir.path(), Uuid::nil(), "register").unwrap();
-        assert!(history.open.is_none() && history.finished.is_some());
+        let history = History::read(dir.path(), Uuid::nil()).unwrap();
+        assert!(history.open.is_none() && history.ended.len() == 1);
     }
 
     #[test]

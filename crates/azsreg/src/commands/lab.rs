@@ -9,7 +9,7 @@ use azsreg_lab::{Descriptor, Lab, LabOptions, StampOptions};
 use azsreg_model::{ExitCode, Problem, code};
 
 use crate::Ended;
-use crate::cli::{Global, LabEnvOptions, LabUpOptions};
+use crate::cli::{Global, LabClockOptions, LabEnvOptions, LabUpOptions};
 use crate::interrupt;
 use crate::state;
 use crate::view::View;
@@ -79,6 +79,7 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
         time_scale: options.time_scale,
         auto_approve: !options.no_auto_approve,
         response_delay: Duration::from_millis(options.pep_delay),
+        data_dir: options.data_dir.clone(),
         ..LabOptions::default()
     })
     .await
@@ -113,7 +114,8 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Result<ExitCode, Ended> {
+/// The lab that runs, if one does.
+fn running(global: &Global) -> Result<Descriptor, Problem> {
     let none = || Problem::new(&code::NO_LAB, "no lab is running");
     let note = note(global)?;
     // One that was started a moment ago, in the background of the same script, is waited for.
@@ -122,7 +124,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         match std::fs::read(&note) {
             Ok(text) => break text,
             Err(_) if begun.elapsed() < Duration::from_secs(2) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => return Err(none().into()),
+            Err(_) => return Err(none()),
         }
     };
     let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
@@ -131,9 +133,60 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         .parse()
         .ok()
         .is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
-    if !alive {
-        return Err(none().into());
+    if alive { Ok(lab) } else { Err(none()) }
+}
+
+/// A number with s, m, h or d.
+fn seconds(text: &str) -> Option<i64> {
+    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(factor)
+}
+
+/// `azsreg lab clock advance`.
+pub(crate) fn advance(global: &Global, options: &LabClockOptions, view: &View) -> Result<ExitCode, Ended> {
+    let by = seconds(&options.by).ok_or_else(|| {
+        Problem::new(&code::BAD_ARGUMENT, format!("{} is not a time such as 366d, 12h, 30m or 90s", options.by))
+            .next("azsreg lab clock advance 366d")
+    })?;
+    let lab = running(global)?;
+    let answer = control(&lab, "/clock", &serde_json::json!({ "advance_seconds": by }))?;
+    if view.is_json() {
+        view.json(&answer);
+    } else {
+        view.line(&format!("The lab's clock stands at {}.", answer["now"].as_str().unwrap_or_default()));
     }
+    Ok(ExitCode::Done)
+}
+
+/// Calls the control port.
+fn control(lab: &Descriptor, path: &str, body: &serde_json::Value) -> Result<serde_json::Value, Problem> {
+    use std::io::Read as _;
+    let failed = |why: String| Problem::new(&code::LAB_CONTROL, why);
+    let address = lab.control_endpoint.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).map_err(|error| failed(error.to_string()))?;
+    let body = body.to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .map_err(|error| failed(error.to_string()))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| failed(error.to_string()))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let value: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    if head.starts_with("HTTP/1.1 200") { Ok(value) } else { Err(failed(format!("the control port refused: {value}"))) }
+}
+
+pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Result<ExitCode, Ended> {
+    let lab = running(global)?;
     let stamp = match &options.stamp {
         None => lab.stamps.first(),
         Some(name) => lab.stamps.iter().find(|stamp| stamp.name == *name),

@@ -1,9 +1,19 @@
-//! One file a command.
+//! One file a command, or a family of commands.
 
+pub(crate) mod check;
+mod confirm;
+mod connect;
+pub(crate) mod explain;
+mod inspect;
 pub(crate) mod lab;
 pub(crate) mod login;
+pub(crate) mod moving;
+pub(crate) mod offline;
 pub(crate) mod register;
 pub(crate) mod rehearse;
-pub(crate) mod shared;
+pub(crate) mod role;
+mod shared;
 pub(crate) mod stamp;
 pub(crate) mod status;
+pub(crate) mod transcript;
+pub(crate) mod unregister;

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{lab, register};
 use crate::Ended;
 use crate::cli::{
-    CloudOptions, Global, NetworkOptions, PepOptions, RegisterOptions, RehearseOptions, SecretArgument, SidesOptions,
-    SignInOptions, StampSignInOptions, Switch,
+    BridgeOptions, CloudOptions, Global, NetworkOptions, PepOptions, RegisterOptions, RehearseOptions, SecretArgument,
+    SidesOptions, SignInOptions, StampSignInOptions, Switch,
 };
 use crate::interrupt;
 use crate::secrets::Sources;
@@ -17,7 +17,7 @@ use crate::view::View;
 use crate::watch::Screen;
 
 pub(crate) async fn run(global: &Global, options: &RehearseOptions, view: &View) -> Result<ExitCode, Ended> {
-    let screen = Screen::new(global, azsreg_operations::register::STEPS.len()).rehearsal();
+    let screen = Screen::new(global, azsreg_operations::register::STEPS).rehearsal();
     let acting = screen.acting.clone();
     let result = interrupt::or(&acting, rehearse(global, options, screen.clone())).await;
     screen.clear();
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, options: &RehearseOptions, view: &View)
     view.line("A rehearsal: a simulated Azure and a simulated stamp, in this process, over real sockets.");
     view.line(&format!("Registering the stamp {} with pay-as-you-use billing:", report.cloud_id));
     view.line("");
-    view.register(&report);
+    let _ = view.report(&report);
     view.line("");
     view.line(&format!(
         "The same command once more: {}",
@@ -52,7 +52,7 @@ fn count(world: &serde_json::Value, what: &str) -> usize {
     world[what].as_array().map_or(0, Vec::len)
 }
 
-type Rehearsed = (azsreg_model::RegisterReport, azsreg_model::RegisterReport, serde_json::Value);
+type Rehearsed = (azsreg_model::Report, azsreg_model::Report, serde_json::Value);
 
 async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) -> Result<Rehearsed, Ended> {
     screen.say("starting the simulated world");
@@ -82,14 +82,18 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
         usage_reporting: None,
         marketplace: Switch::On,
         plan: false,
-        bridge_refresh_token: None,
+        token_version: None,
+        bridge: BridgeOptions { bridge_refresh_token: None },
         sides: SidesOptions {
             pep: PepOptions {
                 pep: stamp.pep.iter().filter_map(|address| address.parse().ok()).collect(),
-                pep_user: stamp.pep_user.clone(),
+                pep_user: Some(stamp.pep_user.clone()),
                 pep_password: file(&stamp.pep_password_file),
                 pep_auth: Mechanism::Negotiate,
                 pep_configuration: "PrivilegedEndpoint".into(),
+                transcript_share: None,
+                transcript_user: None,
+                transcript_password: None,
             },
             cloud: CloudOptions { cloud: None, cloud_endpoint: Some(told.arm_endpoint.clone()), tenant: None },
             sign_in: SignInOptions {

@@ -8,7 +8,7 @@ use azsreg_arm::{
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::ports::{Class, PortError};
-use azsreg_pep::{Credentials, Options, PrivilegedEndpoint};
+use azsreg_pep::{Credentials, Options, PrivilegedEndpoint, Transcript};
 use uuid::Uuid;
 
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
@@ -88,11 +88,43 @@ pub(crate) fn pep_options(
     ca: Option<&Vec<u8>>,
     sources: &Sources,
 ) -> Result<Options, Problem> {
-    check_user(&pep.pep_user)?;
-    let password = secrets::password(sources, global, &pep.pep_user, pep.pep_password.as_ref())?;
+    let missing: Vec<&str> =
+        [("--pep <HOST[:PORT]>", pep.pep.is_empty()), ("--pep-user <DOMAIN\\USER>", pep.pep_user.is_none())]
+            .into_iter()
+            .filter_map(|(option, missing)| missing.then_some(option))
+            .collect();
+    let (Some(user), []) = (&pep.pep_user, &missing[..]) else {
+        let message = format!("the following required arguments were not provided: {}", missing.join(" "));
+        return Err(Problem::new(&code::BAD_ARGUMENT, message)
+            .next("Add them, or set AZSREG_PEP and AZSREG_PEP_USER; in a lab: eval \"$(azsreg lab env)\"."));
+    };
+    check_user(user)?;
+    let password = secrets::password(sources, global, user, pep.pep_password.as_ref())?;
+    let transcript = match (&pep.transcript_share, &pep.transcript_user, &pep.transcript_password) {
+        (None, _, _) => None,
+        (Some(share), _, _) if !share.starts_with("\\\\") => {
+            return Err(Problem::new(
+                &code::BAD_ARGUMENT,
+                format!("--transcript-share {share} is not \\\\HOST\\SHARE"),
+            )
+            .next("Give a share that the stamp reaches, such as \\\\fileserver\\transcripts."));
+        }
+        (Some(share), Some(user), Some(given)) => {
+            let password = secrets::read(sources, "transcript_password", "--transcript-password", given)?;
+            Some(Transcript { share: share.clone(), credentials: Credentials { user: user.clone(), password } })
+        }
+        (Some(_), _, _) => {
+            return Err(Problem::new(
+                &code::BAD_ARGUMENT,
+                "--transcript-share needs --transcript-user and --transcript-password",
+            )
+            .next("Add both: the stamp writes to the share with them."));
+        }
+    };
     Ok(Options {
         addresses: pep.pep.clone(),
-        credentials: Credentials { user: pep.pep_user.clone(), password },
+        credentials: Credentials { user: user.clone(), password },
+        transcript,
         mechanism: pep.pep_auth,
         configuration: pep.pep_configuration.clone(),
         connect_timeout: network.connect_timeout,

@@ -1,15 +1,15 @@
 //! `azsreg stamp`: questions to a stamp alone.
 
-use azsreg_model::ExitCode;
+use azsreg_model::{ExitCode, Problem, code};
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::ports::Stamp as _;
 
 use super::shared;
 use crate::Ended;
-use crate::cli::{Global, StampInfoOptions};
+use crate::cli::{Global, HciLicenseOptions, StampInfoOptions};
 use crate::clock::SystemClock;
 use crate::interrupt;
-use crate::secrets::Sources;
+use crate::secrets::{self, Sources};
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -28,7 +28,45 @@ pub(crate) async fn info(
     let work = async { Ok(retry::read(&clock, Policy::AZURE, async || stamp.information().await).await?) };
     let information = interrupt::or(&screen.acting, work).await;
     screen.clear();
-    stamp.close().await;
+    let closed = stamp.close().await;
     view.stamp(&information?);
+    closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;
+    Ok(ExitCode::Done)
+}
+
+/// `azsreg stamp hci-license`.
+pub(crate) async fn hci_license(
+    global: &Global,
+    options: &HciLicenseOptions,
+    view: &View,
+    sources: &Sources,
+) -> Result<ExitCode, Ended> {
+    let license = secrets::read(sources, "license", "the licence", &options.license)?;
+    let ca = shared::ca(&options.network)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+    let screen = Screen::new(global, 0);
+    let stamp = shared::endpoint(pep, &screen);
+    let clock = SystemClock;
+    let work = async {
+        let information = retry::read(&clock, Policy::AZURE, async || stamp.information().await).await?;
+        if !information.version.has_key_pair(information.nodes) {
+            let message =
+                format!("build {} with {} nodes takes no HCI licence", information.version, information.nodes);
+            return Err(Problem::new(&code::HCI_LICENCE, message).into());
+        }
+        screen.say("saving the licence");
+        stamp.save_hci_license(&license).await?;
+        Ok(())
+    };
+    let saved = interrupt::or(&screen.acting, work).await;
+    screen.clear();
+    let closed = stamp.close().await;
+    saved?;
+    closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;
+    if view.is_json() {
+        view.json(&serde_json::json!({"outcome": "done"}));
+    } else {
+        view.line("The HCI licence is saved on the stamp.");
+    }
     Ok(ExitCode::Done)
 }

@@ -1,14 +1,17 @@
-//! `azsreg status`: both sides, as they are.
+//! `azsreg status` and `azsreg list`.
 
-use azsreg_arm::{AzurePort, Manager, RecordsPort};
-use azsreg_model::{ExitCode, RegistrationId, Status};
-use azsreg_operations::ports::World;
+use azsreg_model::{ExitCode, Known, Status, StatusReport};
+use azsreg_operations::checks::expiry;
+use azsreg_operations::engine::journal::History;
+use azsreg_operations::ports::Clock as _;
+use azsreg_operations::status;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::shared::{self, Sides};
+use super::connect::{self, Azure, Both, CLOCK, Needs};
+use super::unregister::named;
 use crate::Ended;
-use crate::cli::{Global, StatusOptions};
-use crate::clock::SystemClock;
-use crate::interrupt;
+use crate::cli::{Global, ListOptions, Output, StatusOptions};
 use crate::secrets::Sources;
 use crate::view::View;
 use crate::watch::Screen;
@@ -19,38 +22,150 @@ pub(crate) async fn run(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let sides = Sides::of(global, &options.sides, sources)?;
-    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = sides;
     let screen = Screen::new(global, 0);
     screen.say("asking both sides");
-    let stamp = shared::endpoint(pep, &screen);
-    let prompt = screen.clone();
-    let clock = SystemClock;
-    let work = async {
-        let cloud = shared::cloud(&options.sides.cloud, sources, &http).await?;
-        let tenant = shared::tenant(&options.sides.cloud, &http, &cloud, Some(options.subscription)).await?;
-        let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
-        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
-        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
-        let azure = AzurePort::new(manager, &cloud, None);
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
-        let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &clock };
-        let named = options.name.as_ref().map(|name| RegistrationId {
-            subscription: options.subscription,
-            resource_group: options.resource_group.clone(),
-            name: name.clone(),
-        });
-        Ok(azsreg_operations::status(world, options.subscription, named).await)
+    let needs = Needs { subscription: Some(options.named.subscription), ..Needs::default() };
+    let work = async |both: Both<'_, '_>| {
+        let Both { world, state_dir, .. } = both;
+        // A journal that can't be read is no reason to show nothing.
+        let known =
+            |cloud_id: Uuid| History::read(&state_dir, cloud_id).map(|history| history.known()).unwrap_or_default();
+        Ok(status::status(world, options.named.subscription, named(&options.named), known).await)
     };
-    let report = interrupt::or(&screen.acting, work).await;
-    screen.clear();
-    stamp.close().await;
-    let report = report?;
-    view.status(&report);
-    Ok(match report.status {
-        Status::NotRegistered | Status::HalfRegistered => ExitCode::NotRegistered,
+    let report = match connect::both(global, &options.sides, sources, &screen, needs.clone(), work).await {
+        Ok(report) => report,
+        // Without Azure there is still the stamp to look at.
+        Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, &screen, ended).await?,
+        Err(ended) => return Err(ended),
+    };
+    if global.output == Output::Prometheus {
+        view.prometheus(&report);
+    } else {
+        view.status(&report);
+    }
+    Ok(exit(&report, options))
+}
+
+fn azure_is_away(ended: &Ended) -> bool {
+    let away = ["AZR4001", "AZR4002", "AZR4012", "AZR4014"];
+    ended.problems.first().is_some_and(|problem| away.contains(&problem.code.id))
+}
+
+async fn stamp_alone(
+    global: &Global,
+    options: &StatusOptions,
+    sources: &Sources,
+    screen: &Screen,
+    ended: Ended,
+) -> Result<StatusReport, Ended> {
+    let stamp = crate::cli::StampOptions {
+        pep: options.sides.pep.clone(),
+        stamp_sign_in: options.sides.stamp_sign_in.clone(),
+        network: options.sides.network.clone(),
+    };
+    let Some(problem) = ended.problems.first().cloned() else { return Err(ended) };
+    let work = async |stamp: connect::Stamp<'_, '_>| {
+        let side = status::stamp_side(stamp.world, stamp.information.clone()).await.unwrap_or_else(|error| {
+            azsreg_model::StampSide {
+                information: stamp.information,
+                activation: None,
+                unread: Some(error.problem.to_string()),
+            }
+        });
+        Ok(StatusReport::of(CLOCK.now(), Err(problem), Ok(side), &Known::default()))
+    };
+    connect::stamp(global, &stamp, sources, screen, work).await
+}
+
+/// Without `--check` the exit code says what a script wants to know first; with it, what a monitor does.
+fn exit(report: &StatusReport, options: &StatusOptions) -> ExitCode {
+    let soon = report.days_left.is_some_and(|days| days < i64::from(options.within));
+    match report.status {
+        Status::NotRegistered | Status::HalfRegistered | Status::Mismatch => ExitCode::NotRegistered,
         Status::Expired => ExitCode::Expiring,
         Status::Unknown => ExitCode::Failed,
+        _ if options.check && soon => ExitCode::Expiring,
+        // A monitor that can't see one side must not say that all is well.
+        Status::ActivatedOnStamp if options.check => ExitCode::Failed,
+        _ if options.check && (report.azure.is_err() || report.stamp.is_err()) => ExitCode::Failed,
         _ => ExitCode::Done,
-    })
+    }
+}
+
+pub(crate) async fn list(
+    global: &Global,
+    options: &ListOptions,
+    view: &View,
+    sources: &Sources,
+) -> Result<ExitCode, Ended> {
+    let screen = Screen::new(global, 0);
+    let work = async |azure: Azure<'_, '_>| {
+        let azure = azure.world.azure;
+        let seen = azsreg_operations::checks::subscription(azure, &CLOCK, options.subscription).await?;
+        seen.map_err(|problem| Ended { exit: ExitCode::CheckFailed, ..problem.into() })?;
+        let mut rows = Vec::new();
+        let all = status::registrations(azure, &CLOCK, options.subscription).await?;
+        for registration in &all {
+            let side = status::azure_side(azure, &CLOCK, &registration.id).await?;
+            let end = expiry(azure, &CLOCK, registration).await?;
+            let principal = match registration.object_id {
+                Some(id) => azsreg_operations::ports::Azure::principal_exists(azure, id).await.unwrap_or(None),
+                None => None,
+            };
+            let twins = all.iter().filter(|other| other.cloud_id.is_some() && other.cloud_id == registration.cloud_id);
+            let expired = end.is_some_and(|end| end <= CLOCK.now());
+            let mut notes = Vec::new();
+            if expired && twins.count() > 1 {
+                notes.push("orphan: the stamp has a newer registration");
+            } else if expired {
+                notes.push("expired");
+            }
+            if principal == Some(false) {
+                notes.push("orphan: its stamp's principal is gone");
+            }
+            if side.lock.is_none() {
+                notes.push("not locked");
+            }
+            if side.role.is_none() && registration.object_id.is_some() {
+                notes.push("no role");
+            }
+            rows.push(json!({
+                "name": registration.id.name, "resource_group": registration.id.resource_group, "cloud_id": registration.cloud_id,
+                "billing_model": registration.billing_model, "locked": side.lock.is_some(), "role": side.role.is_some(),
+                "expires": end.map(|end| end.to_string()), "notes": notes,
+            }));
+        }
+        Ok(rows)
+    };
+    let rows = connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+    if view.is_json() {
+        view.json(&json!({ "subscription": options.subscription, "registrations": rows }));
+        return Ok(ExitCode::Done);
+    }
+    if rows.is_empty() {
+        view.line(&format!("The subscription {} has no registrations.", options.subscription));
+        return Ok(ExitCode::Done);
+    }
+    let cell = |row: &Value, name: &str| match &row[name] {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let columns = [
+        ("NAME", "name"),
+        ("RESOURCE GROUP", "resource_group"),
+        ("CLOUD ID", "cloud_id"),
+        ("BILLING MODEL", "billing_model"),
+        ("NOTES", "notes"),
+    ];
+    let mut table: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
+    table.extend(rows.iter().map(|row| columns.iter().map(|(_, name)| cell(row, name)).collect()));
+    let widths: Vec<usize> =
+        (0..columns.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+    for row in table {
+        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        view.line(line.join("  ").trim_end());
+    }
+    Ok(ExitCode::Done)
 }

@@ -1,0 +1,70 @@
+//! The directory's Graph, as far as it says what an operator wants to know beforehand. What the caller may not see is
+//! unknown, not wrong.
+
+use azsreg_operations::ports::{BridgeOwners, DirectoryRights};
+use reqwest::Method;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::ArmError;
+use crate::manager::Manager;
+
+/// Directory roles with which somebody may register applications though users may not.
+const ROLES: &[&str] =
+    &["Application Administrator", "Application Developer", "Cloud Application Administrator", "Global Administrator"];
+
+/// A GET; `None` where the caller may not look or the object is not there.
+async fn get(graph: &Manager<'_>, path: &str) -> Result<Option<Value>, ArmError> {
+    let url = format!("{}/v1.0/{path}", graph.endpoint());
+    match graph.send(Method::GET, &url, None).await {
+        Ok(answer) => Ok(Some(answer.body)),
+        Err(ArmError::Refused { status: 400 | 401 | 403 | 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn items(list: Option<Value>) -> Vec<Value> {
+    list.and_then(|list| list["value"].as_array().cloned()).unwrap_or_default()
+}
+
+pub(crate) async fn principal_exists(graph: &Manager<'_>, principal: Uuid) -> Result<Option<bool>, ArmError> {
+    let url = format!("{}/v1.0/servicePrincipals/{principal}", graph.endpoint());
+    match graph.send(Method::GET, &url, None).await {
+        Ok(_) => Ok(Some(true)),
+        Err(ArmError::Refused { status: 404, .. }) => Ok(Some(false)),
+        Err(ArmError::Refused { status: 400 | 401 | 403, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<DirectoryRights, ArmError> {
+    let policy = get(graph, "policies/authorizationPolicy").await?;
+    let allowed = policy.and_then(|policy| policy["defaultUserRolePermissions"]["allowedToCreateApps"].as_bool());
+    let may_register_applications = match allowed {
+        Some(false) => {
+            let mine = items(get(graph, "me/memberOf").await?);
+            Some(mine.iter().any(|role| role["displayName"].as_str().is_some_and(|name| ROLES.contains(&name))))
+        }
+        other => other,
+    };
+    Ok(DirectoryRights { may_register_applications, bridge: owners(graph, principal).await? })
+}
+
+async fn owners(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<Option<BridgeOwners>, ArmError> {
+    let Some(principal) = principal else { return Ok(None) };
+    let Some(found) = get(graph, &format!("servicePrincipals/{principal}")).await? else { return Ok(None) };
+    let app_id = found["appId"].as_str().unwrap_or_default();
+    let applications = items(get(graph, &format!("applications?$filter=appId eq '{app_id}'")).await?);
+    let (Some(application), Some(me)) = (applications.first(), get(graph, "me").await?) else { return Ok(None) };
+    let id = application["id"].as_str().unwrap_or_default();
+    let Some(list) = get(graph, &format!("applications/{id}/owners")).await? else { return Ok(None) };
+    let list = items(Some(list));
+    let name = |owner: &Value| {
+        let text = |name: &str| owner[name].as_str().map(str::to_owned);
+        text("userPrincipalName").or_else(|| text("displayName")).or_else(|| text("id")).unwrap_or_default()
+    };
+    Ok(Some(BridgeOwners {
+        owned: list.iter().any(|owner| owner["id"].is_string() && owner["id"] == me["id"]),
+        owners: list.iter().map(name).collect(),
+    }))
+}

@@ -1,0 +1,330 @@
+//! Both sides of a registration put together: one word, what is wrong with it, and the command that mends it.
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    ActivationRecord, LOCK_NAME, Lock, Problem, RegisterRequest, Registration, RegistrationId, RoleAssignment,
+    StampInformation, code,
+};
+
+/// The one word for a stamp's registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Azure and the stamp agree.
+    Registered,
+    /// They agree, but its time is over within ninety days.
+    Expiring,
+    /// Azure has it; the stamp's record was not read.
+    RegisteredInAzure,
+    /// The stamp is activated; Azure was not read.
+    ActivatedOnStamp,
+    /// One side has it, the other has not.
+    HalfRegistered,
+    /// Both sides have one, but not the same, or it is another stamp's.
+    Mismatch,
+    /// Its time is over.
+    Expired,
+    /// Neither side has it.
+    NotRegistered,
+    /// Neither side could be read far enough.
+    Unknown,
+}
+
+impl Status {
+    /// Every word, in the order of the documentation.
+    pub const ALL: [Self; 9] = [
+        Self::Registered,
+        Self::Expiring,
+        Self::RegisteredInAzure,
+        Self::ActivatedOnStamp,
+        Self::HalfRegistered,
+        Self::Mismatch,
+        Self::Expired,
+        Self::NotRegistered,
+        Self::Unknown,
+    ];
+
+    /// The word as people read it.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Registered => "Registered",
+            Self::Expiring => "Expiring",
+            Self::RegisteredInAzure => "Registered in Azure",
+            Self::ActivatedOnStamp => "Activated on the stamp",
+            Self::HalfRegistered => "Half registered",
+            Self::Mismatch => "Mismatch",
+            Self::Expired => "Expired",
+            Self::NotRegistered => "Not registered",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What Azure shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct AzureSide {
+    /// The registration, if there is one.
+    pub registration: Option<Registration>,
+    /// The lock, if there is one.
+    pub lock: Option<Lock>,
+    /// The bridge's role, if it is assigned.
+    pub role: Option<RoleAssignment>,
+    /// Whether the bridge's principal exists in the directory, where the caller may see that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<bool>,
+    /// Until when the registration's key is good, where the caller may read it; year 9999 stands for always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// How many hosts were last registered, where the caller may read that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<usize>,
+    /// The directory of the subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+/// What the stamp shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StampSide {
+    /// Its information.
+    pub information: StampInformation,
+    /// Its activation record: absent, or `unread` says why it is not known.
+    pub activation: Option<ActivationRecord>,
+    /// Why the record was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
+}
+
+/// What this machine's journals know of a stamp's registration, and the world does not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What was last registered: agreement number, asset tag, flags.
+    pub details: Option<RegisterRequest>,
+    /// The registration that was made of it.
+    pub registration: Option<RegistrationId>,
+    /// How many hosts were registered.
+    pub hosts: Option<usize>,
+    /// The directory of the subscription at that time.
+    pub tenant: Option<String>,
+}
+
+/// Both sides of a registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusReport {
+    /// In one word.
+    pub status: Status,
+    /// When it was looked at.
+    pub at: Timestamp,
+    /// Whole days until it expires, negative when it has; absent when it never does or is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub days_left: Option<i64>,
+    /// The nearest of 90, 30 and 7 days that it expires within.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_within: Option<u16>,
+    /// What is wrong, and what to run, the gravest first.
+    pub findings: Vec<Problem>,
+    /// Azure's side, or why not.
+    #[serde(serialize_with = "side")]
+    pub azure: Result<AzureSide, Problem>,
+    /// The stamp's side, or why not.
+    #[serde(serialize_with = "side")]
+    pub stamp: Result<StampSide, Problem>,
+}
+
+/// A side is itself, or `{"problem": ...}`.
+fn side<T: Serialize, S: Serializer>(side: &Result<T, Problem>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Unreadable<'a> {
+        problem: &'a Problem,
+    }
+    match side {
+        Ok(side) => side.serialize(serializer),
+        Err(problem) => Unreadable { problem }.serialize(serializer),
+    }
+}
+
+impl StatusReport {
+    /// Puts the two sides together.
+    #[must_use]
+    pub fn of(
+        at: Timestamp,
+        azure: Result<AzureSide, Problem>,
+        stamp: Result<StampSide, Problem>,
+        known: &Known,
+    ) -> Self {
+        let view = Views::of(&azure, &stamp, at);
+        let status = view.status();
+        let end = view.end();
+        let days_left = end.map(|end| end.duration_since(at).as_hours().div_euclid(24));
+        let expires_within =
+            days_left.and_then(|days| [7u16, 30, 90].into_iter().find(|limit| days < i64::from(*limit)));
+        let findings = view.findings(status, days_left, known);
+        Self { status, at, days_left, expires_within, findings, azure, stamp }
+    }
+}
+
+/// The two sides as far as they were read.
+struct Views<'a> {
+    at: Timestamp,
+    azure: Option<&'a AzureSide>,
+    registration: Option<Option<&'a Registration>>,
+    information: Option<&'a StampInformation>,
+    record: Option<Option<&'a ActivationRecord>>,
+}
+
+/// The year that stands for always.
+fn finite(end: Timestamp) -> Option<Timestamp> {
+    (end.strftime("%Y").to_string().as_str() < "9999").then_some(end)
+}
+
+impl<'a> Views<'a> {
+    fn of(azure: &'a Result<AzureSide, Problem>, stamp: &'a Result<StampSide, Problem>, at: Timestamp) -> Self {
+        let azure = azure.as_ref().ok();
+        Self {
+            at,
+            azure,
+            registration: azure.map(|azure| azure.registration.as_ref()),
+            information: stamp.as_ref().ok().map(|stamp| &stamp.information),
+            record: match stamp {
+                Ok(StampSide { unread: None, activation, .. }) => Some(activation.as_ref()),
+                _ => None,
+            },
+        }
+    }
+
+    /// When it ends: as the stamp's record says, or as Azure's key does.
+    fn end(&self) -> Option<Timestamp> {
+        let record = self.record.flatten().and_then(|record| record.expiration.as_ref()).map(|end| end.at);
+        let azure = self.azure.filter(|azure| azure.registration.is_some()).and_then(|azure| azure.expires);
+        record.or(azure).and_then(finite)
+    }
+
+    /// Whether the registration is another stamp's.
+    fn foreign(&self) -> bool {
+        let registered = self.registration.flatten().and_then(|registration| registration.cloud_id);
+        let own = self.information.map(|information| information.cloud_id);
+        matches!((registered, own), (Some(registered), Some(own)) if registered != own)
+    }
+
+    fn status(&self) -> Status {
+        let expired = self.end().is_some_and(|end| end <= self.at);
+        let expiring = self.end().is_some_and(|end| end.duration_since(self.at).as_hours() < 90 * 24);
+        match (self.registration, self.record) {
+            (Some(Some(_)), _) if self.foreign() => Status::Mismatch,
+            (Some(Some(registration)), Some(Some(record))) if record.registration != registration.id => {
+                Status::Mismatch
+            }
+            (Some(None), Some(None) | None) => Status::NotRegistered,
+            _ if expired => Status::Expired,
+            (Some(Some(registration)), Some(Some(record))) if record.is_of(&registration.id) => {
+                if expiring {
+                    Status::Expiring
+                } else {
+                    Status::Registered
+                }
+            }
+            (Some(Some(_)), Some(_)) | (Some(None), Some(Some(_))) => Status::HalfRegistered,
+            (Some(Some(_)), None) => Status::RegisteredInAzure,
+            (None, Some(Some(_))) => Status::ActivatedOnStamp,
+            (None, _) => Status::Unknown,
+        }
+    }
+
+    fn findings(&self, status: Status, days_left: Option<i64>, known: &Known) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let registration = self.registration.flatten();
+        let record = self.record.flatten();
+        let subscription =
+            registration.map(|r| r.id.subscription).or_else(|| record.map(|r| r.registration.subscription));
+        let command = |verb: &str| match subscription {
+            Some(id) => format!("azsreg {verb} --subscription {id}"),
+            None => format!("azsreg {verb}"),
+        };
+        let days = days_left.unwrap_or_default();
+        match status {
+            Status::Mismatch if self.foreign() => {
+                let name = registration.map(|r| r.id.name.as_str()).unwrap_or_default();
+                let message = format!("the registration {name} belongs to another stamp than this one");
+                found.push(Problem::new(&code::OTHER_CLOUD_ID, message).next(command("list")));
+            }
+            Status::Mismatch => {
+                let named = record.map(|r| r.registration.to_string()).unwrap_or_default();
+                let message = format!("the stamp is activated for {named}, but Azure has another registration of it");
+                found.push(Problem::new(&code::ACTIVATED_ELSEWHERE, message).next(command("repair")));
+            }
+            Status::Expired => found.push(
+                Problem::new(&code::EXPIRED, format!("the registration expired {} days ago", -days))
+                    .next(command("renew")),
+            ),
+            Status::HalfRegistered => match (registration, record) {
+                (None, Some(record)) => {
+                    let message = format!("the stamp is activated for {}, which is gone", record.registration);
+                    let problem = Problem::new(&code::ACTIVATION_ORPHANED, message);
+                    found.push(problem.next(format!(
+                        "{} --name {} --resource-group {}",
+                        command("register"),
+                        record.registration.name,
+                        record.registration.resource_group
+                    )));
+                }
+                (_, Some(record)) => {
+                    let message = format!("the stamp's activation is {:?}, not Succeeded", record.provisioning_state);
+                    found.push(Problem::new(&code::NOT_ACTIVATED, message).next(command("repair")));
+                }
+                _ => found.push(
+                    Problem::new(&code::HALF_REGISTERED, "Azure has the registration; the stamp is not activated")
+                        .next(command("repair")),
+                ),
+            },
+            Status::NotRegistered => {
+                found.push(Problem::new(&code::NOT_REGISTERED, "neither Azure nor the stamp has a registration"));
+            }
+            _ => {}
+        }
+        if days_left.is_some_and(|days| (0..90).contains(&days)) && status != Status::Expired {
+            found.push(
+                Problem::new(&code::EXPIRING, format!("the registration expires in {days} days"))
+                    .next(command("renew")),
+            );
+        }
+        let (Some(azure), Some(registration)) = (self.azure, registration) else { return found };
+        let tenant = azure.tenant.as_deref();
+        if let (Some(now), Some(then)) = (tenant, known.tenant.as_deref())
+            && !now.eq_ignore_ascii_case(then)
+        {
+            let message = format!("the subscription was in the directory {then} and is in {now} now");
+            found.push(Problem::new(&code::TENANT_CHANGED, message).next(command("renew")));
+        } else if azure.principal == Some(false) {
+            let id = registration.object_id.map(|id| id.to_string()).unwrap_or_default();
+            let message = format!("the directory of the subscription does not have the stamp's principal {id}");
+            found.push(
+                Problem::new(&code::PRINCIPAL_MISSING, message)
+                    .cause("The bridge application was deleted, or the subscription has changed its directory.")
+                    .next(command("renew")),
+            );
+        }
+        if azure.lock.is_none() {
+            let message = format!("{LOCK_NAME} is not on the registration: it can be deleted by accident");
+            found.push(Problem::new(&code::LOCK_MISSING, message).next(command("repair")));
+        }
+        // A registration of a disconnected stamp has no principal and needs no role.
+        if azure.role.is_none() && registration.object_id.is_some() && azure.principal != Some(false) {
+            let message = "the stamp's principal has no role on the registration: marketplace and usage fail";
+            found.push(Problem::new(&code::ROLE_MISSING, message).next(command("repair")));
+        }
+        let nodes = self.information.map(|information| information.nodes as usize);
+        let hosts = azure.hosts.or(known.hosts);
+        if let (Some(nodes), Some(hosts)) = (nodes, hosts)
+            && hosts > 0
+            && nodes != hosts
+            && !self.foreign()
+        {
+            let message = format!("scale changed: the stamp has {nodes} nodes, {hosts} were registered");
+            found.push(Problem::new(&code::SCALE_CHANGED, message).next(command("renew")));
+        }
+        found
+    }
+}

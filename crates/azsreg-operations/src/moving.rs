@@ -1,0 +1,393 @@
+//! Moves a registration to another resource group, and repairs what a move, or somebody, left behind: the lock, the role of
+//! the stamp's principal (role assignments do not move, `facts-azure-api.md` section 10) and the activation, which names the
+//! registration by its id.
+
+use azsreg_model::{
+    ActivationRecord, AzureSide, Known, LOCK_NAME, Outcome, PlannedStep, Problem, REGISTRATION_OWNER_ROLE,
+    Registration, RegistrationId, Report, StampInformation, StampSide, StatusReport, code,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::checks;
+use crate::engine::journal::{Journal, Past};
+use crate::engine::retry::{self, Policy};
+use crate::engine::{Failure, Steps, Watch};
+use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
+use crate::register::{self, refused};
+use crate::status::{self, NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
+use crate::steps::{self, foreign_locks};
+
+/// The operation's name.
+pub const MOVE: &str = "move";
+/// The operation's name.
+pub const REPAIR: &str = "repair";
+/// The version of their steps.
+pub const VERSION: u32 = 1;
+/// How many steps a move has.
+pub const STEPS: usize = 8;
+
+/// A move, or (where both ids are the same) a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRequest {
+    /// The registration to be.
+    pub to: RegistrationId,
+    /// The location of its resource group, where the operator names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// What a run knows before its first step.
+pub struct Prepared {
+    /// The stamp; none if it can't be reached.
+    pub stamp: Option<StampInformation>,
+    /// The registration as it is.
+    pub registration: Registration,
+    /// The registration to be.
+    pub to: RegistrationId,
+    /// Where the resource group is or will be.
+    pub location: String,
+    /// Whether the resource group is there.
+    pub group: bool,
+    /// Azure's side as it is.
+    pub azure: AzureSide,
+    /// The stamp's side, if it can be reached.
+    pub side: Option<StampSide>,
+    /// What an interrupted run has done.
+    pub past: Past,
+}
+
+/// Finds the registration that is to be moved or repaired: the named one, or the stamp's.
+///
+/// # Errors
+/// It is not there.
+pub async fn find<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscriptions: &[Uuid],
+    named: Option<&RegistrationId>,
+    side: Option<&StampSide>,
+) -> Result<Registration, Failure> {
+    for id in subscriptions {
+        checks::subscription(azure, clock, *id).await?.map_err(|problem| refused(vec![problem]))?;
+    }
+    let cloud_id = side.map(|side| side.information.cloud_id);
+    if let Some(id) = named {
+        let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
+        if let Some(registration) = read {
+            if let (Some(owner), Some(own)) = (registration.cloud_id, cloud_id)
+                && owner != own
+            {
+                let message = format!("the registration {} is of the stamp {owner}; this stamp is {own}", id.name);
+                return Err(refused(vec![Problem::new(&code::OTHER_CLOUD_ID, message)]));
+            }
+            return Ok(registration);
+        }
+    }
+    let recorded = side.and_then(|side| side.activation.as_ref()).map(|record| &record.registration);
+    for subscription in subscriptions {
+        let Some(cloud_id) = cloud_id else { break };
+        let mut found = status::find(azure, clock, *subscription, cloud_id).await?;
+        let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
+        if !found.is_empty() {
+            return Ok(found.swap_remove(at));
+        }
+    }
+    let message = match (named, cloud_id) {
+        (Some(id), _) => format!("there is no registration {} in the resource group {}", id.name, id.resource_group),
+        (None, Some(cloud_id)) => format!("there is no registration of the stamp {cloud_id}"),
+        (None, None) => "without the stamp no registration can be looked for; give --name".to_owned(),
+    };
+    let problem = Problem::new(&code::REGISTRATION_MISSING, message);
+    let next = subscriptions.first().map_or("azsreg list".into(), |id| format!("azsreg list --subscription {id}"));
+    Err(Failure::before(problem.next(next)))
+}
+
+/// The stamp's side, if the stamp can be reached.
+///
+/// # Errors
+/// The stamp refused the sign-in, or its record can't be read.
+pub async fn reachable<A, S: Stamp, R: Records, C: Clock>(
+    world: World<'_, A, S, R, C>,
+) -> Result<Option<StampSide>, Failure> {
+    match retry::read(world.clock, Policy::AZURE, async || world.stamp.information().await).await {
+        Ok(information) => Ok(Some(stamp_side(world, information).await?)),
+        Err(error) if error.problem.code == &code::PEP_UNREACHABLE => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes every check. Changes nothing.
+///
+/// # Errors
+/// All refused checks together, or what could not be asked.
+pub async fn prepare<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    request: &MoveRequest,
+    registration: Registration,
+    side: Option<StampSide>,
+    past: Past,
+) -> Result<Prepared, Failure> {
+    let from = registration.id.clone();
+    let to = RegistrationId { name: from.name.clone(), ..request.to.clone() };
+    let moves = from != to;
+    let mut problems = Vec::new();
+    let group =
+        retry::read(clock, Policy::AZURE, async || azure.resource_group(to.subscription, &to.resource_group).await);
+    let group = checks::refusal(group.await, &mut problems)?.flatten();
+    let location =
+        group.clone().or_else(|| request.location.clone()).unwrap_or_else(|| azure.default_location().into());
+    let scope = format!("/subscriptions/{}/resourceGroups/{}", from.subscription, from.resource_group);
+    let target = match &group {
+        Some(_) => format!("/subscriptions/{}/resourceGroups/{}", to.subscription, to.resource_group),
+        None => format!("/subscriptions/{}", to.subscription),
+    };
+    let tail = [
+        "Microsoft.Authorization/locks/read",
+        "Microsoft.Authorization/locks/write",
+        "Microsoft.Authorization/roleAssignments/read",
+        "Microsoft.Authorization/roleAssignments/write",
+        "Microsoft.AzureStack/registrations/getActivationKey/action",
+    ];
+    problems.extend(checks::missing_actions(azure, clock, &target, &tail, "the moved registration").await?);
+    if moves {
+        between(azure, clock, &from, &to, &mut problems).await?;
+        let source = [
+            "Microsoft.Resources/subscriptions/resourceGroups/moveResources/action",
+            "Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action",
+            "Microsoft.Authorization/locks/delete",
+            "Microsoft.Authorization/roleAssignments/delete",
+        ];
+        problems.extend(checks::missing_actions(azure, clock, &scope, &source, "moving").await?);
+        let write: &[&str] =
+            &["Microsoft.Resources/subscriptions/resourceGroups/write", "Microsoft.AzureStack/registrations/write"];
+        problems.extend(checks::missing_actions(azure, clock, &target, write, "moving").await?);
+        problems.extend(foreign_locks(azure, clock, &from, true).await?);
+        if group.is_none() {
+            let locations = retry::read(clock, Policy::AZURE, async || azure.locations(to.subscription).await).await?;
+            if !locations.iter().any(|known| known.eq_ignore_ascii_case(&location)) {
+                let message =
+                    format!("the subscription does not have the location {location}; it has {}", locations.join(", "));
+                problems.push(Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
+            }
+        } else if problems.is_empty() {
+            let asked = retry::read(clock, Policy::AZURE, async || azure.check_move(&from, &to).await).await;
+            checks::refusal(asked, &mut problems)?;
+        }
+    }
+    if !problems.is_empty() {
+        return Err(refused(problems));
+    }
+    let azure_now = azure_side(azure, clock, &from).await?;
+    Ok(Prepared {
+        stamp: side.as_ref().map(|side| side.information.clone()),
+        registration,
+        to,
+        location,
+        group: group.is_some(),
+        azure: azure_now,
+        side,
+        past,
+    })
+}
+
+/// Between subscriptions a registration moves only where both are of cloud solution providers: the partner is Azure's to
+/// compare, it shows it to nobody.
+async fn between<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    from: &RegistrationId,
+    to: &RegistrationId,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Failure> {
+    if from.subscription == to.subscription {
+        return Ok(());
+    }
+    for id in [from.subscription, to.subscription] {
+        match checks::subscription(azure, clock, id).await? {
+            Err(problem) => problems.push(problem),
+            Ok(subscription) if !subscription.is_csp() => {
+                let message = format!(
+                    "the subscription {id} is {}, not a cloud solution provider's",
+                    kind(&subscription.quota_id)
+                );
+                problems.push(Problem::new(&code::MOVE_REFUSED, message));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn kind(quota: &str) -> &str {
+    if quota.is_empty() { "of an unknown kind" } else { quota }
+}
+
+impl Prepared {
+    fn moves(&self) -> bool {
+        self.registration.id != self.to
+    }
+
+    fn activated(&self) -> bool {
+        match &self.side {
+            None => false,
+            Some(StampSide { unread: Some(_), .. }) => self.past.finished && self.past.open.is_empty(),
+            Some(StampSide { activation, .. }) => activation.as_ref().is_some_and(|record| record.is_of(&self.to)),
+        }
+    }
+
+    fn locked(&self) -> bool {
+        self.azure.lock.as_ref().is_some_and(azsreg_model::Lock::is_ours)
+    }
+
+    fn has_role(&self) -> bool {
+        self.azure.role.is_some() || self.registration.object_id.is_none()
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn nothing_to_do(&self) -> bool {
+        !self.moves() && self.locked() && self.has_role() && self.activated()
+    }
+
+    /// The steps that would run.
+    #[must_use]
+    pub fn plan(&self) -> Vec<PlannedStep> {
+        let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
+        let mut plan = Vec::new();
+        let group = self.to.resource_group.as_str();
+        if self.moves() {
+            let detail =
+                if self.group { format!("{group} exists") } else { format!("create {group} in {}", self.location) };
+            plan.push(step("resource-group", !self.group, detail));
+            plan.push(step("validation", true, "ask Azure whether it can be moved".into()));
+            plan.push(step("unlock", self.locked(), format!("lift {LOCK_NAME} for the time of the move")));
+            plan.push(step(
+                "role-removal",
+                self.azure.role.is_some(),
+                "take the role along: it would stay behind".into(),
+            ));
+            plan.push(step("move", true, format!("move {} to {}", self.registration.id, group)));
+        }
+        let moves = self.moves();
+        plan.push(step("lock", moves || !self.locked(), format!("{LOCK_NAME}, CanNotDelete")));
+        plan.push(step(
+            "role",
+            moves || !self.has_role(),
+            format!("{REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+        ));
+        let detail = match (&self.stamp, self.activated()) {
+            (None, _) => "the stamp can't be reached: this step is left to azsreg repair".to_owned(),
+            (Some(_), true) => "the stamp is activated for this registration".to_owned(),
+            (Some(_), false) => "a new key, and New-AzureStackActivation on the stamp".to_owned(),
+        };
+        plan.push(step("activation", self.stamp.is_some() && !self.activated(), detail));
+        plan
+    }
+
+    /// A report of what was found, before any step.
+    #[must_use]
+    pub fn report(self, operation: &'static str, outcome: Outcome) -> Report {
+        let plan = if outcome == Outcome::Planned { self.plan() } else { Vec::new() };
+        let cloud_id = self.registration.cloud_id.unwrap_or_default();
+        Report { plan, ..Report::new(operation, outcome, cloud_id, Some(self.to)) }
+    }
+}
+
+/// Runs the steps of a move, or of a repair where nothing moves.
+///
+/// # Errors
+/// The step that failed; the same command goes on from there. A move that fails leaves the registration locked.
+pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
+    world: World<'_, A, S, R, C>,
+    operation: &'static str,
+    request: &MoveRequest,
+    prepared: Prepared,
+    journal: &mut J,
+    watch: &mut dyn Watch,
+) -> Result<Report, Failure> {
+    let World { azure, clock, .. } = world;
+    let moves = prepared.moves();
+    let Prepared { stamp, registration, to, location, .. } = prepared;
+    let cloud_id = registration.cloud_id.unwrap_or_default();
+    let from = registration.id.clone();
+    register::open(journal, clock, operation, VERSION, request, cloud_id)?;
+    let requests = || azure.take_request_ids();
+    drop(requests());
+    let mut steps = Steps::new(journal, clock, watch, &requests);
+
+    // An activation of before the move was of the registration under its old id: only a record with the new id counts, and
+    // such a record can only be of a key fetched there.
+    if moves {
+        steps::resource_group(&mut steps, azure, &to, &location).await?;
+        let asked = steps
+            .step(
+                "validation",
+                steps::title("validation"),
+                Policy::AZURE,
+                async || {
+                    if azure.registration(&to).await?.is_some_and(|now| now.cloud_id == Some(cloud_id)) {
+                        return Ok(Some(((), "moved already".to_owned())));
+                    }
+                    azure.check_move(&from, &to).await.map(|()| Some(((), "Azure would move it".to_owned())))
+                },
+                async || Ok(None),
+                steps::nothing,
+            )
+            .await;
+        asked?;
+        steps::unlock(&mut steps, azure, &from).await?;
+        // A role assignment stays behind and would be an orphan of the old scope.
+        steps::role_removal(&mut steps, azure, &from).await?;
+        let moved = steps
+            .step(
+                "move",
+                steps::title("move"),
+                Policy::AZURE,
+                async || {
+                    let now = azure.registration(&to).await?;
+                    let there = now.is_some_and(|now| now.cloud_id == Some(cloud_id));
+                    Ok(there.then(|| ((), format!("{} is in {}", to.name, to.resource_group))))
+                },
+                async || azure.move_registration(&from, &to).await.map(|()| None),
+                |()| json!({ "id": to }),
+            )
+            .await;
+        if let Err(failure) = moved {
+            // What was lifted for the move is put back, wherever the registration is now.
+            for id in [&from, &to] {
+                let Ok(Some(there)) = azure.registration(id).await else { continue };
+                let _ = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await;
+                if let Some(principal) = there.object_id {
+                    let _ = retry::read(clock, Policy::AZURE, async || azure.assign_role(id, principal).await).await;
+                }
+            }
+            return Err(failure);
+        }
+    }
+    steps::lock(&mut steps, azure, &to).await?;
+    steps::role(&mut steps, azure, &to, registration.object_id).await?;
+    let Some(information) = &stamp else {
+        steps.finish("the stamp's part is left")?;
+        let report = Report::new(operation, Outcome::StampLeft, cloud_id, Some(to));
+        return Ok(Report { steps: steps.into_reports(), ..report });
+    };
+    let good = |_: &ActivationRecord| true;
+    let wanted = steps::Wanted { id: &to, trusted: true, good: &good };
+    let key = async || retry::read(clock, Policy::AZURE, async || azure.activation_key(&to).await).await;
+    steps::activation(&mut steps, world, information, wanted, key).await?;
+
+    let last = |error: PortError| steps.failure("activation", *error.problem);
+    let azure_now = azure_side(azure, clock, &to).await.map_err(last)?;
+    let stamp_now = stamp_side(world, information.clone()).await.map_err(last)?;
+    let read = stamp_now.unread.is_none();
+    steps.finish(if read { "verified" } else { NO_OPERATOR_SIGN_IN })?;
+    let outcome = if read { Outcome::Done } else { Outcome::ActivatedUnread };
+    Ok(Report {
+        steps: steps.into_reports(),
+        status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
+        ..Report::new(operation, outcome, cloud_id, Some(to))
+    })
+}

@@ -1,0 +1,296 @@
+//! `check`: every prerequisite of the article, and those that it does not name, looked at together. Changes nothing.
+
+use azsreg_model::{
+    BillingModel, CustomRole, IdentitySystem, Permission, Problem, RegisterRequest, StampInformation, code,
+};
+use jiff::SignedDuration;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::checks;
+use crate::engine::retry::{self, Policy};
+use crate::ports::{Azure, Clock, PortError, Stamp, Subscription};
+use crate::status::registrations;
+
+/// How one prerequisite stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It holds.
+    Ok,
+    /// It holds, or may, but an operator should know.
+    Warning,
+    /// It does not hold: registering would fail.
+    Failed,
+    /// It could not be looked at.
+    NotKnown,
+}
+
+/// One prerequisite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Prerequisite {
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was seen, in a line.
+    pub detail: String,
+    /// What is wrong, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// A clock may be off by this much before tokens fail.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// The list as it grows.
+#[derive(Default)]
+struct List(Vec<Prerequisite>);
+
+impl List {
+    fn push(&mut self, name: &str, verdict: Verdict, detail: impl Into<String>) {
+        self.0.push(Prerequisite { name: name.into(), verdict, detail: detail.into(), problem: None });
+    }
+
+    fn problem(&mut self, name: &str, verdict: Verdict, problem: Problem) {
+        self.0.push(Prerequisite {
+            name: name.into(),
+            verdict,
+            detail: problem.message.clone(),
+            problem: Some(problem),
+        });
+    }
+
+    fn failed(&mut self, name: &str, error: PortError) {
+        self.problem(name, Verdict::Failed, *error.problem);
+    }
+}
+
+/// Looks at everything that registering with this request would need.
+pub async fn check<A: Azure, S: Stamp, C: Clock>(
+    azure: Result<&A, Problem>,
+    stamp: &S,
+    clock: &C,
+    request: &RegisterRequest,
+) -> Vec<Prerequisite> {
+    let mut list = List::default();
+    let information = match retry::read(clock, Policy::AZURE, async || stamp.information().await).await {
+        Ok(information) => {
+            list.push("privileged endpoint", Verdict::Ok, "reached, and the credentials are right");
+            of_stamp(&mut list, request, &information);
+            Some(information)
+        }
+        Err(error) => {
+            list.failed("privileged endpoint", error);
+            None
+        }
+    };
+    match azure {
+        Err(problem) => list.problem("sign-in", Verdict::Failed, problem),
+        Ok(azure) => of_azure(&mut list, azure, clock, request, information.as_ref()).await,
+    }
+    list.0
+}
+
+fn of_stamp(list: &mut List, request: &RegisterRequest, stamp: &StampInformation) {
+    let version = stamp.version;
+    let mut supports = vec![match version.token_version() {
+        Some(version) => format!("tokens of version {version}"),
+        None => "tokens of its own version".to_owned(),
+    }];
+    supports.push(if version.knows_custom_billing() { "custom billing" } else { "no custom billing" }.to_owned());
+    supports.push(if version.has_key_pair(stamp.nodes) { "registration key pair" } else { "no key pair" }.to_owned());
+    let detail = format!("{version}, {} nodes: {}", stamp.nodes, supports.join(", "));
+    list.push("stamp version", Verdict::Ok, detail);
+    for problem in checks::stamp(request, stamp) {
+        list.problem("stamp version", Verdict::Failed, problem);
+    }
+    // `facts-billing-usage.md` section 2: nothing on the stamp tells whether it reaches Azure.
+    let model = request.billing_model;
+    let name = "billing model and connection";
+    match (stamp.identity_system, model) {
+        (IdentitySystem::Aad, _) => {
+            list.push(name, Verdict::Ok, format!("{model}, a connected stamp with Microsoft Entra"))
+        }
+        (IdentitySystem::Adfs, BillingModel::PayAsYouUse | BillingModel::Ruggedized) => {
+            let message = format!("{model} on a stamp with AD FS works only if the stamp reaches Azure");
+            list.problem(name, Verdict::Warning, Problem::new(&code::CONNECTION_MATRIX, message));
+        }
+        (IdentitySystem::Adfs, _) => {
+            list.push(
+                name,
+                Verdict::Ok,
+                format!("{model}, AD FS: register if it reaches Azure, azsreg offline if not"),
+            );
+        }
+    }
+    if stamp.identity_system == IdentitySystem::Aad {
+        let own = stamp.tenant_name.clone().or(stamp.tenant_id.clone()).unwrap_or_default();
+        let message = format!("the stamp's applications are in the directory {own}; its bridge in the subscription's");
+        list.problem("Azure AD Graph", Verdict::Warning, Problem::new(&code::GRAPH_RETIREMENT, message));
+    }
+}
+
+async fn of_azure<A: Azure, C: Clock>(
+    list: &mut List,
+    azure: &A,
+    clock: &C,
+    request: &RegisterRequest,
+    stamp: Option<&StampInformation>,
+) {
+    let visible = match retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await {
+        Ok(visible) => visible,
+        Err(error) => return list.failed("sign-in", error),
+    };
+    list.push("sign-in", Verdict::Ok, format!("{} subscriptions are visible", visible.len()));
+    match azure.clock_skew() {
+        Some(skew) if skew.abs() > SKEW => {
+            let message = format!("this machine's clock is off by {} seconds from Azure's", skew.as_secs());
+            list.problem("clock", Verdict::Failed, Problem::new(&code::CLOCK_SKEW, message));
+        }
+        Some(skew) => list.push("clock", Verdict::Ok, format!("{} seconds from Azure's", skew.as_secs())),
+        None => list.push("clock", Verdict::NotKnown, "Azure's answers bear no date"),
+    }
+    let Some(subscription) = visible.iter().find(|s| s.id == request.subscription) else {
+        let seen: Vec<String> = visible.iter().map(|s| format!("{} ({})", s.id, s.name)).collect();
+        let message = format!("the sign-in does not see {}; it sees {}", request.subscription, seen.join(", "));
+        return list.problem("subscription", Verdict::Failed, Problem::new(&code::SUBSCRIPTION_NOT_VISIBLE, message));
+    };
+    of_subscription(list, subscription);
+    if let Err(error) = azure.bridge_refresh_token().await {
+        list.failed("user's sign-in", error);
+    }
+    let cloud_id = stamp.map(|stamp| stamp.cloud_id);
+    let id = cloud_id.map(|cloud_id| request.id_for(cloud_id));
+    of_permissions(list, azure, clock, subscription.id, &request.resource_group).await;
+    of_registrations(list, azure, clock, subscription.id, cloud_id, id.as_ref()).await;
+    of_location(list, azure, clock, request).await;
+}
+
+fn of_subscription(list: &mut List, subscription: &Subscription) {
+    let quota = subscription.quota_id.as_str();
+    let supported = ["EnterpriseAgreement", "CSP", "SharedServices", "AzureStackSharedServices"];
+    let known = supported.iter().any(|kind| quota.to_ascii_lowercase().starts_with(&kind.to_ascii_lowercase()));
+    let detail = format!("{} ({}), {quota}", subscription.id, subscription.name);
+    if known {
+        list.push("subscription", Verdict::Ok, detail);
+    } else {
+        let kind = if quota.is_empty() { "of a kind that Azure does not say" } else { quota };
+        let message = format!("{} ({}) is {kind}", subscription.id, subscription.name);
+        list.problem("subscription", Verdict::Warning, Problem::new(&code::SUBSCRIPTION_KIND, message));
+    }
+}
+
+async fn of_permissions<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, subscription: Uuid, group: &str) {
+    let whole = format!("/subscriptions/{subscription}");
+    let there = retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription, group).await).await;
+    let scope = match there {
+        Ok(Some(_)) => format!("{whole}/resourceGroups/{group}"),
+        _ => whole.clone(),
+    };
+    let read = async |scope: &str| retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await;
+    let (here, above) = match (read(&scope).await, read(&whole).await) {
+        (Ok(here), Ok(above)) => (here, above),
+        (Err(error), _) | (_, Err(error)) => return list.failed("permissions", error),
+    };
+    for (action, needed_by) in CustomRole::ACTIONS {
+        let permissions: &[Permission] = if *action == checks::REGISTER_PROVIDER { &above } else { &here };
+        if Permission::allow(permissions, action) {
+            list.push(action, Verdict::Ok, *needed_by);
+            continue;
+        }
+        let registering = checks::actions_needed(false, true).contains(action) || *action == checks::REGISTER_PROVIDER;
+        let message = format!("the caller lacks {action} on {scope}: {needed_by}");
+        let problem = Problem::new(&code::ACTIONS_MISSING, message);
+        list.problem(action, if registering { Verdict::Failed } else { Verdict::Warning }, problem);
+    }
+    match retry::read(clock, Policy::AZURE, async || azure.provider_registered(subscription).await).await {
+        Ok(true) => list.push("provider", Verdict::Ok, "Microsoft.AzureStack is registered"),
+        Ok(false) => {
+            list.push("provider", Verdict::Ok, "Microsoft.AzureStack is not registered yet: register does that")
+        }
+        Err(error) => list.failed("provider", error),
+    }
+}
+
+async fn of_registrations<A: Azure, C: Clock>(
+    list: &mut List,
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    cloud_id: Option<Uuid>,
+    id: Option<&azsreg_model::RegistrationId>,
+) {
+    let mut principal = None;
+    match registrations(azure, clock, subscription).await {
+        Err(error) => list.failed("name", error),
+        Ok(all) => {
+            let ours = all.iter().find(|r| Some(&r.id) == id);
+            principal = all.iter().find(|r| r.cloud_id.is_some() && r.cloud_id == cloud_id).and_then(|r| r.object_id);
+            match (id, ours) {
+                (Some(id), None) => list.push("name", Verdict::Ok, format!("{} is free", id.name)),
+                (Some(id), Some(there)) if there.cloud_id == cloud_id => {
+                    list.push("name", Verdict::Ok, format!("{} is this stamp's already", id.name));
+                }
+                (Some(id), Some(there)) => {
+                    let owner = there.cloud_id.map(|id| id.to_string()).unwrap_or_default();
+                    let message = format!("{} belongs to the stamp {owner}", id.name);
+                    list.problem("name", Verdict::Failed, Problem::new(&code::NAME_TAKEN, message));
+                }
+                (None, _) => list.push("name", Verdict::NotKnown, "without the stamp its name is not known"),
+            }
+            let others: Vec<&str> = all.iter().filter(|r| r.cloud_id != cloud_id).map(|r| r.id.name.as_str()).collect();
+            if !others.is_empty() {
+                let message = format!("the subscription has other stamps' registrations: {}", others.join(", "));
+                list.problem("other stamps", Verdict::Warning, Problem::new(&code::SEVERAL_STAMPS, message));
+            }
+            let elsewhere = all.iter().find(|r| r.cloud_id.is_some() && r.cloud_id == cloud_id && Some(&r.id) != id);
+            if let Some(other) = elsewhere {
+                let message = format!("the stamp is registered already, as {}", other.id);
+                list.problem(
+                    "other registration",
+                    Verdict::Failed,
+                    Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message),
+                );
+            }
+        }
+    }
+    let rights = match retry::read(clock, Policy::AZURE, async || azure.directory_rights(principal).await).await {
+        Ok(rights) => rights,
+        Err(error) => {
+            return list.push("directory", Verdict::NotKnown, format!("not allowed to see: {}", error.problem.message));
+        }
+    };
+    match rights.may_register_applications {
+        Some(true) => list.push("directory", Verdict::Ok, "the caller may register applications"),
+        Some(false) => {
+            let message = "the caller may not register applications in the subscription's directory";
+            list.problem("directory", Verdict::Failed, Problem::new(&code::APPLICATIONS_NOT_ALLOWED, message));
+        }
+        None => list.push("directory", Verdict::NotKnown, "not allowed to see whether applications may be registered"),
+    }
+    match rights.bridge {
+        Some(bridge) if bridge.owned => list.push("bridge application", Verdict::Ok, "the caller owns it"),
+        Some(bridge) => {
+            let message =
+                format!("the caller does not own the stamp's bridge application; {} does", bridge.owners.join(", "));
+            list.problem("bridge application", Verdict::Failed, Problem::new(&code::NOT_OWNER, message));
+        }
+        None => list.push("bridge application", Verdict::Ok, "none yet, or not to be seen: the stamp makes it"),
+    }
+}
+
+async fn of_location<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, request: &RegisterRequest) {
+    let wanted = request.location.clone().unwrap_or_else(|| azure.default_location().to_owned());
+    let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+    match retry::read(clock, Policy::AZURE, async || azure.locations(request.subscription).await).await {
+        Err(error) => list.failed("location", error),
+        Ok(known) if known.iter().any(|known| plain(known) == plain(&wanted)) => {
+            list.push("location", Verdict::Ok, wanted);
+        }
+        Ok(known) => {
+            let message = format!("the subscription does not have {wanted}; it has {}", known.join(", "));
+            list.problem("location", Verdict::Failed, Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Registers a connected stamp: the article's "Register connected ..." procedures, in the order of
+//! `facts-protocol.md` section 8, but checked before, resumable in between, and verified after.
+//!
+//! 0. Where another registration is replaced (another subscription, an expired year): the stamp is deactivated if the
+//!    subscription changes, and that registration removed.
+//! 1. The stamp's information, and every check, together.
+//! 2. The registration key pair (builds above 1.2209.0.23, several nodes).
+//! 3. The bridge service principal, with a user's refresh token.
+//! 4. The provider, the resource group.
+//! 5. A registration token, and the registration from it.
+//! 6. The lock (never lifted: it does not block an update), the role for the stamp's principal.
+//! 7. The activation key, compared before it is sent; the activation; the record, read back.
+//!
+//! `register`, `set`, `renew` and `change-subscription` are this one operation; they differ in where the request comes from
+//! ([`crate::change`]).
+
+mod prepare;
+
+use std::cell::Cell;
+
+use azsreg_model::{
+    ActivationRecord, Known, Outcome, Problem, RegisterRequest, Registration, RegistrationToken, Report,
+    StampInformation, StatusReport, code,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::engine::journal::{Event, Journal, who};
+use crate::engine::retry::{self, Policy};
+use crate::engine::{Failure, Steps, Watch};
+use crate::ports::{Action, Azure, Clock, PortError, Records, Stamp, TokenRequest, World};
+use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side as read_stamp_side};
+use crate::steps::{self, idle, title};
+
+pub(crate) use prepare::refused;
+pub use prepare::{Prepared, prepare};
+
+/// The operation's name.
+pub const NAME: &str = "register";
+/// The version of its steps: a journal of another version is not resumed.
+pub const VERSION: u32 = 2;
+/// How many steps it has at most.
+pub const STEPS: usize = 12;
+
+/// Waits for an activation or deactivation that an earlier client has begun: what it leads to decides what is left to do.
+///
+/// # Errors
+/// It does not end, or the stamp can't be asked.
+pub async fn wait_for_running<A, S: Stamp, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    watch: &mut dyn Watch,
+) -> Result<(), PortError> {
+    let watch = std::cell::RefCell::new(watch);
+    for action in [Action::NewAzureStackActivation, Action::RemoveAzureStackActivation] {
+        retry::read(world.clock, Policy::STAMP, async || {
+            let idle = idle(world.stamp, action).await;
+            if let Err(error) = &idle
+                && error.class == crate::ports::Class::Busy
+            {
+                watch.borrow_mut().waiting(&error.problem.message);
+            }
+            idle
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The first line of a journal.
+#[must_use]
+pub fn opening(operation: &str, version: u32, request: &impl serde::Serialize, cloud_id: Uuid) -> Event {
+    Event::Opened {
+        operation: operation.into(),
+        version,
+        azsreg: env!("CARGO_PKG_VERSION").into(),
+        cloud_id,
+        who: who(),
+        request: serde_json::to_value(request).unwrap_or_default(),
+    }
+}
+
+/// Writes the first line, if the journal is new.
+pub(crate) fn open<J: Journal, C: Clock>(
+    journal: &mut J,
+    clock: &C,
+    operation: &str,
+    version: u32,
+    request: &impl serde::Serialize,
+    cloud_id: Uuid,
+) -> Result<(), Failure> {
+    if journal.events().is_empty() {
+        let opened = journal.append(clock.now(), opening(operation, version, request, cloud_id));
+        opened.map_err(|error| Failure::before(error.problem()))?;
+    }
+    Ok(())
+}
+
+/// With `--plan`: what would be done.
+#[must_use]
+pub fn planned<C: Clock>(prepared: Prepared, request: &RegisterRequest, clock: &C) -> Report {
+    let plan = prepared.plan(request);
+    let report = prepared.report(Outcome::Planned, clock.now());
+    Report { plan, ..report }
+}
+
+/// Everything is as asked already.
+#[must_use]
+pub fn nothing_to_do<C: Clock>(prepared: Prepared, clock: &C) -> Report {
+    prepared.report(Outcome::NothingToDo, clock.now())
+}
+
+/// Runs the steps. `journal` is new, or an open one of the same request; `operation` is the command's name in it.
+///
+/// # Errors
+/// The step that failed; the same command goes on from there.
+pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
+    world: World<'_, A, S, R, C>,
+    operation: &'static str,
+    request: &RegisterRequest,
+    prepared: Prepared,
+    journal: &mut J,
+    watch: &mut dyn Watch,
+) -> Result<Report, Failure> {
+    let World { azure, stamp, clock, .. } = world;
+    let created = prepared.was_created();
+    let Prepared { stamp: information, id, found, azure: before, as_asked, activated, remove, .. } = prepared;
+    open(journal, clock, operation, VERSION, request, information.cloud_id)?;
+    let requests = || azure.take_request_ids();
+    // Those of the checks are nobody's.
+    drop(requests());
+    let mut steps = Steps::new(journal, clock, watch, &requests);
+
+    if let Some(remove) = &remove {
+        if remove.deactivate {
+            steps::deactivation(&mut steps, world, &information, Some(&id)).await?;
+        }
+        steps::remove(&mut steps, azure, &remove.id, Some(information.cloud_id)).await?;
+    }
+
+    // What is left may be the lock or the role alone: then the stamp is left in peace.
+    let settled = before.registration.and_then(|r| r.object_id).filter(|_| as_asked && activated);
+    let renewed = Cell::new(false);
+    if settled.is_some() {
+        steps.not_needed("key-pair", "the stamp is activated as asked");
+    } else {
+        steps::key_pair(&mut steps, stamp, &information, &renewed).await?;
+    }
+
+    let tenant = found.subscription.tenant.as_str();
+    let recorded = steps.recorded("service-principal").and_then(|id| id.as_str()?.parse::<Uuid>().ok());
+    let recorded = settled
+        .map(|id| (id, format!("{id}, as registered")))
+        .or_else(|| recorded.map(|id| (id, format!("{id}, made by this operation before"))));
+    let principal = steps
+        .step(
+            "service-principal",
+            title("service-principal"),
+            Policy::STAMP,
+            async || Ok(recorded.clone()),
+            async || {
+                idle(stamp, Action::NewAzureBridgeServicePrincipal).await?;
+                let token = azure.bridge_refresh_token().await?;
+                let id = stamp.new_bridge_service_principal(azure.environment(), tenant, &token).await?;
+                Ok(Some((id, id.to_string())))
+            },
+            |id| json!(id),
+        )
+        .await?;
+
+    steps::provider(&mut steps, azure, found.subscription.id).await?;
+    steps::resource_group(&mut steps, azure, &id, &found.location).await?;
+
+    // A new key pair wants a new token.
+    let known = as_asked && !renewed.get();
+    let activated = activated && !renewed.get();
+    let as_wanted = |now: &Registration| {
+        now.cloud_id == Some(information.cloud_id)
+            && now.object_id == Some(principal)
+            && now.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
+    };
+    let line = |now: &Registration| format!("{}, {}", now.id.name, now.billing_model);
+    let recorded = steps.recorded("registration").unwrap_or(Value::Null);
+    let hosts = Cell::new(recorded["hosts"].as_u64());
+    // Made by this operation where nothing was before: a record that names it can only be of its own key.
+    let created = created || recorded["created"] == Value::Bool(true);
+    let owner = Cell::new(principal);
+    steps
+        .step(
+            "registration",
+            title("registration"),
+            Policy::STAMP,
+            async || {
+                if !known {
+                    return Ok(None);
+                }
+                let now = azure.registration(&id).await?;
+                Ok(now.filter(&as_wanted).map(|now| ((), line(&now))))
+            },
+            async || {
+                let token = new_token(stamp, request.into(), &information).await?;
+                hosts.set(token.decode().ok().and_then(|contents| u64::try_from(contents.hosts).ok()));
+                let now = azure.put_registration(&id, &token).await?;
+                // The token knows the stamp's principal best: it may have been made anew since it was recorded.
+                owner.set(now.object_id.unwrap_or(principal));
+                Ok(Some(((), line(&now))))
+            },
+            |()| json!({ "created": created, "hosts": hosts.get(), "tenant": tenant, "id": id }),
+        )
+        .await?;
+
+    steps::lock(&mut steps, azure, &id).await?;
+    steps::role(&mut steps, azure, &id, Some(owner.get())).await?;
+
+    let good = |r: &ActivationRecord| r.has_flags(request.usage_reporting, request.marketplace);
+    let wanted = steps::Wanted { id: &id, trusted: activated || created, good: &good };
+    let key = async || retry::read(clock, Policy::AZURE, async || azure.activation_key(&id).await).await;
+    steps::activation(&mut steps, world, &information, wanted, key).await?;
+
+    let last = |error: PortError| steps.failure("activation", *error.problem);
+    let azure_now = azure_side(azure, clock, &id).await.map_err(last)?;
+    let stamp_now = read_stamp_side(world, information.clone()).await.map_err(last)?;
+    let outcome = match (&stamp_now.unread, &stamp_now.activation) {
+        (Some(_), _) => Outcome::ActivatedUnread,
+        (None, Some(record)) if record.registration == id => Outcome::Verified,
+        (None, Some(record)) => {
+            let message = format!("the activation record names {}, not {id}", record.registration);
+            return Err(steps.failure("activation", Problem::new(&code::RECORD_MISMATCH, message)));
+        }
+        (None, None) => {
+            let problem = Problem::new(&code::NOT_ACTIVATED, "the stamp has no activation record");
+            return Err(steps.failure("activation", problem));
+        }
+    };
+    steps.finish(match outcome {
+        Outcome::Verified => "verified",
+        _ => NO_OPERATOR_SIGN_IN,
+    })?;
+    Ok(Report {
+        steps: steps.into_reports(),
+        status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
+        ..Report::new(operation, outcome, information.cloud_id, Some(id))
+    })
+}
+
+impl From<&RegisterRequest> for TokenRequest {
+    fn from(request: &RegisterRequest) -> Self {
+        Self {
+            billing_model: request.billing_model,
+            agreement_number: request.agreement_number.clone(),
+            ms_asset_tag: request.ms_asset_tag.clone(),
+            usage_reporting: request.usage_reporting,
+            marketplace: request.marketplace,
+            version: request.token_version,
+        }
+    }
+}
+
+/// A token from the stamp, decoded and compared before it goes anywhere. What the build does not know is not sent.
+pub(crate) async fn new_token<S: Stamp>(
+    stamp: &S,
+    asked: TokenRequest,
+    information: &StampInformation,
+) -> Result<RegistrationToken, PortError> {
+    let build = information.version;
+    let model = asked.billing_model;
+    let asked = TokenRequest {
+        ms_asset_tag: asked.ms_asset_tag.filter(|_| build.knows_custom_billing()),
+        version: build.token_version().map(|default| asked.version.unwrap_or(default)),
+        ..asked
+    };
+    let token = stamp.new_registration_token(&asked).await?;
+    let malformed = |message: String| PortError::permanent(Problem::new(&code::MALFORMED_TOKEN, message));
+    let contents = token.decode().map_err(|error| malformed(error.to_string()))?;
+    if contents.cloud_id != information.cloud_id {
+        return Err(malformed(format!(
+            "the token is of the stamp {}, but the stamp says that it is {}",
+            contents.cloud_id, information.cloud_id
+        )));
+    }
+    if contents.billing_model != model {
+        return Err(malformed(format!("the token says {} billing, not {model}", contents.billing_model)));
+    }
+    Ok(token)
+}

@@ -1,0 +1,334 @@
+//! What a run of `register` finds before its first step: every check, what is as asked already, and the plan.
+
+use azsreg_model::{
+    ActivationRecord, AzureSide, BillingModel, ExitCode, LOCK_NAME, Outcome, PlannedStep, Problem,
+    REGISTRATION_OWNER_ROLE, RegisterRequest, Registration, RegistrationId, Replaced, Report, StampInformation,
+    StampSide, StatusReport, StepState, code,
+};
+use serde_json::Value;
+
+use super::NAME;
+use crate::checks::{self, Found, Target};
+use crate::engine::Failure;
+use crate::engine::journal::{Event, Past};
+use crate::engine::retry::{self, Policy};
+use crate::ports::{Azure, Class, Clock, Records, Stamp, World};
+use crate::status::{azure_side, stamp_side as read_stamp_side};
+use crate::steps::{foreign_locks, no_key_pair};
+
+/// What a run knows before its first step.
+pub struct Prepared {
+    /// The stamp.
+    pub stamp: StampInformation,
+    /// The registration to be.
+    pub id: RegistrationId,
+    /// What the checks found.
+    pub found: Found,
+    /// Azure's side before.
+    pub azure: AzureSide,
+    /// The stamp's side before.
+    pub stamp_side: StampSide,
+    /// Whether the token's flags and numbers are known to be as asked.
+    pub as_asked: bool,
+    /// Whether the activation is known to be of the registration as it is.
+    pub activated: bool,
+    /// The registration that is still to be removed.
+    pub remove: Option<Replaced>,
+    /// What an interrupted run of the same request has done.
+    pub past: Past,
+}
+
+pub(crate) fn refused(problems: Vec<Problem>) -> Failure {
+    Failure { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() }
+}
+
+/// Reads the stamp and Azure and makes every check. Changes nothing.
+///
+/// # Errors
+/// All refused checks together, or what could not be asked.
+pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    request: &RegisterRequest,
+    stamp: StampInformation,
+    past: Past,
+) -> Result<Prepared, Failure> {
+    let id = request.id_for(stamp.cloud_id);
+    let replaced = request.replaces.as_ref();
+    let mut problems = checks::stamp(request, &stamp);
+    let target = Target {
+        id: &id,
+        cloud_id: stamp.cloud_id,
+        location: request.location.as_deref(),
+        connected: true,
+        replaced: replaced.map(|replaced| &replaced.id),
+    };
+    let checked = checks::azure(world.azure, world.clock, target).await?;
+    let remove = match replaced {
+        None => None,
+        Some(replaced) => to_remove(world, replaced, &id, &stamp, &past, &mut problems).await?,
+    };
+    let found = match checked {
+        Ok(found) if problems.is_empty() => found,
+        Ok(_) => return Err(refused(problems)),
+        Err(more) => {
+            problems.extend(more);
+            return Err(refused(problems));
+        }
+    };
+    if let Some(registration) = found.registration.as_ref().filter(|_| remove.is_none()) {
+        not_expired(world, registration).await?;
+    }
+    let azure = match &found.registration {
+        None => AzureSide::default(),
+        Some(_) => azure_side(world.azure, world.clock, &id).await?,
+    };
+    let stamp_side = read_stamp_side(world, stamp.clone()).await?;
+
+    let other = stamp_side.activation.as_ref().map(|record| &record.registration).filter(|other| **other != id);
+    if let Some(other) = other.filter(|other| replaced.is_none_or(|replaced| replaced.id != **other)) {
+        registered_elsewhere(world, other, &stamp).await?;
+    }
+
+    // The world shows the cloud id, the model and the record's flags; the journal knows the rest.
+    let open = past.open.as_slice();
+    let record = stamp_side.activation.as_ref().filter(|record| record.is_of(&id));
+    let flags = |record: &ActivationRecord| record.has_flags(request.usage_reporting, request.marketplace);
+    let by_record = record.is_some_and(flags);
+    // Another machine may have registered otherwise since: a record that contradicts the journal is right.
+    let by_journal = (past.finished || past.has("registration")) && record.is_none_or(flags);
+    let needs_numbers = matches!(request.billing_model, BillingModel::Capacity | BillingModel::Custom);
+    let written = if request.renew {
+        // To renew is to write again: only this run's own writing counts.
+        past.has("registration")
+    } else {
+        !past.suspect && (by_journal || (by_record && !needs_numbers && open.is_empty()))
+    };
+    let as_asked = remove.is_none()
+        && written
+        && found.registration.as_ref().is_some_and(|registration| {
+            registration.billing_model.eq_ignore_ascii_case(request.billing_model.wire())
+                && registration.object_id.is_some()
+        });
+    let expired = record.is_some_and(|r| r.is_expired(world.clock.now()));
+    let activated = as_asked
+        && !expired
+        && match &stamp_side.unread {
+            // Nobody can look: the journal of a run that ended well is all there is.
+            Some(_) => past.finished && open.is_empty() && !request.renew,
+            None if request.renew => by_record && past.has("activation"),
+            // A record that names a registration which this run updated may be of the key before.
+            None => by_record && (open.is_empty() || !updated(open) || past.has("activation")),
+        };
+    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, past })
+}
+
+/// Whether the registration to be replaced is still there, and whether it can be removed.
+async fn to_remove<A: Azure, S, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    replaced: &Replaced,
+    id: &RegistrationId,
+    stamp: &StampInformation,
+    past: &Past,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Replaced>, Failure> {
+    let World { azure, clock, .. } = world;
+    if past.has("removal") {
+        return Ok(None);
+    }
+    let read = retry::read(clock, Policy::AZURE, async || azure.registration(&replaced.id).await).await;
+    let Some(there) = checks::refusal(read, problems)?.flatten() else { return Ok(None) };
+    if there.cloud_id != Some(stamp.cloud_id) {
+        return Ok(None);
+    }
+    // Of the same name: a live one is the new one already.
+    if replaced.id == *id && !checks::expiry(azure, clock, &there).await?.is_some_and(|end| end <= clock.now()) {
+        return Ok(None);
+    }
+    let scope = replaced.id.to_string();
+    problems.extend(checks::missing_actions(azure, clock, &scope, checks::REMOVAL, "removing").await?);
+    problems.extend(foreign_locks(azure, clock, &replaced.id, false).await?);
+    Ok(Some(replaced.clone()))
+}
+
+/// Azure does not update an expired registration: said before anything changes.
+async fn not_expired<A: Azure, S, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    registration: &Registration,
+) -> Result<(), Failure> {
+    match checks::expiry(world.azure, world.clock, registration).await? {
+        Some(end) if end <= world.clock.now() => {
+            let message = format!("the registration {} expired at {end:.0}", registration.id.name);
+            let next = format!("azsreg renew --subscription {}", registration.id.subscription);
+            Err(refused(vec![Problem::new(&code::EXPIRED_NOT_UPDATED, message).next(next)]))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses if the registration that the stamp is activated for is still alive: Azure allows one for each cloud id.
+async fn registered_elsewhere<A: Azure, S, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    other: &RegistrationId,
+    stamp: &StampInformation,
+) -> Result<(), Failure> {
+    let World { azure, clock, .. } = world;
+    let seen = match retry::read(clock, Policy::AZURE, async || azure.registration(other).await).await {
+        // Gone: what is left is an activation without a registration, and registering mends it.
+        Ok(None) => return Ok(()),
+        Ok(Some(registration)) if registration.cloud_id.is_some_and(|id| id != stamp.cloud_id) => return Ok(()),
+        Ok(Some(registration)) => match checks::expiry(azure, clock, &registration).await? {
+            Some(end) if end <= clock.now() => return Ok(()),
+            _ => "is there",
+        },
+        Err(error) if error.class == Class::Permanent => "can't be seen with this sign-in",
+        Err(error) => return Err(error.into()),
+    };
+    let message = format!("the stamp is activated for {other}, which {seen}");
+    Err(refused(vec![Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
+        "Register with --subscription {} --resource-group {} --name {}, or remove that registration first: azsreg unregister.",
+        other.subscription, other.resource_group, other.name
+    ))]))
+}
+
+/// Whether a run has written a registration that was there before.
+fn updated(events: &[Event]) -> bool {
+    events.iter().any(|event| match event {
+        Event::Succeeded { step, state: StepState::Done, output, .. } => {
+            step == "registration" && output["created"] != Value::Bool(true)
+        }
+        _ => false,
+    })
+}
+
+impl Prepared {
+    fn locked(&self) -> bool {
+        self.azure.lock.as_ref().is_some_and(|lock| lock.name.eq_ignore_ascii_case(LOCK_NAME))
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn nothing_to_do(&self) -> bool {
+        self.found.provider && self.as_asked && self.activated && self.locked() && self.azure.role.is_some()
+    }
+
+    /// Whether a registration that is there keeps its activation until the new key comes.
+    pub(super) fn was_created(&self) -> bool {
+        let bare = self.found.registration.is_none() || self.remove.is_some();
+        let deactivated = self.remove.as_ref().is_some_and(|remove| remove.deactivate);
+        bare && (self.stamp_side.activation.is_none() || deactivated)
+    }
+
+    /// The steps that would run, with what was observed.
+    #[must_use]
+    pub fn plan(&self, request: &RegisterRequest) -> Vec<PlannedStep> {
+        let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
+        // With the registration and the activation as asked, the stamp is left in peace.
+        let settled = self.as_asked && self.activated;
+        let resumed = |step: &str| self.past.has(step);
+        const BEFORE: &str = "done by the interrupted run";
+        let key_pair = self.stamp.version.has_key_pair(self.stamp.nodes);
+        let group = self.id.resource_group.as_str();
+        let model = request.billing_model;
+        let mut plan = Vec::new();
+        if let Some(remove) = &self.remove {
+            let name = &remove.id.name;
+            if remove.deactivate {
+                plan.push(step("deactivation", true, "Remove-AzureStackActivation on the stamp".into()));
+            }
+            plan.push(step("unlock", true, format!("lift {LOCK_NAME} from {name}")));
+            plan.push(step("role-removal", true, "remove the stamp's role from it".into()));
+            plan.push(step("removal", true, format!("delete {}", remove.id)));
+        }
+        plan.extend([
+            step(
+                "key-pair",
+                key_pair && !settled && !resumed("key-pair"),
+                match key_pair {
+                    _ if settled => "the stamp is activated as asked".into(),
+                    true if resumed("key-pair") => BEFORE.into(),
+                    true => "Set-RegistrationKeyPair on the stamp".into(),
+                    false => no_key_pair(&self.stamp),
+                },
+            ),
+            step(
+                "service-principal",
+                !settled && !resumed("service-principal"),
+                match settled {
+                    true => "as registered".into(),
+                    false if resumed("service-principal") => BEFORE.into(),
+                    false => {
+                        "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into()
+                    }
+                },
+            ),
+            step(
+                "provider",
+                !self.found.provider,
+                if self.found.provider {
+                    "registered already".into()
+                } else {
+                    "register Microsoft.AzureStack in the subscription".into()
+                },
+            ),
+            step(
+                "resource-group",
+                self.found.group.is_none(),
+                match &self.found.group {
+                    Some(location) => format!("{group} exists in {location}"),
+                    None => format!("create {group} in {}", self.found.location),
+                },
+            ),
+            step(
+                "registration",
+                !self.as_asked,
+                match (self.found.registration.as_ref().filter(|_| self.remove.is_none()), self.as_asked) {
+                    (_, true) => format!("{} exists, {model}", self.id.name),
+                    (Some(now), false) if now.billing_model.eq_ignore_ascii_case(model.wire()) => {
+                        format!("update {} with a new token (billing stays {model})", self.id.name)
+                    }
+                    (Some(now), false) => {
+                        format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire())
+                    }
+                    (None, _) => format!("create {} with {model} billing", self.id.name),
+                },
+            ),
+            step(
+                "lock",
+                !self.locked() || self.remove.is_some(),
+                if self.locked() && self.remove.is_none() {
+                    format!("{LOCK_NAME} is there")
+                } else {
+                    format!("place {LOCK_NAME} (CanNotDelete)")
+                },
+            ),
+            step(
+                "role",
+                self.azure.role.is_none() || self.remove.is_some(),
+                match self.azure.role.as_ref().filter(|_| self.remove.is_none()) {
+                    Some(role) => format!("{REGISTRATION_OWNER_ROLE} is assigned to {}", role.principal_id),
+                    None => format!("assign {REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+                },
+            ),
+            step(
+                "activation",
+                !self.activated,
+                if self.activated {
+                    "the stamp is activated for this registration".into()
+                } else {
+                    "New-AzureStackActivation on the stamp: takes up to ten minutes".into()
+                },
+            ),
+        ]);
+        plan
+    }
+
+    /// A report of what was found, before any step.
+    pub(super) fn report(self, outcome: Outcome, now: jiff::Timestamp) -> Report {
+        let known = azsreg_model::Known::default();
+        let cloud_id = self.stamp.cloud_id;
+        Report {
+            status: Some(StatusReport::of(now, Ok(self.azure), Ok(self.stamp_side), &known)),
+            ..Report::new(NAME, outcome, cloud_id, Some(self.id))
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Three hundred lives of a registration, connected and disconnected.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use azsreg_lab::Keys;
+use azsreg_trial::{Broken, Trial, life_trial, offline_trial};
+
+fn lives(what: &str, live: impl Fn(u64, &Keys) -> Result<Trial, Broken>) {
+    let keys = Keys::start();
+    let mut trials = Vec::new();
+    for seed in 1..=300 {
+        match live(seed, &keys) {
+            Ok(trial) => trials.push(trial),
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    // A trial in which nothing goes wrong proves nothing.
+    let crashes: u32 = trials.iter().map(|t| t.crashes).sum();
+    let failures: u32 = trials.iter().map(|t| t.failures).sum();
+    assert!(crashes > 300, "{what}: only {crashes} crashes in three hundred seeds");
+    println!("{what}: {crashes} runs were killed, {failures} gave up and were run again");
+}
+
+#[test]
+fn three_hundred_connected_lives_end_as_they_must() {
+    lives("connected", life_trial);
+}
+
+#[test]
+fn three_hundred_disconnected_lives_end_as_they_must() {
+    lives("disconnected", offline_trial);
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    let keys = Keys::start();
+    assert_eq!(life_trial(7, &keys), life_trial(7, &keys));
+    assert_eq!(offline_trial(7, &keys), offline_trial(7, &keys));
+}

@@ -1,0 +1,104 @@
+//! `azsreg check`.
+
+use azsreg_model::{BillingModel, ExitCode, RegisterRequest};
+use azsreg_operations::prerequisites::{self, Prerequisite, Verdict};
+use azsreg_pep::PrivilegedEndpoint;
+
+use super::connect::{self, Both, CLOCK, Needs};
+use super::transcript;
+use crate::Ended;
+use crate::cli::{CheckOptions, Global};
+use crate::secrets::Sources;
+use crate::view::View;
+use crate::watch::Screen;
+
+fn request(options: &CheckOptions) -> RegisterRequest {
+    let model = options.billing_model;
+    RegisterRequest {
+        subscription: options.subscription,
+        name: options.name.clone(),
+        resource_group: options.resource_group.clone(),
+        location: options.location.clone(),
+        billing_model: model,
+        // What is not looked at here needs no real number.
+        agreement_number: (model == BillingModel::Capacity).then(|| "-".to_owned()),
+        ms_asset_tag: (model == BillingModel::Custom).then(|| "-".to_owned()),
+        usage_reporting: model.reports_usage_by_default(),
+        marketplace: true,
+        tenant: options.sides.cloud.tenant.clone(),
+        token_version: None,
+        renew: false,
+        replaces: None,
+    }
+}
+
+pub(crate) async fn run(
+    global: &Global,
+    options: &CheckOptions,
+    view: &View,
+    sources: &Sources,
+) -> Result<ExitCode, Ended> {
+    let screen = Screen::new(global, 0);
+    let request = request(options);
+    let bridge = connect::bridge(&options.bridge, sources)?;
+    let needs = Needs { subscription: Some(options.subscription), bridge, ..Needs::default() };
+    let work = async |both: Both<'_, '_>| {
+        let world = both.world;
+        let list = prerequisites::check(Ok(world.azure), world.stamp, world.clock, &request).await;
+        if let Some(path) = &options.transcript {
+            transcript::write(world.stamp, path).await?;
+        }
+        Ok(list)
+    };
+    let list = match connect::both(global, &options.sides, sources, &screen, needs, work).await {
+        Ok(list) => list,
+        // A sign-in that fails is one of the prerequisites: the stamp is looked at all the same.
+        Err(ended) if signs_in_badly(&ended) => {
+            let stamp = crate::cli::StampOptions {
+                pep: options.sides.pep.clone(),
+                stamp_sign_in: options.sides.stamp_sign_in.clone(),
+                network: options.sides.network.clone(),
+            };
+            let problem = ended.problems[0].clone();
+            let list = stamp_alone(global, &stamp, sources, &screen, &request, problem);
+            list.await?
+        }
+        Err(ended) => return Err(ended),
+    };
+    let failed = list.iter().filter(|one| one.verdict == Verdict::Failed).count();
+    let warned = list.iter().filter(|one| one.verdict == Verdict::Warning).count();
+    if view.is_json() {
+        view.json(&serde_json::json!({"checks": list, "failed": failed, "warnings": warned}));
+    } else {
+        view.prerequisites(&list);
+        view.line("");
+        view.line(&match (failed, warned) {
+            (0, 0) => "Everything that registering needs is there. Nothing was changed.".to_owned(),
+            (0, warned) => format!("Registering can begin; {warned} warnings. Nothing was changed."),
+            (failed, warned) => format!("{failed} checks failed, {warned} warnings. Nothing was changed."),
+        });
+    }
+    Ok(if failed == 0 { ExitCode::Done } else { ExitCode::CheckFailed })
+}
+
+fn signs_in_badly(ended: &Ended) -> bool {
+    let problem = ended.problems.first();
+    problem.is_some_and(|problem| problem.code.id.starts_with("AZR3") || problem.code.id.starts_with("AZR400"))
+}
+
+async fn stamp_alone(
+    global: &Global,
+    options: &crate::cli::StampOptions,
+    sources: &Sources,
+    screen: &Screen,
+    request: &RegisterRequest,
+    problem: azsreg_model::Problem,
+) -> Result<Vec<Prerequisite>, Ended> {
+    let state = super::shared::ca(&options.network)?;
+    let pep = super::shared::pep_options(global, &options.pep, &options.network, state.as_ref(), sources)?;
+    let stamp: PrivilegedEndpoint = super::shared::endpoint(pep, screen);
+    let nobody: Result<&azsreg_arm::AzurePort<'_>, _> = Err(problem);
+    let list = prerequisites::check(nobody, &stamp, &CLOCK, request).await;
+    let _ = stamp.close().await;
+    Ok(list)
+}

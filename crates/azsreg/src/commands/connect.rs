@@ -1,0 +1,235 @@
+//! Opens the way to both sides, or to one, and hands the ports to an operation.
+
+use std::path::PathBuf;
+
+use azsreg_arm::{AzurePort, Http, Identity, Manager, RecordsPort, SignIn};
+use azsreg_model::{Problem, StampInformation, code};
+use azsreg_operations::engine::journal::History;
+use azsreg_operations::engine::retry::{self, Policy};
+use azsreg_operations::ports::{Clock as _, Nobody, Stamp as _, World};
+use azsreg_operations::{FileJournal, StampLock};
+use azsreg_pep::PrivilegedEndpoint;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::shared::{self, Sides};
+use crate::Ended;
+use crate::cli::{AzureOptions, BridgeOptions, Global, SidesOptions, StampOptions};
+use crate::clock::SystemClock;
+use crate::interrupt;
+use crate::secrets::{self, Sources};
+use crate::state;
+use crate::watch::Screen;
+
+/// The system's clock, for everybody.
+pub(crate) static CLOCK: SystemClock = SystemClock;
+
+/// Both sides, open.
+pub(crate) struct Both<'w, 'p> {
+    pub(crate) world: World<'w, AzurePort<'p>, PrivilegedEndpoint, RecordsPort<'p>, SystemClock>,
+    /// The stamp's information, where it was asked first.
+    pub(crate) information: Option<StampInformation>,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// Azure alone.
+pub(crate) struct Azure<'w, 'p> {
+    pub(crate) world: World<'w, AzurePort<'p>, Nobody, Nobody, SystemClock>,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// A stamp alone.
+pub(crate) struct Stamp<'w, 'p> {
+    pub(crate) world: World<'w, (), PrivilegedEndpoint, RecordsPort<'p>, SystemClock>,
+    pub(crate) information: StampInformation,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What an operation wants beside the ways themselves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Needs {
+    /// The subscription that says which directory to sign in to.
+    pub(crate) subscription: Option<Uuid>,
+    /// The stamp is asked before anybody signs in to Azure.
+    pub(crate) stamp_first: bool,
+    /// A user's refresh token for the stamp's principal.
+    pub(crate) bridge: Option<SecretString>,
+    /// The stamp makes its principal: an application alone can't do that.
+    pub(crate) user: bool,
+}
+
+/// The refresh token that was given for the stamp.
+pub(crate) fn bridge(options: &BridgeOptions, sources: &Sources) -> Result<Option<SecretString>, Problem> {
+    let read = |given| secrets::read(sources, "bridge_refresh_token", "--bridge-refresh-token", given);
+    options.bridge_refresh_token.as_ref().map(read).transpose()
+}
+
+/// Refuses an application's sign-in where the stamp needs a person's.
+fn check_user(asked: Option<&SignIn>, needs: &Needs) -> Result<(), Problem> {
+    if needs.user && needs.bridge.is_none() && asked.is_some_and(|sign_in| !sign_in.is_user()) {
+        let message = "a client secret or certificate alone can't register a connected stamp";
+        return Err(Problem::new(&code::USER_SIGN_IN_NEEDED, message));
+    }
+    Ok(())
+}
+
+/// Opens both sides. The privileged endpoint is closed at the end, come what may.
+pub(crate) async fn both<T>(
+    global: &Global,
+    options: &SidesOptions,
+    sources: &Sources,
+    screen: &Screen,
+    needs: Needs,
+    work: impl AsyncFnOnce(Both<'_, '_>) -> Result<T, Ended>,
+) -> Result<T, Ended> {
+    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = Sides::of(global, options, sources)?;
+    check_user(asked.as_ref(), &needs)?;
+    let stamp = shared::endpoint(pep, screen);
+    let prompt = screen.clone();
+    let work = async {
+        let information = if needs.stamp_first {
+            screen.say("asking the stamp");
+            Some(retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?)
+        } else {
+            None
+        };
+        screen.say("signing in to Azure");
+        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
+        let tenant = shared::tenant(&options.cloud, &http, &cloud, needs.subscription).await?;
+        let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
+        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
+        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
+        let azure = AzurePort::new(manager, &cloud, needs.bridge);
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
+        screen.say("checking");
+        let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
+        let outcome = work(Both { world, information, state_dir: state_dir.clone() }).await?;
+        keep(&identity, &cloud.audience, &state_dir).await;
+        Ok(outcome)
+    };
+    let outcome = watched(screen, work).await;
+    let closed = stamp.close().await;
+    delivered(outcome, closed)
+}
+
+/// A directory may hand out a new refresh token each time and forget the one before.
+async fn keep(identity: &Identity<'_>, audience: &str, state_dir: &std::path::Path) {
+    if identity.is_user()
+        && let Ok(account) = identity.account(audience).await
+    {
+        shared::keep(state_dir, &account);
+    }
+}
+
+/// Runs until it ends or somebody interrupts; an interrupted operation says what it has done.
+async fn watched<T>(screen: &Screen, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+    let acting = screen.acting.clone();
+    let result = interrupt::or(&acting, work).await;
+    screen.clear();
+    result.map_err(|ended| {
+        if ended.problems.first().is_some_and(|problem| problem.code == &code::INTERRUPTED) {
+            let (steps, step) = screen.so_far();
+            return Ended { steps, step, ..ended };
+        }
+        ended
+    })
+}
+
+/// A transcript that was not delivered is said so, unless something graver is.
+fn delivered<T>(
+    outcome: Result<T, Ended>,
+    closed: Result<(), azsreg_operations::ports::PortError>,
+) -> Result<T, Ended> {
+    let outcome = outcome?;
+    closed.map_err(|error| {
+        let mut problem = Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone());
+        problem.details = error.problem.details.clone();
+        Ended::from(problem)
+    })?;
+    Ok(outcome)
+}
+
+/// Opens Azure alone.
+pub(crate) async fn azure<T>(
+    global: &Global,
+    options: &AzureOptions,
+    sources: &Sources,
+    screen: &Screen,
+    subscription: Option<Uuid>,
+    work: impl AsyncFnOnce(Azure<'_, '_>) -> Result<T, Ended>,
+) -> Result<T, Ended> {
+    shared::check_cloud(&options.cloud, sources)?;
+    let asked = shared::sign_in(&options.sign_in, sources)?;
+    let state_dir = state::directory(global)?;
+    let ca = shared::ca(&options.network)?;
+    let http: Http = shared::http(&options.network, ca.as_ref(), false)?;
+    let prompt = screen.clone();
+    let work = async {
+        screen.say("signing in to Azure");
+        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
+        let tenant = shared::tenant(&options.cloud, &http, &cloud, subscription).await?;
+        let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
+        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
+        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
+        let azure = AzurePort::new(manager, &cloud, None);
+        screen.say("asking Azure");
+        let world = World { azure: &azure, stamp: &Nobody, records: None, clock: &CLOCK };
+        let outcome = work(Azure { world, state_dir: state_dir.clone() }).await?;
+        keep(&identity, &cloud.audience, &state_dir).await;
+        Ok(outcome)
+    };
+    watched(screen, work).await
+}
+
+/// Opens a stamp alone, and asks for its information.
+pub(crate) async fn stamp<T>(
+    global: &Global,
+    options: &StampOptions,
+    sources: &Sources,
+    screen: &Screen,
+    work: impl AsyncFnOnce(Stamp<'_, '_>) -> Result<T, Ended>,
+) -> Result<T, Ended> {
+    let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
+    let state_dir = state::directory(global)?;
+    let ca = shared::ca(&options.network)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+    let http = shared::http(&options.network, ca.as_ref(), false)?;
+    let direct = shared::http(&options.network, ca.as_ref(), true)?;
+    let stamp = shared::endpoint(pep, screen);
+    let prompt = screen.clone();
+    let work = async {
+        screen.say("asking the stamp");
+        let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
+        let world = World { azure: &(), stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
+        work(Stamp { world, information, state_dir: state_dir.clone() }).await
+    };
+    let outcome = watched(screen, work).await;
+    let closed = stamp.close().await;
+    delivered(outcome, closed)
+}
+
+/// One operation on a stamp at a time, and what earlier ones left.
+pub(crate) fn begin(
+    state_dir: &std::path::Path,
+    cloud_id: Uuid,
+    operation: &str,
+) -> Result<(StampLock, History), Ended> {
+    let lock = StampLock::take(state_dir, cloud_id, operation, CLOCK.now())?;
+    let history = History::read(state_dir, cloud_id).map_err(|error| Ended::from(error.problem()))?;
+    Ok((lock, history))
+}
+
+/// The journal to go on with, or a new one.
+pub(crate) fn journal(
+    open: Option<FileJournal>,
+    state_dir: &std::path::Path,
+    cloud_id: Uuid,
+    operation: &str,
+) -> Result<FileJournal, Ended> {
+    match open {
+        Some(journal) => Ok(journal),
+        None => FileJournal::create(state_dir, cloud_id, operation, CLOCK.now())
+            .map_err(|error| Ended::from(error.problem())),
+    }
+}

@@ -1,0 +1,117 @@
+//! `azsreg offline inspect`: what a carried file holds, secrets as digests.
+
+use std::path::Path;
+
+use azsreg_model::{ActivationKey, BundleKind, Carried, ExitCode, RegistrationToken};
+use serde_json::{Map, Value, json};
+
+use super::offline::carried;
+use crate::Ended;
+use crate::view::View;
+
+fn token(shown: &mut Map<String, Value>, token: &RegistrationToken) {
+    shown.insert("token".into(), json!(format!("sha256:{}", token.digest())));
+    if let Ok(contents) = token.decode() {
+        shown.insert("token cloud id".into(), json!(contents.cloud_id));
+        shown.insert("billing model".into(), json!(contents.billing_model.as_str()));
+        shown.insert("usage reporting".into(), json!(contents.usage_reporting));
+        shown.insert("marketplace".into(), json!(contents.marketplace));
+        shown.insert("token version".into(), json!(contents.version));
+        shown.insert("hosts".into(), json!(contents.hosts));
+        shown.insert("bridge principal".into(), json!(contents.object_id));
+    }
+}
+
+fn key(shown: &mut Map<String, Value>, key: &ActivationKey) {
+    shown.insert("key".into(), json!(format!("sha256:{}", key.digest())));
+    if let Ok(claims) = key.decode() {
+        shown.insert("key cloud id".into(), json!(claims.cloud_id));
+        shown.insert("key of".into(), json!(claims.registration));
+        shown.insert("expires".into(), json!(claims.expires.to_string()));
+        shown.insert("billing model".into(), json!(claims.billing_model));
+        shown.insert("usage reporting".into(), json!(claims.usage_reporting));
+        shown.insert("marketplace".into(), json!(claims.marketplace));
+        shown.insert("hosts".into(), json!(claims.hosts));
+    }
+}
+
+pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
+    let mut shown = Map::new();
+    let kind = match carried(path)? {
+        Carried::Token(found) => {
+            shown.insert("file".into(), json!("a registration token as the PowerShell module writes it"));
+            token(&mut shown, &found);
+            BundleKind::RegistrationToken
+        }
+        Carried::Key(found) => {
+            shown.insert("file".into(), json!("an activation key as the PowerShell module writes it"));
+            key(&mut shown, &found);
+            BundleKind::ActivationKey
+        }
+        Carried::Bundle(bundle) => {
+            shown.insert("file".into(), json!(format!("a bundle: {}", bundle.kind.title())));
+            shown.insert("cloud id".into(), json!(bundle.cloud_id));
+            shown.insert("registration".into(), json!(bundle.registration));
+            shown.insert("made at".into(), json!(bundle.made_at.to_string()));
+            if let Some(found) = &bundle.token {
+                token(&mut shown, found);
+            }
+            if let Some(found) = &bundle.key {
+                key(&mut shown, found);
+                shown.insert(
+                    "of token".into(),
+                    json!(bundle.token_digest.as_ref().map(|digest| format!("sha256:{digest}"))),
+                );
+            }
+            if let Some(receipt) = &bundle.receipt {
+                shown.insert("deactivated at".into(), json!(receipt.deactivated_at.map(|at| at.to_string())));
+            }
+            bundle.kind
+        }
+    };
+    shown.insert("next".into(), json!(kind.taken_by().replace("FILE", &path.display().to_string())));
+    if view.is_json() {
+        let named: Map<String, Value> =
+            shown.into_iter().map(|(name, value)| (name.replace(' ', "_"), value)).collect();
+        view.json(&named);
+        return Ok(ExitCode::Done);
+    }
+    // In the order of reading, not of the alphabet.
+    const ORDER: &[&str] = &[
+        "file",
+        "cloud id",
+        "registration",
+        "made at",
+        "token",
+        "token cloud id",
+        "key",
+        "key cloud id",
+        "key of",
+        "of token",
+        "billing model",
+        "usage reporting",
+        "marketplace",
+        "token version",
+        "hosts",
+        "bridge principal",
+        "expires",
+        "deactivated at",
+        "next",
+    ];
+    for name in ORDER {
+        let text = match shown.get(*name) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Bool(on)) => {
+                if *on {
+                    "on".into()
+                } else {
+                    "off".into()
+                }
+            }
+            Some(other) => other.to_string(),
+        };
+        view.line(&format!("{name:<19}{text}"));
+    }
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,71 @@
+//! `azsreg role`.
+
+use azsreg_model::{CustomRole, ExitCode, OPERATOR_ROLE_NAME, role_condition};
+use azsreg_operations::role;
+use serde_json::json;
+
+use super::connect::{self, Azure, CLOCK};
+use crate::Ended;
+use crate::cli::{Global, RoleCommand};
+use crate::secrets::Sources;
+use crate::view::View;
+use crate::watch::Screen;
+
+pub(crate) async fn run(
+    global: &Global,
+    command: &RoleCommand,
+    view: &View,
+    sources: &Sources,
+) -> Result<ExitCode, Ended> {
+    let screen = Screen::new(global, 0);
+    match command {
+        RoleCommand::Show(options) => {
+            let role = CustomRole::for_operators(&options.subscription);
+            let scopes = if role.assignable_scopes.is_empty() {
+                vec!["/subscriptions/<subscription>".to_owned()]
+            } else {
+                role.assignable_scopes
+            };
+            // The form that `az role definition create` and the portal take; the condition is the assignment's.
+            view.json(&json!({
+                "Name": role.name, "IsCustom": true, "Description": role.description, "Actions": role.actions, "NotActions": [],
+                "DataActions": [], "NotDataActions": [], "AssignableScopes": scopes, "AssignmentCondition": role_condition(),
+            }));
+            Ok(ExitCode::Done)
+        }
+        RoleCommand::Create(options) => {
+            let work = async |azure: Azure<'_, '_>| {
+                Ok(role::create(azure.world.azure, &CLOCK, options.subscription, options.update).await?)
+            };
+            let (changed, id) =
+                connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+            if view.is_json() {
+                view.json(&json!({"role": OPERATOR_ROLE_NAME, "id": id, "changed": changed}));
+            } else if changed {
+                view.line(&format!("The role {OPERATOR_ROLE_NAME:?} is there, with the id {id}."));
+                view.line("Next: azsreg role assign --to OBJECT-ID");
+            } else {
+                view.line(&format!(
+                    "Nothing to do: the role {OPERATOR_ROLE_NAME:?} is there already, with the id {id}."
+                ));
+            }
+            Ok(ExitCode::Done)
+        }
+        RoleCommand::Assign(options) => {
+            let work = async |azure: Azure<'_, '_>| {
+                Ok(role::assign(azure.world.azure, &CLOCK, options.subscription, options.to).await?)
+            };
+            connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+            if view.is_json() {
+                view.json(&json!({"role": OPERATOR_ROLE_NAME, "to": options.to, "condition": role_condition()}));
+            } else {
+                view.line(&format!(
+                    "{} has the role {OPERATOR_ROLE_NAME:?} on the subscription {}.",
+                    options.to, options.subscription
+                ));
+                view.line("It can give nobody any role but \"Azure Stack Registration Owner\": the assignment has a condition.");
+            }
+            Ok(ExitCode::Done)
+        }
+    }
+}
