@@ -85,6 +85,20 @@ impl ActivationRecord {
             && self.marketplace.is_none_or(|on| on == marketplace)
     }
 
+    /// Whether the record may be of an activation with a key that says this. Records write the same expiry in several ways,
+    /// with a zone and without (`facts-stamp.md` section 1): a difference of whole quarters of an hour is none.
+    #[must_use]
+    pub fn may_be_of(&self, claims: &crate::ActivationClaims) -> bool {
+        let same = |ours: Option<bool>, theirs: Option<bool>| ours.is_none() || theirs.is_none() || ours == theirs;
+        let always = |at: Timestamp| at.strftime("%Y").to_string().as_str() >= "9999";
+        let expiry = self.expiration.as_ref().is_none_or(|end| {
+            let apart = end.at.duration_since(claims.expires).as_secs().abs();
+            let shifted = apart <= 14 * 3_600 && [0, 1, 899].contains(&(apart % 900));
+            always(end.at) && always(claims.expires) || shifted
+        });
+        expiry && same(self.usage_reporting, claims.usage_reporting) && same(self.marketplace, claims.marketplace)
+    }
+
     /// Whether its time is over.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {

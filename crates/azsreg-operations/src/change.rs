@@ -129,7 +129,9 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     if writes && model == BillingModel::Custom && ms_asset_tag.is_none() {
         missing.push("--ms-asset-tag");
     }
-    let usage_now = record.and_then(|r| r.usage_reporting).or_else(|| claims.as_ref()?.usage_reporting);
+    // Azure first: an interrupted change may have come that far and no further.
+    let of_key = |flag: fn(&ActivationClaims) -> Option<bool>| claims.as_ref().and_then(flag);
+    let usage_now = of_key(|c| c.usage_reporting).or_else(|| record.and_then(|r| r.usage_reporting));
     let usage_now = usage_now.or_else(|| details.map(|d| d.usage_reporting));
     let default = Some(model.reports_usage_by_default());
     let mut usage_reporting = wishes.usage_reporting.or(if changed { default } else { usage_now });
@@ -142,7 +144,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         }
         usage_reporting = Some(false);
     }
-    let marketplace = record.and_then(|r| r.marketplace).or_else(|| claims.as_ref()?.marketplace);
+    let marketplace = of_key(|c| c.marketplace).or_else(|| record.and_then(|r| r.marketplace));
     let marketplace = wishes.marketplace.or(marketplace).or_else(|| details.map(|d| d.marketplace));
     if usage_reporting.is_none() {
         missing.push("--usage-reporting");
@@ -154,7 +156,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         return Err(unknown(&base.id, &missing));
     }
 
-    let end = record.and_then(|r| r.expiration.as_ref().map(|end| end.at)).or(claims.map(|claims| claims.expires));
+    let end = claims.map(|claims| claims.expires).or(record.and_then(|r| r.expiration.as_ref().map(|end| end.at)));
     let expired = base.registration.is_some() && end.is_some_and(|end| end <= clock.now());
     let mut request = RegisterRequest {
         subscription: base.id.subscription,
@@ -260,7 +262,7 @@ async fn base<A: Azure, S, R, C: Clock>(
     match (change, remembered) {
         (Change::Renew | Change::ChangeSubscription, Some(id)) => Ok(Base { id: id.clone(), registration: None }),
         // The old one is gone and nothing remembers it: what is asked for is all there is.
-        (Change::ChangeSubscription, None) if wishes.billing_model.is_some() => {
+        (Change::Renew | Change::ChangeSubscription, None) if wishes.billing_model.is_some() && recorded.is_none() => {
             let name = wishes.name.clone().unwrap_or_else(|| format!("AzureStack-{cloud_id}"));
             Ok(Base {
                 id: RegistrationId { subscription, resource_group: "azurestack".into(), name },
@@ -281,7 +283,10 @@ async fn base<A: Azure, S, R, C: Clock>(
 }
 
 /// What the registration's key says, where the caller may read it.
-async fn claims<A: Azure, C: Clock>(
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn claims<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     id: &RegistrationId,

@@ -14,7 +14,7 @@ use crate::checks;
 use crate::engine::journal::{Journal, Past};
 use crate::engine::retry::{self, Policy};
 use crate::engine::{Failure, Steps, Watch};
-use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
+use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
 use crate::steps::{self, foreign_locks};
@@ -126,11 +126,11 @@ pub async fn prepare<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     request: &MoveRequest,
-    registration: Registration,
+    mut registration: Registration,
     side: Option<StampSide>,
     past: Past,
 ) -> Result<Prepared, Failure> {
-    let from = registration.id.clone();
+    let mut from = registration.id.clone();
     let to = RegistrationId { name: from.name.clone(), ..request.to.clone() };
     let moves = from != to;
     let mut problems = Vec::new();
@@ -174,7 +174,15 @@ pub async fn prepare<A: Azure, C: Clock>(
             }
         } else if problems.is_empty() {
             let asked = retry::read(clock, Policy::AZURE, async || azure.check_move(&from, &to).await).await;
-            checks::refusal(asked, &mut problems)?;
+            if checks::refusal(asked, &mut problems)?.is_none()
+                && let Some(there) =
+                    azure.registration(&to).await?.filter(|there| there.cloud_id == registration.cloud_id)
+            {
+                // What a dead client had begun has ended meanwhile.
+                problems.clear();
+                from = to.clone();
+                registration = there;
+            }
         }
     }
     if !problems.is_empty() {
@@ -296,6 +304,17 @@ impl Prepared {
     }
 }
 
+/// Whether a failure leaves open what Azure does: its answer was lost, or it asked to wait.
+fn may_go_on(failure: &Failure) -> bool {
+    let passing = [&code::AZURE_FAULT, &code::AZURE_UNREACHABLE, &code::THROTTLED, &code::NOT_SEEN];
+    failure.problems.iter().any(|problem| passing.contains(&problem.code))
+}
+
+/// Whether the registration is where it was to go.
+async fn is_there<A: Azure>(azure: &A, to: &RegistrationId, cloud_id: Uuid) -> Result<bool, PortError> {
+    Ok(azure.registration(to).await?.is_some_and(|now| now.cloud_id == Some(cloud_id)))
+}
+
 /// Runs the steps of a move, or of a repair where nothing moves.
 ///
 /// # Errors
@@ -328,10 +347,16 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 steps::title("validation"),
                 Policy::AZURE,
                 async || {
-                    if azure.registration(&to).await?.is_some_and(|now| now.cloud_id == Some(cloud_id)) {
-                        return Ok(Some(((), "moved already".to_owned())));
+                    let moved = || Ok(Some(((), "moved already".to_owned())));
+                    if is_there(azure, &to, cloud_id).await? {
+                        return moved();
                     }
-                    azure.check_move(&from, &to).await.map(|()| Some(((), "Azure would move it".to_owned())))
+                    match azure.check_move(&from, &to).await {
+                        Err(error) if error.class == Class::Permanent && is_there(azure, &to, cloud_id).await? => {
+                            moved()
+                        }
+                        other => other.map(|()| Some(((), "Azure would move it".to_owned()))),
+                    }
                 },
                 async || Ok(None),
                 steps::nothing,
@@ -347,11 +372,14 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 steps::title("move"),
                 Policy::AZURE,
                 async || {
-                    let now = azure.registration(&to).await?;
-                    let there = now.is_some_and(|now| now.cloud_id == Some(cloud_id));
+                    let there = is_there(azure, &to, cloud_id).await?;
                     Ok(there.then(|| ((), format!("{} is in {}", to.name, to.resource_group))))
                 },
-                async || azure.move_registration(&from, &to).await.map(|()| None),
+                async || match azure.move_registration(&from, &to).await {
+                    // What an earlier call had begun may have ended between our look and our call.
+                    Err(error) if error.class == Class::Permanent && is_there(azure, &to, cloud_id).await? => Ok(None),
+                    other => other.map(|()| None),
+                },
                 |()| json!({ "id": to }),
             )
             .await;
@@ -360,7 +388,8 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             for id in [&from, &to] {
                 let Ok(Some(there)) = azure.registration(id).await else { continue };
                 let _ = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await;
-                if let Some(principal) = there.object_id {
+                // A move that may still go on would leave the role behind: the run that resumes assigns it.
+                if let Some(principal) = there.object_id.filter(|_| !may_go_on(&failure)) {
                     let _ = retry::read(clock, Policy::AZURE, async || azure.assign_role(id, principal).await).await;
                 }
             }

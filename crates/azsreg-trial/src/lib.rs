@@ -99,7 +99,10 @@ impl World {
             return Err(format!("the stamp is activated for {}", activation.registration));
         }
         if activation.usage != request.usage_reporting || activation.marketplace != request.marketplace {
-            return Err("the activation's flags are not as asked".into());
+            return Err(format!(
+                "the activation's flags are usage {}, marketplace {}; asked for were {}, {}",
+                activation.usage, activation.marketplace, request.usage_reporting, request.marketplace
+            ));
         }
         if registration.token.billing_model != request.billing_model.wire() {
             return Err(format!("the registration says {}", registration.token.billing_model));

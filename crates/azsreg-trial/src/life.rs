@@ -115,6 +115,7 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
 
     for _ in 0..4 {
         let kind = order.u8(0..7);
+
         let (change, mut wishes) = match kind {
             // What the world can't tell is given again: a forgetful machine has nothing else.
             0 => (Change::Set, Wishes { marketplace: Some(!request.marketplace), ..Wishes::default() }),
@@ -166,7 +167,10 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         let changes_to = wishes.billing_model.unwrap_or(request.billing_model);
         wishes.billing_model = Some(changes_to);
         wishes.agreement_number = (changes_to == BillingModel::Capacity).then(|| "A-17".to_owned());
-        if !(kind == 1) {
+        if change == Change::Renew {
+            wishes.name.clone_from(&request.name);
+        }
+        if kind != 1 {
             wishes.usage_reporting = Some(request.usage_reporting);
         }
         wishes.marketplace = wishes.marketplace.or(Some(request.marketplace));

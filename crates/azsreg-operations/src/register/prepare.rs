@@ -8,6 +8,7 @@ use azsreg_model::{
 use serde_json::Value;
 
 use super::NAME;
+use crate::change::claims;
 use crate::checks::{self, Found, Target};
 use crate::engine::Failure;
 use crate::engine::journal::{Event, Past};
@@ -93,15 +94,26 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
     let open = past.open.as_slice();
     let record = stamp_side.activation.as_ref().filter(|record| record.is_of(&id));
     let flags = |record: &ActivationRecord| record.has_flags(request.usage_reporting, request.marketplace);
-    let by_record = record.is_some_and(flags);
+    // The key that Azure would give now says what was last written, and whether the activation is of that.
+    let claims = match found.registration.as_ref().filter(|_| remove.is_none()) {
+        Some(registration) => claims(world.azure, world.clock, &registration.id).await?,
+        None => None,
+    };
+    let current = |record: &ActivationRecord| claims.as_ref().is_none_or(|claims| record.may_be_of(claims));
+    let by_record = record.is_some_and(|record| flags(record) && current(record));
+    let by_key = claims.as_ref().map(|claims| {
+        let same = |flag: Option<bool>, asked: bool| flag.is_none_or(|flag| flag == asked);
+        same(claims.usage_reporting, request.usage_reporting) && same(claims.marketplace, request.marketplace)
+    });
     // Another machine may have registered otherwise since: a record that contradicts the journal is right.
-    let by_journal = (past.finished || past.has("registration")) && record.is_none_or(flags);
+    let by_journal = past.has("registration") || past.finished && record.is_none_or(flags);
     let needs_numbers = matches!(request.billing_model, BillingModel::Capacity | BillingModel::Custom);
     let written = if request.renew {
         // To renew is to write again: only this run's own writing counts.
         past.has("registration")
     } else {
-        !past.suspect && (by_journal || (by_record && !needs_numbers && open.is_empty()))
+        let by_world = by_key.unwrap_or(by_record);
+        !past.suspect && (by_journal && by_key != Some(false) || (by_world && !needs_numbers && open.is_empty()))
     };
     let as_asked = remove.is_none()
         && written
