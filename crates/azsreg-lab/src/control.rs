@@ -89,6 +89,21 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
                 http::json(200, &json!({}))
             }
         }
+        ("POST", ["locks"]) => {
+            let (scope, name) = (body["scope"].as_str().unwrap_or_default(), body["name"].as_str().unwrap_or_default());
+            match state.azure().arm.put_lock(scope, name, &json!({"properties": {"level": body["level"]}})) {
+                Ok((_, lock)) => http::json(200, &lock.body()),
+                Err(error) => http::json(error.status, &error.body()),
+            }
+        }
+        ("DELETE", ["locks"]) => {
+            state.azure().arm.locks.clear();
+            http::json(200, &json!({}))
+        }
+        ("DELETE", ["role-assignments"]) => {
+            state.azure().arm.assignments.retain(|a| !a.scope.contains("/registrations/"));
+            http::json(200, &json!({}))
+        }
         ("DELETE", ["registrations", id]) => {
             // As somebody would in the portal, locks or not.
             let azure = &mut *state.azure();

@@ -10,9 +10,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
+const END: &str = "\n-----END PRIVATE KEY-----\n";
+
 /// An RSA-2048 key that signs RS256.
 pub struct Key {
     encoding: EncodingKey,
+    /// The private key as PEM, for keeping it.
+    pem: String,
     /// The key's id: 32 hexadecimal digits.
     pub kid: String,
     /// The modulus, base64url.
@@ -28,17 +33,21 @@ impl Key {
         let pair = KeyPair::generate(KeySize::Rsa2048).expect("the system has randomness");
         #[allow(clippy::expect_used)]
         let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).expect("a key serialises");
-        let pem = format!(
-            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            BASE64_STANDARD.encode(der.as_ref())
-        );
+        let pem = format!("{BEGIN}{}{END}", BASE64_STANDARD.encode(der.as_ref()));
         #[allow(clippy::expect_used)]
-        let encoding = EncodingKey::from_rsa_pem(pem.as_bytes()).expect("our own PEM is read");
+        Self::read(pem).expect("our own PEM is read")
+    }
+
+    /// A key that was kept.
+    fn read(pem: String) -> Option<Self> {
+        let encoding = EncodingKey::from_rsa_pem(pem.as_bytes()).ok()?;
+        let der = BASE64_STANDARD.decode(pem.strip_prefix(BEGIN)?.strip_suffix(END)?).ok()?;
+        let pair = KeyPair::from_pkcs8(&der).ok()?;
         let public = pair.public_key();
         let n = BASE64_URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
         let e = BASE64_URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
         let kid = Sha256::digest(n.as_bytes()).iter().take(16).map(|b| format!("{b:02X}")).collect();
-        Self { encoding, kid, n, e }
+        Some(Self { encoding, pem, kid, n, e })
     }
 
     /// A compact JWS of these claims.
@@ -111,6 +120,20 @@ impl Keys {
             drawn.activation();
         });
         keys
+    }
+
+    /// Keys that were kept; `None` if they are none.
+    #[must_use]
+    pub(crate) fn kept(tokens: String, activation: String) -> Option<Arc<Self>> {
+        let keys = Self::default();
+        let _ = keys.tokens.set(Key::read(tokens)?);
+        let _ = keys.activation.set(Key::read(activation)?);
+        Some(Arc::new(keys))
+    }
+
+    /// Both as PEM, for keeping them.
+    pub(crate) fn pems(&self) -> (String, String) {
+        (self.tokens().pem.clone(), self.activation().pem.clone())
     }
 
     /// The key that signs access tokens.

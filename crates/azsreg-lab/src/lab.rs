@@ -21,6 +21,7 @@ use crate::http::{self, Dropped, Read, Reply};
 use crate::keys::Keys;
 use crate::stamp::link::Link;
 use crate::stamp::pep::{Connection, Endpoint};
+use crate::store::{Identity, Store};
 use crate::tls;
 use crate::world::Draw;
 use crate::world::arm::{Arm, Subscription};
@@ -51,6 +52,8 @@ pub struct LabOptions {
     pub directory: Option<PathBuf>,
     /// Where the world is kept across restarts; nowhere where none is given.
     pub data_dir: Option<PathBuf>,
+    /// A world to begin with in place of a new one: what [`Lab::snapshot`] gave.
+    pub restore: Option<String>,
     /// Keys to sign with; new ones where none are given.
     pub keys: Option<Arc<Keys>>,
 }
@@ -68,6 +71,7 @@ impl Default for LabOptions {
             response_delay: Duration::ZERO,
             directory: None,
             data_dir: None,
+            restore: None,
             keys: None,
         }
     }
@@ -85,6 +89,9 @@ pub enum LabError {
     /// The stamps' way to Azure could not be made.
     #[error("the lab could not make the stamps' way to Azure")]
     Link(#[from] reqwest::Error),
+    /// What was kept can't be read, or not be written.
+    #[error("the lab's data can't be used: {0}")]
+    Store(String),
     /// A build is not one.
     #[error("{0:?} is not a build such as 1.2501.0.21")]
     Build(String),
@@ -141,6 +148,7 @@ pub(crate) struct StampUrls {
 }
 
 /// The state of the lab's Azure.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct AzureWorld {
     pub(crate) directory: Directory,
     pub(crate) arm: Arm,
@@ -197,6 +205,7 @@ pub(crate) struct State {
     faults: Mutex<Faults>,
     urls: OnceLock<Urls>,
     offset: AtomicI64,
+    store: Option<Store>,
 }
 
 /// A lock that a panic elsewhere does not take from us.
@@ -225,6 +234,28 @@ impl State {
 
     pub(crate) fn advance(&self, by: SignedDuration) {
         self.offset.fetch_add(by.as_secs(), Ordering::Relaxed);
+    }
+
+    /// The world as it is kept: text that [`LabOptions::restore`] takes.
+    pub(crate) fn snapshot(&self) -> String {
+        let stamps: Vec<Value> = self
+            .stamps
+            .iter()
+            .map(|stamp| {
+                json!({"world": &*stamp.world(), "operator": stamp.operator, "operators": &*lock(&stamp.operators), "audience": stamp.audience})
+            })
+            .collect();
+        let azure = self.azure();
+        json!({"azure": &*azure, "stamps": stamps, "offset": self.offset.load(Ordering::Relaxed)}).to_string()
+    }
+
+    /// Keeps the world, where it is kept at all. Who waits for an answer waits for this too.
+    pub(crate) async fn keep(&self) {
+        if let Some(store) = &self.store
+            && let Err(error) = store.put("world", &self.snapshot()).await
+        {
+            tracing::error!(%error, "the world could not be kept");
+        }
     }
 
     /// How long something takes here that takes `duration` on a real stamp.
@@ -321,6 +352,70 @@ impl Drop for Lab {
     }
 }
 
+/// The application that the lab's caller signs in with.
+const OPERATOR: &str = "azsreg lab operator";
+
+/// The world as it is kept.
+#[derive(Deserialize)]
+struct Snapshot {
+    azure: AzureWorld,
+    stamps: Vec<StampSnapshot>,
+    offset: i64,
+}
+
+#[derive(Deserialize)]
+struct StampSnapshot {
+    world: Stamp,
+    /// Client id, secret and principal of the operators' application.
+    operator: (Uuid, String, Uuid),
+    operators: Vec<Uuid>,
+    audience: String,
+}
+
+/// A new world.
+fn new_world(options: &LabOptions) -> Result<(AzureWorld, Vec<StampSnapshot>), LabError> {
+    let mut draw = Draw::new(options.seed);
+    let (mut world, _) = azure(&mut draw, options);
+    let mut stamps = Vec::new();
+    for stamp_options in &options.stamps {
+        let stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
+            .ok_or_else(|| LabError::Build(stamp_options.build.clone()))?;
+        let operator = Application {
+            app_id: world.draw.guid(),
+            object_id: world.draw.guid(),
+            principal: Some(world.draw.guid()),
+            tenant: world.home,
+            name: format!("{} operator", stamp_options.name),
+            uris: Vec::new(),
+            secrets: vec![world.draw.opaque()],
+            certificates: Vec::new(),
+            owners: Vec::new(),
+        };
+        let principal = operator.principal.unwrap_or_default();
+        stamps.push(StampSnapshot {
+            operator: (operator.app_id, operator.secrets[0].clone(), principal),
+            operators: vec![principal, world.operator],
+            audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
+            world: stamp,
+        });
+        world.directory.applications.push(operator);
+    }
+    Ok((world, stamps))
+}
+
+/// A listener on a port that was had before, or on one of the system's choice.
+async fn bind(ports: &mut impl Iterator<Item = u16>, bound: &mut Vec<u16>) -> std::io::Result<TcpListener> {
+    let listener = match ports.next() {
+        Some(port) => match http::bind(port).await {
+            Ok(listener) => listener,
+            Err(_) => http::bind(0).await?,
+        },
+        None => http::bind(0).await?,
+    };
+    bound.push(listener.local_addr()?.port());
+    Ok(listener)
+}
+
 /// The lab's Azure before anybody has called: a tenant, its people, two subscriptions.
 fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
     let home = draw.guid();
@@ -331,7 +426,7 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         object_id: draw.guid(),
         principal: Some(draw.guid()),
         tenant: home,
-        name: "azsreg lab operator".into(),
+        name: OPERATOR.into(),
         uris: Vec::new(),
         secrets: vec![draw.opaque()],
         certificates: Vec::new(),
@@ -386,19 +481,46 @@ impl Lab {
     /// # Errors
     /// A port, a file or a certificate could not be had, or a build is none.
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
-        let keys = options.keys.clone().unwrap_or_else(Keys::start);
-        let temporary = match &options.directory {
+        let store = match &options.data_dir {
+            None => None,
+            Some(directory) => Some(Store::open(directory).await.map_err(|error| LabError::Store(error.to_string()))?),
+        };
+        let kept = match &store {
+            None => None,
+            Some(store) => Identity::read(store).await.map_err(LabError::Store)?,
+        };
+        let snapshot = match (&options.restore, &store) {
+            (Some(text), _) => Some(text.clone()),
+            (None, Some(store)) => store.get("world").await.map_err(|error| LabError::Store(error.to_string()))?,
+            (None, None) => None,
+        };
+        let snapshot: Option<Snapshot> = snapshot
+            .map(|text| serde_json::from_str(&text).map_err(|error| LabError::Store(error.to_string())))
+            .transpose()?;
+        let keys = options.keys.clone().or(kept.as_ref().and_then(Identity::keys)).unwrap_or_else(Keys::start);
+        let in_data = options.data_dir.clone().filter(|_| options.directory.is_none());
+        let given = options.directory.clone().or(in_data);
+        let temporary = match &given {
             None => Some(tempfile::Builder::new().prefix("azsreg-lab-").tempdir()?),
             Some(directory) => {
                 std::fs::create_dir_all(directory)?;
                 None
             }
         };
-        let directory =
-            temporary.as_ref().map(TempDir::path).or(options.directory.as_deref()).unwrap_or(Path::new("."));
-        let tls = tls::generate()?;
-        let mut draw = Draw::new(options.seed);
-        let (mut world, application) = azure(&mut draw, &options);
+        let directory = temporary.as_ref().map(TempDir::path).or(given.as_deref()).unwrap_or(Path::new("."));
+        let tls = match kept.as_ref() {
+            Some(kept) => tls::listeners(kept.tls.clone())?,
+            None => tls::generate()?,
+        };
+        let offset = snapshot.as_ref().map_or(0, |snapshot| snapshot.offset);
+        let (mut world, made) = match snapshot {
+            Some(snapshot) => (snapshot.azure, snapshot.stamps),
+            None => new_world(&options)?,
+        };
+        let application = world.directory.applications.iter().find(|a| a.name == OPERATOR).cloned();
+        let application = application.ok_or_else(|| LabError::Store("it has no operator".into()))?;
+        let mut ports = kept.as_ref().map(|kept| kept.ports.clone()).unwrap_or_default().into_iter();
+        let mut bound = Vec::new();
 
         let mut stamps = Vec::new();
         let mut stamp_descriptors = Vec::new();
@@ -406,36 +528,24 @@ impl Lab {
         let loopback = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string());
         let ca_file = directory.join("ca.pem");
         std::fs::write(&ca_file, &tls.ca_pem)?;
-        for (index, stamp_options) in options.stamps.iter().enumerate() {
-            let stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
-                .ok_or_else(|| LabError::Build(stamp_options.build.clone()))?;
-            let operator = Application {
-                app_id: world.draw.guid(),
-                object_id: world.draw.guid(),
-                principal: Some(world.draw.guid()),
-                tenant: world.home,
-                name: format!("{} operator", stamp_options.name),
-                uris: Vec::new(),
-                secrets: vec![world.draw.opaque()],
-                certificates: Vec::new(),
-                owners: Vec::new(),
-            };
+        for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
+            let stamp_options = stamp.options.clone();
             let mut urls = StampUrls { pep: Vec::new(), pep_https: String::new(), admin_arm: String::new() };
             for _ in 0..3 {
-                let listener = http::bind(0).await?;
+                let listener = bind(&mut ports, &mut bound).await?;
                 urls.pep.push(loopback(&listener)?);
                 listeners.push((Plane::Pep(index, false), listener));
             }
-            let listener = http::bind(0).await?;
+            let listener = bind(&mut ports, &mut bound).await?;
             urls.pep_https = loopback(&listener)?;
             listeners.push((Plane::Pep(index, true), listener));
-            let listener = http::bind(0).await?;
+            let listener = bind(&mut ports, &mut bound).await?;
             urls.admin_arm = format!("https://{}", loopback(&listener)?);
             listeners.push((Plane::StampArm(index), listener));
 
             let file = |what: &str| directory.join(format!("{}-{what}", stamp_options.name));
             write_secret(&file("pep-password"), &stamp.password)?;
-            write_secret(&file("operator-secret"), &operator.secrets[0])?;
+            write_secret(&file("operator-secret"), &operator.1)?;
             stamp_descriptors.push(StampDescriptor {
                 name: stamp_options.name.clone(),
                 pep: urls.pep.clone(),
@@ -444,7 +554,7 @@ impl Lab {
                 pep_password_file: file("pep-password"),
                 cloud_id: stamp.cloud_id,
                 admin_arm_endpoint: urls.admin_arm.clone(),
-                stamp_client_id: operator.app_id,
+                stamp_client_id: operator.0,
                 stamp_client_secret_file: file("operator-secret"),
             });
             let state = StampState {
@@ -452,23 +562,22 @@ impl Lab {
                 endpoint: Endpoint::new(&format!("http://{}/wsman", urls.pep[0])),
                 link: if stamp_options.connected { Link::https(&tls.ca_pem)? } else { Link::Down },
                 requests: AtomicU64::new(0),
-                operators: Mutex::new(vec![operator.principal.unwrap_or_default(), world.operator]),
-                operator: (operator.app_id, operator.secrets[0].clone(), operator.principal.unwrap_or_default()),
-                audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
+                operators: Mutex::new(operators),
+                operator,
+                audience,
                 world: Mutex::new(stamp),
                 urls: OnceLock::from(urls),
             };
-            world.directory.applications.push(operator);
             stamps.push(Arc::new(state));
         }
 
         let mut azure_urls = Vec::new();
         for plane in [Plane::Login, Plane::Arm, Plane::Graph] {
-            let listener = http::bind(0).await?;
+            let listener = bind(&mut ports, &mut bound).await?;
             azure_urls.push(format!("https://{}", loopback(&listener)?));
             listeners.push((plane, listener));
         }
-        let control = http::bind(0).await?;
+        let control = bind(&mut ports, &mut bound).await?;
         let control_endpoint = format!("http://{}", loopback(&control)?);
         listeners.push((Plane::Control, control));
         let urls = Urls { authority: azure_urls[0].clone(), arm: azure_urls[1].clone(), graph: azure_urls[2].clone() };
@@ -499,9 +608,16 @@ impl Lab {
             end_point: tls.end_point,
             azure: Mutex::new(world),
             urls: OnceLock::from(urls),
-            offset: AtomicI64::new(0),
+            offset: AtomicI64::new(offset),
+            store,
             options,
         });
+        if let Some(store) = &state.store {
+            let (tokens, activation) = state.keys.pems();
+            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound };
+            identity.write(store).await.map_err(LabError::Store)?;
+            state.keep().await;
+        }
         let acceptor = TlsAcceptor::from(tls.server);
         let tasks = listeners
             .into_iter()
@@ -526,6 +642,12 @@ impl Lab {
     #[must_use]
     pub fn export(&self) -> Value {
         self.state.export()
+    }
+
+    /// The world as text, for another lab to begin with.
+    #[must_use]
+    pub fn snapshot(&self) -> String {
+        self.state.snapshot()
     }
 
     /// Registers a certificate with the lab's operator application, for signing in with it.
@@ -590,7 +712,13 @@ fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls: TlsAccept
                 let state = Arc::clone(&state);
                 move |request: Read| {
                     let state = Arc::clone(&state);
-                    async move { Ok(crate::control::handle(&state, &request)) }
+                    async move {
+                        let reply = crate::control::handle(&state, &request);
+                        if request.method() != "GET" {
+                            state.keep().await;
+                        }
+                        Ok(reply)
+                    }
                 }
             };
             http::serve(listener, None, connection).await;
@@ -627,6 +755,9 @@ async fn faulty(state: &State, plane: Plane, request: &Read) -> Result<Reply, Dr
     let mut reply = reply;
     let date = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     http::header(&mut reply, "date", &date);
+    if !matches!(asked.method, "GET" | "HEAD") {
+        state.keep().await;
+    }
     let after = state.faults().strike(&asked, true);
     match after {
         None => Ok(reply),

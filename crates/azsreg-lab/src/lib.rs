@@ -12,6 +12,7 @@ mod http;
 mod keys;
 mod lab;
 pub mod stamp;
+mod store;
 mod tls;
 pub mod world;
 

@@ -1,12 +1,22 @@
-//! The lab's certificate authority and the certificate of its listeners, drawn at start.
+//! The lab's certificate authority and the certificate of its listeners, drawn at start or kept from an earlier one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// What is kept of it: the authority as PEM, certificate and key as base64 of DER.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    ca_pem: String,
+    leaf: String,
+    key: String,
+}
 
 /// What the listeners need.
 pub(crate) struct Tls {
@@ -16,6 +26,8 @@ pub(crate) struct Tls {
     pub(crate) server: Arc<ServerConfig>,
     /// SHA-256 of the listeners' certificate, for channel binding (RFC 5929 section 4).
     pub(crate) end_point: [u8; 32],
+    /// For keeping.
+    pub(crate) kept: Kept,
 }
 
 /// Draws authority and certificate.
@@ -35,14 +47,25 @@ pub(crate) fn generate() -> Result<Tls, rcgen::Error> {
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let leaf = params.signed_by(&key, &issuer)?;
-    let chain = vec![leaf.der().clone()];
-    let end_point = Sha256::digest(leaf.der()).into();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let certificate: &rcgen::Certificate = issuer.as_ref();
+    listeners(Kept {
+        ca_pem: certificate.pem(),
+        leaf: BASE64_STANDARD.encode(leaf.der()),
+        key: BASE64_STANDARD.encode(key.serialize_der()),
+    })
+}
+
+/// Authority and certificate of an earlier start.
+pub(crate) fn listeners(kept: Kept) -> Result<Tls, rcgen::Error> {
+    let bytes = |text: &str| BASE64_STANDARD.decode(text).map_err(|_| rcgen::Error::CouldNotParseCertificate);
+    let leaf = CertificateDer::from(bytes(&kept.leaf)?);
+    let end_point = Sha256::digest(&leaf).into();
+    let chain = vec![leaf];
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(bytes(&kept.key)?));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-    let certificate: &rcgen::Certificate = issuer.as_ref();
-    Ok(Tls { ca_pem: certificate.pem(), server: Arc::new(server), end_point })
+    Ok(Tls { ca_pem: kept.ca_pem.clone(), server: Arc::new(server), end_point, kept })
 }

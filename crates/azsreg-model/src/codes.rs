@@ -195,7 +195,7 @@ codes! {
         "Register with the same subscription, resource group and name, or remove that registration first.";
     TOKEN_REFUSED "AZR4008" Failed "Azure refused the registration token",
         "The service does not accept this token's version from this stamp, or the token was damaged.",
-        "Run the same command again. If it persists, the stamp's build and the cloud do not go together: ask Microsoft support.";
+        "Run the same command again. If it persists, ask for an older token: add --token-version 4.0, or 3.0.";
     FORBIDDEN "AZR4009" Failed "Azure forbids the call",
         "The account lacks the action named below, or is not the owner of the bridge service principal.",
         "Have the action granted (or be made owner), then run the same command again: it resumes.";

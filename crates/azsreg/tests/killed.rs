@@ -1,76 +1,495 @@
-//! `register`, killed and run again at every point: after each journal line, and at every wire call both before it is
-//! sent and after its answer has come. Each time the same end. Every point once more with an empty state directory, as
-//! from another machine.
+//! Killed at any moment, nothing is lost: every operation is killed at every point that it passes (each journal line, each
+//! request to either side before it leaves and after its answer has come, each file written), and the same command is run
+//! again. Each time the same end. Every point once more with an empty state directory, as from another machine.
+//!
+//! Every point with `AZSREG_EVERY_POINT` set (`cargo xtask test --all` sets it), a spread of them otherwise.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use azsreg_lab::StampOptions;
 use common::{World, assert_registered_once, run};
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 
-/// The points that a run passes, by name.
-fn points(world: &World, prepare: impl Fn(&World) -> std::process::Command) -> Vec<String> {
-    let trace = world.dir.path().join("trace");
-    let ran = run(prepare(world).env("AZSREG_CRASH_TRACE", &trace));
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    std::fs::read_to_string(trace).unwrap().lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
+/// An operation to be killed.
+struct Scenario<'s> {
+    /// What came before, on machines that keep their state directories.
+    before: &'s (dyn Fn(&World) + Sync),
+    stamp: StampOptions,
+    /// The command.
+    command: &'s (dyn Fn(&World) -> Command + Sync),
+    /// The one end that it leads to.
+    end: &'s (dyn Fn(&World, &str) + Sync),
+    /// How it may end when it is run again and there was nothing left to do.
+    codes: &'s [i32],
 }
 
-/// Kills at one point and runs again, with the journal or without it.
-fn kill_at(point: usize, name: &str, forget: bool, prepare: &(impl Fn(&World) -> std::process::Command + Sync)) {
-    let what = format!(
-        "killed at point {point} ({name}), {}",
-        if forget { "empty state directory" } else { "same state directory" }
-    );
-    let world = World::new();
-    let killed = run(prepare(&world).env("AZSREG_CRASH_AT", point.to_string()));
-    assert_eq!(killed.code, None, "{what}: the process should have been killed: {}", killed.stderr);
-    if forget {
-        let _ = std::fs::remove_dir_all(world.state());
+/// What came before, once: every point begins from a copy of it.
+struct Start {
+    world: String,
+    files: tempfile::TempDir,
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(std::fs::copy(entry.path(), target).unwrap())
+        }
     }
-    let again = run(&mut prepare(&world));
-    assert_eq!(again.code, Some(0), "{what}: {}{}", again.stdout, again.stderr);
-    assert_registered_once(&world.lab.world(), &what);
-    let third = run(&mut prepare(&world));
-    assert_eq!(third.code, Some(0), "{what}: {}", third.stderr);
-    assert!(third.stdout.contains("Nothing to do"), "{what}: {}", third.stdout);
 }
 
-fn at_every_point(prepare: impl Fn(&World) -> std::process::Command + Sync) {
-    let names = points(&World::new(), &prepare);
-    assert!(names.len() > 90, "too few points: {names:?}");
-    let jobs: Vec<(usize, bool)> = (1..=names.len()).flat_map(|point| [(point, false), (point, true)]).collect();
+impl Start {
+    fn of(scenario: &Scenario<'_>) -> Self {
+        let world = World::of(vec![scenario.stamp.clone()]);
+        (scenario.before)(&world);
+        let files = tempfile::tempdir().unwrap();
+        copy(world.dir.path(), files.path());
+        Self { world: world.lab.snapshot(), files }
+    }
+
+    fn world(&self) -> World {
+        let world = World::restored(&self.world);
+        copy(self.files.path(), world.dir.path());
+        let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
+        world
+    }
+}
+
+fn forget(world: &World) {
+    for state in ["state", "state-stamp", "state-azure"] {
+        let _ = std::fs::remove_dir_all(world.dir.path().join(state));
+    }
+}
+
+fn at_every_point(scenario: &Scenario<'_>) {
+    let start = Start::of(scenario);
+    let world = start.world();
+    let trace = world.dir.path().join("trace");
+    let ran = run((scenario.command)(&world).env("AZSREG_CRASH_TRACE", &trace));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    (scenario.end)(&world, "not killed");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let names: Vec<&str> = trace.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let every = std::env::var_os("AZSREG_EVERY_POINT").is_some();
+    // Writing a journal line or a file is where most can go wrong: those are never left out.
+    let taken = |at: usize| every || at % 9 == 0 || ["journal", "file >", "file <"].contains(&names[at - 1]);
+    let jobs: Vec<(usize, bool)> =
+        (1..=names.len()).filter(|at| taken(*at)).flat_map(|at| [(at, false), (at, true)]).collect();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while let Some((point, forget)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    kill_at(*point, &names[point - 1], *forget, &prepare);
+                while let Some((point, forgets)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    kill_at(scenario, &start, *point, names[point - 1], *forgets);
                 }
             });
         }
     });
-    println!("{} points, each with its journal and without", names.len());
+    println!("{} of {} points, each with its journal and without", jobs.len() / 2, names.len());
+}
+
+/// Kills at one point and runs again, with the journal or without it.
+fn kill_at(scenario: &Scenario<'_>, start: &Start, point: usize, name: &str, forgets: bool) {
+    let state = if forgets { "empty state directory" } else { "same state directory" };
+    let what = format!("killed at point {point} ({name}), {state}");
+    let world = start.world();
+    let killed = run((scenario.command)(&world).env("AZSREG_CRASH_AT", point.to_string()));
+    assert_eq!(killed.code, None, "{what}: the process should have been killed: {}{}", killed.stdout, killed.stderr);
+    if forgets {
+        forget(&world);
+    }
+    let again = run(&mut (scenario.command)(&world));
+    assert!(scenario.codes.contains(&again.code.unwrap_or(-1)), "{what}: {}{}", again.stdout, again.stderr);
+    (scenario.end)(&world, &what);
+}
+
+fn registered(world: &World, what: &str) {
+    assert_registered_once(&world.lab.world(), what);
+}
+
+fn removed(world: &World, what: &str) {
+    let now = world.lab.world();
+    for list in ["registrations", "locks", "role_assignments"] {
+        assert_eq!(now[list], json!([]), "{what}: {list}");
+    }
+    assert_eq!(now["stamps"][0]["activation"], Value::Null, "{what}");
+    assert_eq!(now["stamps"][0]["running"], Value::Null, "{what}");
+}
+
+/// The end of a disconnected registration: no principal, no role.
+fn carried(world: &World, what: &str, activated: bool) {
+    let now = world.lab.world();
+    for list in ["registrations", "locks"] {
+        assert_eq!(now[list].as_array().unwrap().len(), 1, "{what}: {list}: {now:#}");
+    }
+    assert_eq!(now["role_assignments"], json!([]), "{what}");
+    let record = &now["stamps"][0]["activation"];
+    if activated {
+        let id = &now["registrations"][0]["id"];
+        assert_eq!(record["properties"]["azureRegistrationResourceIdentifier"], *id, "{what}");
+    } else {
+        assert_eq!(*record, Value::Null, "{what}");
+    }
+}
+
+fn nothing(_: &World) {}
+
+fn register(world: &World) {
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+}
+
+fn register_capacity(world: &World) {
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+}
+
+fn stamp() -> StampOptions {
+    StampOptions::default()
+}
+
+fn away() -> StampOptions {
+    StampOptions { identity: "adfs".into(), connected: false, ..StampOptions::default() }
 }
 
 #[test]
-fn pay_as_you_use_ends_the_same_wherever_it_is_killed() {
-    at_every_point(|world| world.register("pay-as-you-use"));
+fn register_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &nothing,
+        stamp: stamp(),
+        command: &|world| world.register("pay-as-you-use"),
+        end: &registered,
+        codes: &[0],
+    });
 }
 
 #[test]
-fn capacity_ends_the_same_wherever_it_is_killed() {
+fn register_with_capacity_ends_the_same_wherever_it_is_killed() {
     // The journal alone knows the agreement number: without it the registration is written again, to the same end.
-    let prepare = |world: &World| {
-        let mut command = world.register("capacity");
-        command.args(["--agreement-number", "A-1"]);
-        command
-    };
-    at_every_point(prepare);
+    at_every_point(&Scenario {
+        before: &nothing,
+        stamp: stamp(),
+        command: &|world| {
+            let mut command = world.register("capacity");
+            command.args(["--agreement-number", "A-1"]);
+            command
+        },
+        end: &registered,
+        codes: &[0],
+    });
+}
+
+#[test]
+fn register_without_the_records_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &nothing,
+        stamp: stamp(),
+        command: &|world| {
+            let mut command = world.command(0, &world.state());
+            world.signed_in(&mut command);
+            command.args(["register", "--billing-model", "development"]);
+            command
+        },
+        end: &registered,
+        codes: &[0],
+    });
+}
+
+#[test]
+fn set_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &register,
+        stamp: stamp(),
+        command: &|world| {
+            world.both(
+                0,
+                &world.state(),
+                &["set", "--billing-model", "capacity", "--agreement-number", "A-9", "--marketplace", "off"],
+            )
+        },
+        end: &|world, what| {
+            registered(world, what);
+            let now = world.lab.world();
+            assert_eq!(now["registrations"][0]["token"]["agreementNumber"], "A-9", "{what}");
+            assert_eq!(now["stamps"][0]["activation"]["properties"]["marketplaceSyndicationEnabled"], false, "{what}");
+            assert_ne!(
+                now["stamps"][0]["activation"]["properties"]["expiration"], "9999-12-30T23:59:59.9999999Z",
+                "{what}"
+            );
+        },
+        codes: &[0],
+    });
+}
+
+#[test]
+fn renew_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &|world| {
+            register_capacity(world);
+            world.control("/stamps/stamp1", &json!({"nodes": 8}));
+        },
+        stamp: stamp(),
+        command: &|world| world.both(0, &world.state(), &["renew", "--agreement-number", "A-2"]),
+        end: &|world, what| {
+            registered(world, what);
+            let token = &world.lab.world()["registrations"][0]["token"];
+            assert_eq!(token["agreementNumber"], "A-2", "{what}");
+            assert_eq!(token["hardwareInfo"].as_array().unwrap().len(), 8, "{what}");
+        },
+        codes: &[0],
+    });
+}
+
+#[test]
+fn renew_of_an_expired_one_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &|world| {
+            register_capacity(world);
+            world.days(400);
+        },
+        stamp: stamp(),
+        command: &|world| world.both(0, &world.state(), &["renew", "--agreement-number", "A-2", "--yes"]),
+        end: &|world, what| {
+            registered(world, what);
+            assert_eq!(world.lab.world()["registrations"][0]["token"]["agreementNumber"], "A-2", "{what}");
+        },
+        codes: &[0],
+    });
+}
+
+#[test]
+fn change_subscription_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &register,
+        stamp: stamp(),
+        command: &|world| {
+            let fresh = world.lab.descriptor().fresh_subscription_id.to_string();
+            // The old registration is all that knows the model: what another machine can't know is given.
+            let change = ["change-subscription", "--to-subscription", &fresh, "--billing-model", "pay-as-you-use"];
+            let mut command = world.both(0, &world.state(), &change);
+            command.args(["--usage-reporting", "on", "--marketplace", "on", "--yes"]);
+            command
+        },
+        end: &|world, what| {
+            registered(world, what);
+            let fresh = world.lab.descriptor().fresh_subscription_id.to_string();
+            assert!(world.lab.world()["registrations"][0]["id"].as_str().unwrap().contains(&fresh), "{what}");
+        },
+        codes: &[0],
+    });
+}
+
+#[test]
+fn move_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &register,
+        stamp: stamp(),
+        command: &|world| world.both(0, &world.state(), &["move", "--to-resource-group", "other"]),
+        end: &|world, what| {
+            registered(world, what);
+            let id = world.lab.world()["registrations"][0]["id"].clone();
+            assert!(id.as_str().unwrap().contains("/resourceGroups/other/"), "{what}");
+        },
+        codes: &[0],
+    });
+}
+
+#[test]
+fn repair_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &|world| {
+            register(world);
+            world.control("/stamps/stamp1", &json!({"deactivated": true}));
+            world.control_with("DELETE", "/locks", &Value::Null);
+        },
+        stamp: stamp(),
+        command: &|world| world.both(0, &world.state(), &["repair"]),
+        end: &registered,
+        codes: &[0],
+    });
+}
+
+#[test]
+fn unregister_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &register,
+        stamp: stamp(),
+        command: &|world| world.both(0, &world.state(), &["unregister", "--yes"]),
+        end: &removed,
+        codes: &[0],
+    });
+}
+
+/// What an offline registration has come to when its nth visit is due.
+fn visits(world: &World, count: usize) {
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let ask = ["offline", "token", "--billing-model", "capacity", "--agreement-number", "A-1", "--out", &token];
+    let (again, new) = (world.path("again.json"), world.path("new.json"));
+    let start = [
+        "offline",
+        "renew",
+        "start",
+        "--billing-model",
+        "capacity",
+        "--agreement-number",
+        "A-2",
+        "--yes",
+        "--out",
+        &again,
+    ];
+    let steps: [&dyn Fn() -> Command; 5] = [
+        &|| world.at_stamp(&ask),
+        &|| world.at_azure(&["offline", "register", &token, "--out", &key]),
+        &|| world.at_stamp(&["offline", "activate", &key]),
+        &|| world.at_stamp(&start),
+        &|| world.at_azure(&["offline", "renew", "register", &again, "--out", &new, "--yes"]),
+    ];
+    for step in &steps[..count] {
+        run(&mut step()).ends(0);
+    }
+}
+
+/// The nth visit of a disconnected stamp's life.
+fn visit(world: &World, number: usize) -> Command {
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let (again, new, receipt) = (world.path("again.json"), world.path("new.json"), world.path("receipt.json"));
+    match number {
+        0 => world.at_stamp(&[
+            "offline",
+            "token",
+            "--billing-model",
+            "capacity",
+            "--agreement-number",
+            "A-1",
+            "--out",
+            &token,
+        ]),
+        1 => world.at_azure(&["offline", "register", &token, "--out", &key]),
+        2 => world.at_stamp(&["offline", "activate", &key]),
+        3 => world.at_stamp(&[
+            "offline",
+            "renew",
+            "start",
+            "--billing-model",
+            "capacity",
+            "--agreement-number",
+            "A-2",
+            "--yes",
+            "--out",
+            &again,
+        ]),
+        4 => world.at_azure(&["offline", "renew", "register", &again, "--out", &new, "--yes"]),
+        5 => world.at_stamp(&["offline", "renew", "finish", &new]),
+        6 => world.at_stamp(&["offline", "deactivate", "--yes", "--out", &receipt]),
+        _ => world.at_azure(&["offline", "unregister", &receipt, "--yes"]),
+    }
+}
+
+fn visited(number: usize, before: usize, end: &(dyn Fn(&World, &str) + Sync), codes: &[i32]) {
+    at_every_point(&Scenario {
+        before: &|world| visits(world, before),
+        stamp: away(),
+        command: &|world| visit(world, number),
+        end,
+        codes,
+    });
+}
+
+/// The file of a visit is there and whole.
+fn whole(world: &World, file: &str, what: &str) {
+    let ran = run(&mut world.at_azure(&["offline", "inspect", &world.path(file)]));
+    assert_eq!(ran.code, Some(0), "{what}: {}", ran.stderr);
+}
+
+#[test]
+fn offline_token_ends_the_same_wherever_it_is_killed() {
+    visited(0, 0, &|world, what| whole(world, "token.json", what), &[0]);
+}
+
+#[test]
+fn offline_register_ends_the_same_wherever_it_is_killed() {
+    visited(
+        1,
+        1,
+        &|world, what| {
+            carried(world, what, false);
+            whole(world, "key.json", what);
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn offline_activate_ends_the_same_wherever_it_is_killed() {
+    visited(2, 2, &|world, what| carried(world, what, true), &[0]);
+}
+
+#[test]
+fn offline_renew_start_ends_the_same_wherever_it_is_killed() {
+    visited(
+        3,
+        3,
+        &|world, what| {
+            carried(world, what, false);
+            whole(world, "again.json", what);
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn offline_renew_register_ends_the_same_wherever_it_is_killed() {
+    visited(
+        4,
+        4,
+        &|world, what| {
+            carried(world, what, false);
+            assert_eq!(world.lab.world()["registrations"][0]["token"]["agreementNumber"], "A-2", "{what}");
+            whole(world, "new.json", what);
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn offline_renew_finish_ends_the_same_wherever_it_is_killed() {
+    visited(5, 5, &|world, what| carried(world, what, true), &[0]);
+}
+
+#[test]
+fn offline_deactivate_ends_the_same_wherever_it_is_killed() {
+    visited(
+        6,
+        3,
+        &|world, what| {
+            carried(world, what, false);
+            whole(world, "receipt.json", what);
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn offline_unregister_ends_the_same_wherever_it_is_killed() {
+    at_every_point(&Scenario {
+        before: &|world| {
+            visits(world, 3);
+            run(&mut visit(world, 6)).ends(0);
+        },
+        stamp: away(),
+        command: &|world| visit(world, 7),
+        end: &removed,
+        // Removed by the run that was killed: from another machine it is missing, and said to be.
+        codes: &[0, 3],
+    });
 }
 
 /// A fresh world for the stamp's own slow actions: the client vanishes, the stamp goes on, the next run waits for it.
@@ -79,20 +498,24 @@ fn an_activation_that_outlives_its_client_is_waited_for() {
     let slow =
         || World::of(vec![StampOptions { activation: SignedDuration::from_millis(1_500), ..StampOptions::default() }]);
     let prepare = |world: &World| world.register("pay-as-you-use");
-    let names = points(&slow(), prepare);
+    let world = slow();
+    let trace = world.dir.path().join("trace");
+    run(prepare(&world).env("AZSREG_CRASH_TRACE", &trace)).ends(0);
+    let trace = std::fs::read_to_string(trace).unwrap();
     // The last commands to the stamp: among them the one that starts the activation.
-    let sent: Vec<usize> = names.iter().enumerate().filter(|(_, n)| *n == "pep <").map(|(at, _)| at + 1).collect();
+    let sent: Vec<usize> =
+        trace.lines().enumerate().filter(|(_, line)| line.ends_with("pep <")).map(|(at, _)| at + 1).collect();
     for point in sent.iter().rev().take(6) {
-        for forget in [false, true] {
-            let what = format!("point {point}, forget {forget}");
+        for forgets in [false, true] {
+            let what = format!("point {point}, forget {forgets}");
             let world = slow();
             let killed = run(prepare(&world).env("AZSREG_CRASH_AT", point.to_string()));
             if killed.code.is_some() {
                 // Fewer polls this time: the run ended before the point.
                 continue;
             }
-            if forget {
-                let _ = std::fs::remove_dir_all(world.state());
+            if forgets {
+                forget(&world);
             }
             let again = run(&mut prepare(&world));
             assert_eq!(again.code, Some(0), "{what}: {}", again.stderr);
@@ -102,40 +525,12 @@ fn an_activation_that_outlives_its_client_is_waited_for() {
 }
 
 #[test]
-fn without_the_stamps_records_the_journal_tells_what_is_done() {
-    let prepare = |world: &World| {
-        let mut command = world.command(0, &world.state());
-        world.signed_in(&mut command);
-        command.args(["register", "--billing-model", "development"]);
-        command
-    };
-    let names = points(&World::new(), prepare);
-    for (at, name) in names.iter().enumerate().filter(|(_, name)| *name == "journal") {
-        for forget in [false, true] {
-            kill_at(at + 1, name, forget, &prepare);
-        }
-    }
-}
-
-#[test]
 fn the_journal_of_a_killed_run_goes_on() {
     let world = World::new();
     let killed = run(world.register("pay-as-you-use").env("AZSREG_CRASH_AT", "90"));
     assert_eq!(killed.code, None);
-    let again = run(&mut world.register("pay-as-you-use"));
-    assert_eq!(again.code, Some(0), "{}", again.stderr);
-    let mut journals = Vec::new();
-    files(&world.state().join("journals"), &mut journals);
-    assert_eq!(journals.len(), 1, "the second run went on in the first one's journal");
-}
-
-fn files(path: &Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
+    run(&mut world.register("pay-as-you-use")).ends(0);
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+    let journals = std::fs::read_dir(world.state().join("journals").join(cloud_id)).unwrap().count();
+    assert_eq!(journals, 1, "the second run went on in the first one's journal");
 }

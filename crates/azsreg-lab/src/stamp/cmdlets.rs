@@ -279,6 +279,8 @@ pub(crate) async fn run(
     let push = |push: Push| stamp.endpoint.push(shell, pipeline, push);
     let name = commands.first().map(|c| c.name.clone()).unwrap_or_default();
     let result = pipeline_result(&state, &stamp, &push, &commands).await;
+    // Kept before it is told, whoever asked.
+    state.keep().await;
     match result {
         Ok(outputs) => {
             for output in outputs {

@@ -393,13 +393,17 @@ pub fn succeeded<'e>(events: &'e [Event], step: &str) -> Option<&'e Value> {
 pub fn known(journals: &[Vec<Event>]) -> Known {
     let mut known = Known::default();
     for events in journals {
-        if let Some(details) = request_of(events).and_then(|request| serde_json::from_value(request.clone()).ok()) {
+        // The visits at a disconnected stamp keep the details inside their own request.
+        let request = request_of(events).map(|request| request.get("details").unwrap_or(request));
+        if let Some(details) = request.and_then(|request| serde_json::from_value(request.clone()).ok()) {
             // Asked for is enough to know the numbers: what was not written is written by the resumed run.
             known.details = Some(details);
         }
+        let number = |output: &Value| output["hosts"].as_u64().and_then(|n| usize::try_from(n).ok());
+        known.hosts = succeeded(events, "token").and_then(number).or(known.hosts);
         if let Some(output) = succeeded(events, "registration") {
             let text = |name: &str| output[name].as_str().map(str::to_owned);
-            known.hosts = output["hosts"].as_u64().and_then(|n| usize::try_from(n).ok()).or(known.hosts);
+            known.hosts = number(output).or(known.hosts);
             known.tenant = text("tenant").or(known.tenant);
             known.registration = text("id").and_then(|id| id.parse().ok()).or(known.registration);
         }

@@ -53,7 +53,8 @@ fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
 }
 
 pub(crate) fn start_problem(error: &azsreg_lab::LabError) -> Problem {
-    let mut problem = Problem::new(&code::LAB_START, error.to_string());
+    let store = matches!(error, azsreg_lab::LabError::Store(_));
+    let mut problem = Problem::new(if store { &code::LAB_STORE } else { &code::LAB_START }, error.to_string());
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         problem = problem.detail(cause.to_string());

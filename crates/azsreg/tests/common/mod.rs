@@ -58,8 +58,62 @@ impl World {
         Self { lab, dir: tempfile::tempdir().unwrap() }
     }
 
+    /// A world that begins where another one was.
+    pub fn restored(snapshot: &str) -> Self {
+        Self::with(LabOptions { restore: Some(snapshot.to_owned()), ..LabOptions::default() })
+    }
+
+    /// A command, ready to run: signed in on both sides, on the nth stamp, with a state directory of its own.
+    pub fn both(&self, stamp: usize, state: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.command(stamp, state);
+        self.signed_in(&mut command);
+        self.with_records(stamp, &mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// Likewise on the first stamp with the usual state directory, run to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        run(&mut self.both(0, &self.state(), arguments))
+    }
+
+    /// A command of a machine at the stamp: no way to Azure.
+    pub fn at_stamp(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(0, &self.dir.path().join("state-stamp"));
+        self.with_records(0, &mut command);
+        command.env("AZSREG_CLOUD_ENDPOINT", "https://127.0.0.1:1").env_remove("AZSREG_SUBSCRIPTION");
+        command.args(arguments);
+        command
+    }
+
+    /// A command of a machine with internet: no way to a stamp.
+    pub fn at_azure(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(0, &self.dir.path().join("state-azure"));
+        self.signed_in(&mut command);
+        for name in ["AZSREG_PEP", "AZSREG_PEP_USER", "AZSREG_PEP_PASSWORD", "AZSREG_BRIDGE_REFRESH_TOKEN"] {
+            command.env_remove(name);
+        }
+        command.args(arguments);
+        command
+    }
+
+    /// The path of a file in the test's directory, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Moves the lab's clock by days.
+    pub fn days(&self, days: i64) {
+        self.control("/clock", &serde_json::json!({ "advance_seconds": days * 86_400 }));
+    }
+
     /// Calls the control port.
     pub fn control(&self, path: &str, body: &Value) -> Value {
+        self.control_with("POST", path, body)
+    }
+
+    /// Calls the control port with another verb.
+    pub fn control_with(&self, verb: &str, path: &str, body: &Value) -> Value {
         let url = format!("{}{path}", self.lab.descriptor().control_endpoint);
         let address = url.trim_start_matches("http://").split('/').next().unwrap().to_owned();
         use std::io::{Read as _, Write as _};
@@ -68,7 +122,7 @@ impl World {
         let path = &url[url.find(&address).unwrap() + address.len()..];
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{verb} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
@@ -143,6 +197,33 @@ impl World {
         self.with_records(0, &mut command);
         command.args(["register", "--billing-model", model]);
         command
+    }
+}
+
+impl Ran {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that stdout or stderr says something.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(
+            self.stdout.contains(text) || self.stderr.contains(text),
+            "{text:?} is not said.\nstdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
     }
 }
 

@@ -1,0 +1,298 @@
+//! What else an operator does: adopt, roles, orphans, licences, transcripts, explanations; and the lab's own growth.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use azsreg_lab::{LabOptions, StampOptions};
+use common::{World, assert_registered_once, run};
+use serde_json::{Value, json};
+
+#[test]
+fn a_stamp_that_powershell_registered_is_adopted() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1", "--name", "ByPowerShell"]).ends(0);
+    let before = world.lab.export();
+    let fresh = world.dir.path().join("fresh");
+    let adopt = |more: &[&str]| run(world.both(0, &fresh, &["adopt"]).args(more));
+    adopt(&["--agreement-number", "A-1"]).ends(0).says("Nothing was changed").says("ByPowerShell");
+    assert_eq!(world.lab.export(), before);
+    // What was adopted is known from now on.
+    world.control("/stamps/stamp1", &json!({"nodes": 6}));
+    run(&mut world.both(0, &fresh, &["renew"])).ends(0);
+    let token = &world.lab.world()["registrations"][0]["token"];
+    assert_eq!(token["agreementNumber"], "A-1");
+    let none = World::new();
+    none.run(&["adopt"]).ends(3).says("AZR6001");
+}
+
+/// A caller with exactly these actions, as application and as the person whose refresh token the stamp gets.
+fn caller(world: &World, scopes: &[String], actions: &[String]) -> (String, String) {
+    let condition = world.run(&["role", "show"]).json()["AssignmentCondition"].clone();
+    let roles: Vec<Value> = scopes
+        .iter()
+        .map(|scope| json!({"role": "limited", "scope": scope, "actions": actions, "condition": condition}))
+        .collect();
+    let made = world.control("/users", &json!({"name": "limited", "custom_roles": roles, "operator": true}));
+    let secret = world.file("limited-secret", made["client_secret"].as_str().unwrap());
+    let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
+    (made["client_id"].as_str().unwrap().to_owned(), format!("@{}", secret.display()))
+}
+
+fn limited(world: &World, caller: &(String, String), arguments: &[&str]) -> std::process::Command {
+    let mut command = world.both(0, &world.state(), arguments);
+    command.env("AZSREG_CLIENT_ID", &caller.0).env("AZSREG_CLIENT_SECRET", &caller.1);
+    command
+}
+
+fn actions(world: &World) -> Vec<String> {
+    let role = world.run(&["role", "show"]).ends(0).json();
+    role["Actions"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn with_only_the_least_privilege_role_every_command_works() {
+    let world = World::new();
+    let other = world.control("/subscriptions", &json!({}))["subscription_id"].as_str().unwrap().to_owned();
+    let scopes =
+        [format!("/subscriptions/{}", world.lab.descriptor().subscription_id), format!("/subscriptions/{other}")];
+    let who = caller(&world, &scopes, &actions(&world));
+    let go = |arguments: &[&str]| run(&mut limited(&world, &who, arguments)).ends(0);
+    go(&["check", "--billing-model", "capacity"]);
+    go(&["register", "--billing-model", "capacity", "--agreement-number", "A"]);
+    go(&["status"]);
+    go(&["list"]);
+    go(&["set", "--billing-model", "pay-as-you-use"]);
+    go(&["renew"]);
+    go(&["move", "--to-resource-group", "there"]);
+    go(&["repair"]);
+    go(&["adopt"]);
+    go(&["move", "--to-resource-group", "there", "--to-subscription", &other]).says("moved");
+    let back = world.lab.descriptor().subscription_id.to_string();
+    let mut command = limited(&world, &who, &["change-subscription", "--to-subscription", &back, "--yes"]);
+    run(command.env("AZSREG_SUBSCRIPTION", &other)).ends(0);
+    go(&["unregister", "--yes"]);
+    let token = world.control("/stamps/stamp1/registration-token", &json!({"billing_model": "Development"}));
+    let file = world.file("token.txt", token["registration_token"].as_str().unwrap());
+    let key = world.path("key.json");
+    go(&["offline", "register", &file.display().to_string(), "--out", &key]);
+    go(&["offline", "key", "--cloud-id", &world.lab.descriptor().stamps[0].cloud_id.to_string(), "--out", &world.path("k2")]);
+    go(&["offline", "unregister", &file.display().to_string(), "--yes"]);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
+fn with_any_one_action_missing_check_names_it() {
+    let snapshot = World::new().lab.snapshot();
+    let all = actions(&World::new());
+    assert!(all.len() > 12);
+    for missing in &all {
+        let world = World::restored(&snapshot);
+        let fewer: Vec<String> = all.iter().filter(|action| *action != missing).cloned().collect();
+        let scope = [format!("/subscriptions/{}", world.lab.descriptor().subscription_id)];
+        let who = caller(&world, &scope, &fewer);
+        let ran = run(&mut limited(&world, &who, &["check", "-o", "json"]));
+        let value = ran.json();
+        let named = |check: &&Value| check["name"] == json!(missing) || check["detail"].as_str().unwrap_or_default().contains(missing.as_str());
+        let found = value["checks"].as_array().unwrap().iter().find(named).unwrap_or_else(|| panic!("{missing}: {value:#}"));
+        assert_ne!(found["verdict"], "ok", "{missing}: {found}");
+    }
+}
+
+#[test]
+fn the_role_is_made_assigned_and_gives_no_other_role_away() {
+    let world = World::new();
+    let subscription = world.lab.descriptor().subscription_id;
+    world.run(&["role", "create"]).ends(0).says("is there");
+    world.run(&["role", "create"]).ends(0).says("Nothing to do");
+    let made = world.control("/users", &json!({"name": "registrar", "operator": true}));
+    let (object, operator) = (made["object_id"].as_str().unwrap(), made["operator"].as_str().unwrap());
+    // Who has no role at all can't give one.
+    world.run(&["role", "assign", "--to", object]).ends(0);
+    world.run(&["role", "assign", "--to", operator]).ends(0);
+    let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
+    let secret = world.file("registrar", made["client_secret"].as_str().unwrap());
+    let who = (made["client_id"].as_str().unwrap().to_owned(), format!("@{}", secret.display()));
+    run(&mut limited(&world, &who, &["register", "--billing-model", "development"])).ends(0);
+    assert_registered_once(&world.lab.world(), "with the role");
+    // With the role nobody can be made anything else: the condition forbids it.
+    run(&mut limited(&world, &who, &["role", "assign", "--to", object])).ends(0);
+    let stranger = world.control("/users", &json!({"name": "stranger"}));
+    run(&mut limited(&world, &who, &["role", "assign", "--to", stranger["object_id"].as_str().unwrap()]))
+        .ends(1)
+        .says("AZR4009")
+        .says("roleAssignments/write");
+    let _ = subscription;
+}
+
+#[test]
+fn who_does_not_own_the_bridge_application_is_told_beforehand() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    let scope = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    world.control("/users", &json!({"operator": true, "roles": [{"role": "Owner", "scope": scope}]}));
+    let state = world.dir.path().join("second");
+    let second = |arguments: &[&str]| {
+        let mut command = world.command(0, &state);
+        world.with_records(0, &mut command);
+        command.env("AZSREG_NON_INTERACTIVE", "false");
+        run(command.args(arguments))
+    };
+    second(&["login"]).ends(0);
+    second(&["check"]).ends(7).says("AZR4021").says("operator@");
+    second(&["renew"]).ends(6).says("AZR4009");
+}
+
+#[test]
+fn orphans_are_cleaned_on_either_side() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+    world.control_with("DELETE", "/registrations/r", &Value::Null);
+    world.run(&["unregister", "--yes"]).ends(3).says("AZR6004").says("--orphan stamp");
+    world.run(&["unregister", "--orphan", "stamp", "--yes"]).ends(0);
+    assert_eq!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+    world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+    world.run(&["unregister", "--orphan", "stamp", "--yes"]).ends(7).says("no orphan");
+    let gone = world.at_azure(&["unregister", "--orphan", "azure", "--yes"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(2), "the registration has to be named");
+    run(&mut world.at_azure(&["unregister", "--orphan", "azure", "--name", "r", "--yes"])).ends(0);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
+fn a_foreign_lock_is_named_before_anything_changes() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    let subscription = world.lab.descriptor().subscription_id;
+    world.control("/locks", &json!({"scope": format!("/subscriptions/{subscription}/resourceGroups/azurestack"), "name": "theirs", "level": "CanNotDelete"}));
+    let before = world.lab.export();
+    world.run(&["unregister", "--yes"]).ends(7).says("AZR4010").says("theirs");
+    assert_eq!(world.lab.export(), before);
+    world.run(&["move", "--to-resource-group", "other"]).ends(0);
+}
+
+#[test]
+fn a_move_without_the_stamp_leaves_one_command() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+    let mut command = world.both(0, &world.state(), &["move", "--name", "r", "--to-resource-group", "other"]);
+    run(command.env("AZSREG_PEP", "127.0.0.1:1")).ends(6).says("azsreg repair --subscription");
+    world.run(&["status"]).ends(3).says("azsreg repair");
+    world.run(&["repair"]).ends(0);
+    assert_registered_once(&world.lab.world(), "repaired");
+}
+
+#[test]
+fn a_move_that_takes_its_time_is_followed() {
+    let options = LabOptions { move_takes: jiff::SignedDuration::from_millis(1_500), ..LabOptions::default() };
+    let world = World::with(options);
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    world.run(&["move", "--to-resource-group", "other"]).ends(0);
+    assert_registered_once(&world.lab.world(), "moved slowly");
+}
+
+#[test]
+fn transcripts_are_delivered_and_licences_saved() {
+    let world = World::new();
+    let password = world.file("share", "SharePa55");
+    let license = world.file("license", "LICENCE-TEXT-CANARY");
+    let mut command = world.both(0, &world.state(), &["stamp", "hci-license", &format!("@{}", license.display())]);
+    command.args(["--transcript-share", r"\\files\transcripts", "--transcript-user", r"CONTOSO\writer"]);
+    command.args(["--transcript-password", &format!("@{}", password.display())]);
+    run(&mut command).ends(0).says("licence is saved");
+    let stamp = &world.lab.world()["stamps"][0];
+    assert_ne!(stamp["hci_license"], Value::Null);
+    assert_eq!(stamp["transcripts"], json!([r"\\files\transcripts as CONTOSO\writer"]));
+    let mut command = world.both(0, &world.state(), &["stamp", "info", "--transcript-share", "nowhere"]);
+    run(&mut command).ends(2).says("--transcript-share");
+}
+
+#[test]
+fn a_transcript_of_the_lab_is_as_the_lab() {
+    let world = World::of(vec![StampOptions { build: "1.2301.2.58".into(), nodes: 8, ..StampOptions::default() }]);
+    let file = world.path("transcript.json");
+    world.run(&["check", "--transcript", &file]).ends(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let told = world.lab.descriptor();
+    for secret in [told.stamps[0].cloud_id.to_string(), told.tenant_id.to_string(), told.stamps[0].admin_arm_endpoint.clone()] {
+        assert!(!text.contains(&secret), "{secret} is in the transcript");
+    }
+    world.run(&["lab", "compare", &file]).ends(0).says("1.2301.2.58");
+    let other = world.file("other.json", &text.replace("NumberOfNodes\": \"Integer", "NumberOfNodes\": \"String (text)"));
+    world.run(&["lab", "compare", &other.display().to_string()]).ends(7).says("NumberOfNodes");
+}
+
+#[test]
+fn a_code_and_a_log_are_explained() {
+    let world = World::new();
+    world.run(&["explain", "AZR4007"]).ends(0).says("next:");
+    world.run(&["explain", "4007"]).ends(0);
+    world.run(&["explain", "AZR0000"]).ends(2).says("AZR1016");
+    world.run(&["explain"]).ends(0).says("AZR6004");
+    let log = "2020-01-01 10:00:00 Begin log: Set-AzsRegistration\r\n2020-01-01 10:00:05 InvalidRegistrationToken : The registration token is malformed.\r\n";
+    let bytes: Vec<u8> = [0xff, 0xfe].into_iter().chain(log.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let file = world.path("log");
+    std::fs::write(&file, bytes).unwrap();
+    world.run(&["explain", "--from-log", &file]).ends(0).says("AZR4008");
+}
+
+#[test]
+fn ad_fs_signs_in_to_the_stamp() {
+    let world = World::of(vec![StampOptions { identity: "adfs".into(), ..StampOptions::default() }]);
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0).says("the record names this registration");
+    world.run(&["status", "--check"]).ends(0);
+    // A person with a code, and a secret that is wrong.
+    let mut command = world.both(0, &world.state(), &["status"]);
+    command.env_remove("AZSREG_STAMP_CLIENT_ID").env_remove("AZSREG_STAMP_CLIENT_SECRET");
+    run(command.arg("--stamp-device-code")).ends(0).says("Registered");
+    let wrong = world.file("wrong", "wrong");
+    let mut command = world.both(0, &world.state(), &["status"]);
+    command.env("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", wrong.display()));
+    run(&mut command).ends(0).says("AZR2017");
+}
+
+#[test]
+fn a_lab_with_a_data_directory_goes_on_where_it_was() {
+    let world = World::new();
+    let data = world.dir.path().join("data");
+    let lab = |state: &str| {
+        let mut command = world.command(0, &world.dir.path().join(state));
+        command.args(["lab", "up", "--data-dir"]).arg(&data);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        (child, line)
+    };
+    let (mut first, told) = lab("lab");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let register = |arguments: &[&str]| {
+        let mut command = world.command(0, &world.dir.path().join("operator"));
+        let stamp = &told["stamps"][0];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        command.env("AZSREG_CLOUD_ENDPOINT", text(&told["arm_endpoint"])).env("AZSREG_CA_FILE", text(&told["ca_file"]));
+        command.env("AZSREG_SUBSCRIPTION", text(&told["subscription_id"])).env("AZSREG_PEP", text(&stamp["pep"][0]));
+        command.env("AZSREG_PEP_PASSWORD", format!("@{}", text(&stamp["pep_password_file"])));
+        command.env("AZSREG_STAMP_CLIENT_ID", text(&stamp["stamp_client_id"]));
+        command.env("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", text(&stamp["stamp_client_secret_file"])));
+        command.env("AZSREG_NON_INTERACTIVE", "false");
+        run(command.args(arguments))
+    };
+    register(&["login"]).ends(0);
+    register(&["register", "--billing-model", "development"]).ends(0);
+    // A second lab on the same data is refused.
+    let mut second = world.command(0, &world.dir.path().join("second"));
+    run(second.args(["lab", "up", "--data-dir"]).arg(&data)).ends(1).says("AZR8003");
+    // Killed, not stopped: what was answered is kept.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (mut again, told_again) = lab("lab");
+    let told_again: Value = serde_json::from_str(&told_again).unwrap();
+    for name in ["arm_endpoint", "tenant_id", "subscription_id", "client_id", "stamps"] {
+        assert_eq!(told_again[name], told[name], "{name}");
+    }
+    // The kept sign-in, signed by kept keys, is still good.
+    let ran = register(&["status", "--check", "--non-interactive"]);
+    again.kill().unwrap();
+    again.wait().unwrap();
+    ran.ends(0).says("Registered");
+}
