@@ -51,10 +51,14 @@ impl BundleKind {
     #[must_use]
     pub fn taken_by(self) -> &'static str {
         match self {
-            Self::RegistrationToken => "azsreg offline register FILE --out KEY-FILE  (on a machine with internet)",
+            Self::RegistrationToken => {
+                "azsreg offline register FILE --subscription ID --out KEY-FILE  (on a machine with internet)"
+            }
             Self::ActivationKey => "azsreg offline activate FILE  (at the stamp)",
-            Self::Deactivation => "azsreg offline unregister FILE  (on a machine with internet)",
-            Self::RenewalToken => "azsreg offline renew register FILE --out KEY-FILE  (on a machine with internet)",
+            Self::Deactivation => "azsreg offline unregister FILE --subscription ID  (on a machine with internet)",
+            Self::RenewalToken => {
+                "azsreg offline renew register FILE --subscription ID --out KEY-FILE  (on a machine with internet)"
+            }
             Self::RenewalKey => "azsreg offline renew finish FILE  (at the stamp)",
         }
     }

@@ -79,6 +79,8 @@ codes! {
         "Add --billing-model, --agreement-number, --usage-reporting or --marketplace.";
     UNKNOWN_CODE "AZR1016" Usage "There is no such code",
         "Codes are AZR and four digits.", "azsreg explain  (without a code it lists all)";
+    USAGE_REPORTING_OFF "AZR1017" Usage "Capacity billing with usage reporting on",
+        "Capacity is billed by what is installed: usage is not reported.", "Leave --usage-reporting out.";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",

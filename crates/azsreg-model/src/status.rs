@@ -22,7 +22,7 @@ pub enum Status {
     ActivatedOnStamp,
     /// One side has it, the other has not.
     HalfRegistered,
-    /// Both sides have one, but not the same, or it is another stamp's.
+    /// Both sides have one, but not the same, or it is another stamp's, or the stamp's principal is gone.
     Mismatch,
     /// Its time is over.
     Expired,
@@ -76,7 +76,7 @@ pub struct AzureSide {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<bool>,
     /// Until when the registration's key is good, where the caller may read it; year 9999 stands for always.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "expiry")]
     pub expires: Option<Timestamp>,
     /// How many hosts were last registered, where the caller may read that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +156,7 @@ impl StatusReport {
         known: &Known,
     ) -> Self {
         let view = Views::of(&azure, &stamp, at);
-        let status = view.status();
+        let status = view.status(known);
         let end = view.end();
         let days_left = end.map(|end| end.duration_since(at).as_hours().div_euclid(24));
         let expires_within =
@@ -173,6 +173,19 @@ struct Views<'a> {
     registration: Option<Option<&'a Registration>>,
     information: Option<&'a StampInformation>,
     record: Option<Option<&'a ActivationRecord>>,
+}
+
+/// A day, as people write it.
+fn day(at: Option<Timestamp>) -> String {
+    at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
+}
+
+/// An expiry; the last year of the calendar, whose very end no time stamp holds, as Azure writes it.
+fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) if finite(*at).is_none() => serializer.serialize_str("9999-12-30T23:59:59.9999999Z"),
+        other => other.serialize(serializer),
+    }
 }
 
 /// The year that stands for always.
@@ -209,7 +222,13 @@ impl<'a> Views<'a> {
         matches!((registered, own), (Some(registered), Some(own)) if registered != own)
     }
 
-    fn status(&self) -> Status {
+    /// The directories of the subscription, where it has changed: then and now.
+    fn tenants<'k>(&self, known: &'k Known) -> Option<(&'k str, &'a str)> {
+        let (now, then) = (self.azure?.tenant.as_deref()?, known.tenant.as_deref()?);
+        (!now.eq_ignore_ascii_case(then)).then_some((then, now))
+    }
+
+    fn status(&self, known: &Known) -> Status {
         let expired = self.end().is_some_and(|end| end <= self.at);
         let expiring = self.end().is_some_and(|end| end.duration_since(self.at).as_hours() < 90 * 24);
         match (self.registration, self.record) {
@@ -219,6 +238,12 @@ impl<'a> Views<'a> {
             }
             (Some(None), Some(None) | None) => Status::NotRegistered,
             _ if expired => Status::Expired,
+            // Both sides have it, and yet the stamp can't use it.
+            (Some(Some(_)), _)
+                if self.tenants(known).is_some() || self.azure.is_some_and(|azure| azure.principal == Some(false)) =>
+            {
+                Status::Mismatch
+            }
             (Some(Some(registration)), Some(Some(record))) if record.is_of(&registration.id) => {
                 if expiring {
                     Status::Expiring
@@ -243,20 +268,19 @@ impl<'a> Views<'a> {
             Some(id) => format!("azsreg {verb} --subscription {id}"),
             None => format!("azsreg {verb}"),
         };
-        let days = days_left.unwrap_or_default();
         match status {
             Status::Mismatch if self.foreign() => {
                 let name = registration.map(|r| r.id.name.as_str()).unwrap_or_default();
                 let message = format!("the registration {name} belongs to another stamp than this one");
                 found.push(Problem::new(&code::OTHER_CLOUD_ID, message).next(command("list")));
             }
-            Status::Mismatch => {
+            Status::Mismatch if record.is_some_and(|r| registration.is_none_or(|known| known.id != r.registration)) => {
                 let named = record.map(|r| r.registration.to_string()).unwrap_or_default();
                 let message = format!("the stamp is activated for {named}, but Azure has another registration of it");
                 found.push(Problem::new(&code::ACTIVATED_ELSEWHERE, message).next(command("repair")));
             }
             Status::Expired => found.push(
-                Problem::new(&code::EXPIRED, format!("the registration expired {} days ago", -days))
+                Problem::new(&code::EXPIRED, format!("the registration expired on {}", day(self.end())))
                     .next(command("renew")),
             ),
             Status::HalfRegistered => match (registration, record) {
@@ -280,21 +304,23 @@ impl<'a> Views<'a> {
                 ),
             },
             Status::NotRegistered => {
-                found.push(Problem::new(&code::NOT_REGISTERED, "neither Azure nor the stamp has a registration"));
+                let message = match self.record {
+                    Some(_) => "neither Azure nor the stamp has a registration",
+                    None => "Azure has no registration of the stamp; the stamp's record was not read",
+                };
+                found.push(Problem::new(&code::NOT_REGISTERED, message));
             }
             _ => {}
         }
-        if days_left.is_some_and(|days| (0..90).contains(&days)) && status != Status::Expired {
+        if let Some(days) = days_left.filter(|days| (0..90).contains(days) && status != Status::Expired) {
+            let when = day(self.end());
             found.push(
-                Problem::new(&code::EXPIRING, format!("the registration expires in {days} days"))
+                Problem::new(&code::EXPIRING, format!("the registration expires on {when}, in {days} days"))
                     .next(command("renew")),
             );
         }
         let (Some(azure), Some(registration)) = (self.azure, registration) else { return found };
-        let tenant = azure.tenant.as_deref();
-        if let (Some(now), Some(then)) = (tenant, known.tenant.as_deref())
-            && !now.eq_ignore_ascii_case(then)
-        {
+        if let Some((then, now)) = self.tenants(known) {
             let message = format!("the subscription was in the directory {then} and is in {now} now");
             found.push(Problem::new(&code::TENANT_CHANGED, message).next(command("renew")));
         } else if azure.principal == Some(false) {

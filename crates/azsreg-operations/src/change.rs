@@ -138,7 +138,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     if model == BillingModel::Capacity {
         if wishes.usage_reporting == Some(true) {
             warnings.push(Problem::new(
-                &code::USAGE_REPORTING_REQUIRED,
+                &code::USAGE_REPORTING_OFF,
                 "usage reporting is off: capacity billing does not support it",
             ));
         }

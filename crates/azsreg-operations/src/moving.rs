@@ -365,7 +365,17 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         asked?;
         steps::unlock(&mut steps, azure, &from).await?;
         // A role assignment stays behind and would be an orphan of the old scope.
-        steps::role_removal(&mut steps, azure, &from).await?;
+        let held = async || azure.locks(&from).await;
+        let held =
+            retry::read(clock, Policy::AZURE, held).await.map_err(|e| steps.failure("role-removal", *e.problem))?;
+        if held.iter().any(|lock| lock.inherited) {
+            steps.not_needed(
+                "role-removal",
+                "a lock on the group keeps it: the old assignment stays behind as an orphan",
+            );
+        } else {
+            steps::role_removal(&mut steps, azure, &from).await?;
+        }
         let moved = steps
             .step(
                 "move",

@@ -130,13 +130,14 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
     named: Option<&RegistrationId>,
     stamp: Option<&StampSide>,
 ) -> Result<AzureSide, PortError> {
+    if let Err(problem) = crate::checks::subscription(azure, clock, subscription).await? {
+        return Err(PortError::permanent(problem));
+    }
     let id = match (named, stamp) {
         (Some(id), _) => Some(id.clone()),
         (None, None) => {
-            return Err(PortError::permanent(Problem::new(
-                &code::NOT_REGISTERED,
-                "without the stamp's cloud id no registration can be looked for; give --name",
-            )));
+            let text = "without the stamp nothing says which registration is meant";
+            return Err(PortError::permanent(Problem::new(&code::DETAILS_UNKNOWN, text).next("Add --name.")));
         }
         (None, Some(stamp)) => {
             let mut found = find(azure, clock, subscription, stamp.information.cloud_id).await?;
@@ -148,7 +149,16 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
     };
     match id {
         None => Ok(AzureSide::default()),
-        Some(id) => closer(azure, clock, azure_side(azure, clock, &id).await?).await,
+        Some(id) => {
+            let side = azure_side(azure, clock, &id).await?;
+            if side.registration.is_none() && named.is_some() {
+                let message =
+                    format!("there is no registration {} in the resource group {}", id.name, id.resource_group);
+                let next = format!("azsreg list --subscription {subscription}");
+                return Err(PortError::permanent(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
+            }
+            closer(azure, clock, side).await
+        }
     }
 }
 

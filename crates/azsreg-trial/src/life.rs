@@ -101,7 +101,8 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let run = async |machine: &mut Machine, operation: &'static str, request: &RegisterRequest| {
         let information = ports.information().await?;
         register::wait_for_running(world, &mut Silent).await?;
-        let past = machine.past(operation, register::VERSION, request);
+        let asked = register::canonical(request, information.cloud_id);
+        let past = machine.past(operation, register::VERSION, &asked);
         let resumed = !past.open.is_empty();
         let prepared = register::prepare(world, request, information, past).await?;
         if prepared.nothing_to_do() && !resumed {

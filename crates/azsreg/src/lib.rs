@@ -84,6 +84,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
 
 fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCode, Ended> {
     let global = &cli.global;
+    if global.output == cli::Output::Prometheus && !matches!(cli.command, Command::Status(_)) {
+        let problem = Problem::new(&code::BAD_ARGUMENT, "-o prometheus is for azsreg status alone");
+        return Err(problem.next("Use -o json.").into());
+    }
     let name = format!("{:?}", cli.command);
     let name = name.split(['(', ' ']).next().unwrap_or_default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), os = std::env::consts::OS, command = name, "azsreg");

@@ -43,7 +43,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &target)
         } else {
-            drop(std::fs::copy(entry.path(), target).unwrap())
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -82,7 +82,7 @@ fn at_every_point(scenario: &Scenario<'_>) {
     let names: Vec<&str> = trace.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     let every = std::env::var_os("AZSREG_EVERY_POINT").is_some();
     // Writing a journal line or a file is where most can go wrong: those are never left out.
-    let taken = |at: usize| every || at % 9 == 0 || ["journal", "file >", "file <"].contains(&names[at - 1]);
+    let taken = |at: usize| every || at.is_multiple_of(9) || ["journal", "file >", "file <"].contains(&names[at - 1]);
     let jobs: Vec<(usize, bool)> =
         (1..=names.len()).filter(|at| taken(*at)).flat_map(|at| [(at, false), (at, true)]).collect();
     let next = AtomicUsize::new(0);

@@ -66,7 +66,7 @@ fn a_model_is_changed_in_place_and_the_lock_stays() {
     assert_eq!(run(&mut world.register("pay-as-you-use")).code, Some(0));
     let ran = run(world.register("capacity").args(["--agreement-number", "A-2", "--usage-reporting", "on"]));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stderr.contains("warning[AZR1003]"), "usage is forced off, and said to be: {}", ran.stderr);
+    assert!(ran.stderr.contains("warning[AZR1017]"), "usage is forced off, and said to be: {}", ran.stderr);
     let now = world.lab.world();
     assert_registered_once(&now, "changed");
     assert_eq!(now["registrations"][0]["properties"]["billingModel"], "Capacity");

@@ -21,6 +21,7 @@ fn settings() -> insta::Settings {
     settings.add_filter(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[time]");
     settings.add_filter(r"(expires +)\d{4}-\d\d-\d\d", "$1[day]");
     settings.add_filter(r"[0-9a-f]{8}-0000-0000-0000-[0-9a-f]{12}", "[etag]");
+    settings.add_filter(r"(azsreg_looked_at_seconds\S+) \d+", "$1 [time]");
     settings.add_filter(r"127\.0\.0\.1:\d+", "[address]");
     settings
 }
@@ -118,7 +119,10 @@ fn mismatch_either_way() {
     let world = registered();
     world.run(&["move", "--to-resource-group", "other"]).ends(0);
     let before = world.lab.snapshot();
-    let world = World::restored(&before.replace("resourceGroups/other/providers/Microsoft.AzureStack/registrations/AzureStack-", "resourceGroups/azurestack/providers/Microsoft.AzureStack/registrations/AzureStack-"));
+    let world = World::restored(&before.replace(
+        "resourceGroups/other/providers/Microsoft.AzureStack/registrations/AzureStack-",
+        "resourceGroups/azurestack/providers/Microsoft.AzureStack/registrations/AzureStack-",
+    ));
     assert_eq!(state("mismatch_activated_elsewhere", &world, as_is)["status"], "mismatch");
     world.run(&["repair"]).ends(0);
     assert_eq!(world.run(&["status", "-o", "json"]).json()["status"], "registered");

@@ -278,6 +278,7 @@ pub(crate) async fn run(
 ) {
     let push = |push: Push| stamp.endpoint.push(shell, pipeline, push);
     let name = commands.first().map(|c| c.name.clone()).unwrap_or_default();
+    let commands = revealed(&stamp, shell, commands);
     let result = pipeline_result(&state, &stamp, &push, &commands).await;
     // Kept before it is told, whoever asked.
     state.keep().await;
@@ -290,6 +291,24 @@ pub(crate) async fn run(
         }
         Err(error) => push(Push::End(PipelineState::Failed, Some(record(&name, &error)))),
     }
+}
+
+/// A credential's user in its place, where its password came under the shell's key; nothing where it did not.
+fn revealed(stamp: &StampState, shell: Uuid, mut commands: Vec<Command>) -> Vec<Command> {
+    for (name, value) in commands.iter_mut().flat_map(|command| &mut command.arguments) {
+        if name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("Credential")) {
+            let user = value.get("UserName").and_then(Value::text).map(str::to_owned);
+            let password = match value.get("Password") {
+                Some(Value::SecureString(sealed)) => stamp.endpoint.reveal(shell, sealed),
+                _ => None,
+            };
+            *value = match (user, password.filter(|password| !password.is_empty())) {
+                (Some(user), Some(_)) => Value::String(user),
+                _ => Value::Null,
+            };
+        }
+    }
+    commands
 }
 
 fn record(cmdlet: &str, error: &CmdletError) -> ErrorRecord {
@@ -417,7 +436,12 @@ async fn act(
                 if !share.starts_with("\\\\") {
                     return Err(CmdletError::failed(format!("The transcripts destination '{share}' is not a share.")));
                 }
-                stamp.world().transcripts.push(share);
+                let Some(user) = bound.text("Credential").filter(|user| !user.is_empty()) else {
+                    return Err(CmdletError::failed(
+                        "The credential for the transcripts destination could not be read.",
+                    ));
+                };
+                stamp.world().transcripts.push(format!("{share} as {user}"));
             }
             Ok(Vec::new())
         }

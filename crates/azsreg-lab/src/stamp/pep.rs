@@ -35,6 +35,11 @@ impl Endpoint {
         self.news.notify_waiters();
     }
 
+    /// The text of a secure string that came over a shell.
+    pub(crate) fn reveal(&self, shell: Uuid, secure_string: &[u8]) -> Option<String> {
+        self.server().reveal(shell, secure_string)
+    }
+
     fn server(&self) -> MutexGuard<'_, Server> {
         lock(&self.server)
     }

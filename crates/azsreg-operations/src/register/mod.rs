@@ -95,6 +95,12 @@ pub(crate) fn open<J: Journal, C: Clock>(
     Ok(())
 }
 
+/// A request as journals keep it: what was registered, whichever command and with whatever words asked for it.
+#[must_use]
+pub fn canonical(request: &RegisterRequest, cloud_id: Uuid) -> RegisterRequest {
+    RegisterRequest { name: Some(request.name_for(cloud_id)), location: None, tenant: None, ..request.clone() }
+}
+
 /// With `--plan`: what would be done.
 #[must_use]
 pub fn planned<C: Clock>(prepared: Prepared, request: &RegisterRequest, clock: &C) -> Report {
@@ -124,7 +130,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let World { azure, stamp, clock, .. } = world;
     let created = prepared.was_created();
     let Prepared { stamp: information, id, found, azure: before, as_asked, activated, remove, .. } = prepared;
-    open(journal, clock, operation, VERSION, request, information.cloud_id)?;
+    open(journal, clock, operation, VERSION, &canonical(request, information.cloud_id), information.cloud_id)?;
     let requests = || azure.take_request_ids();
     // Those of the checks are nobody's.
     drop(requests());

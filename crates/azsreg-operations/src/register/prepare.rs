@@ -153,7 +153,7 @@ async fn to_remove<A: Azure, S, R, C: Clock>(
         return Ok(None);
     }
     // Of the same name: a live one is the new one already.
-    if replaced.id == *id && !checks::expiry(azure, clock, &there).await?.is_some_and(|end| end <= clock.now()) {
+    if replaced.id == *id && checks::expiry(azure, clock, &there).await?.is_none_or(|end| end > clock.now()) {
         return Ok(None);
     }
     let scope = replaced.id.to_string();

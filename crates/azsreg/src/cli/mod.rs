@@ -212,7 +212,7 @@ pub(crate) struct RenewOptions {
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
     pub(crate) subscription: Uuid,
     /// Another name, beside an expired registration that stays as an orphan [default: the same name]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
@@ -414,7 +414,8 @@ pub(crate) struct LabCompareOptions {
 pub(crate) struct StatusOptions {
     #[command(flatten)]
     pub(crate) named: NamedOptions,
-    /// For monitoring: exit 3 unless it is registered on both sides, 8 if it has expired or expires within --within days
+    /// For monitoring: exit 3 unless it is registered on both sides, 8 if it has expired or expires within --within days, 1
+    /// if a side can't be read
     #[arg(long, env = "AZSREG_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) check: bool,
     /// With --check: how many days count as soon

@@ -175,11 +175,12 @@ pub(crate) struct StampOptions {
     pub(crate) network: NetworkOptions,
 }
 
-/// What is registered otherwise than before.
+/// What is registered otherwise than before. A change is named on the line: a variable that was set for `register` must not
+/// change how a stamp is billed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeOptions {
     /// Another billing model: pay-as-you-use, capacity, development, custom or ruggedized
-    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL")]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) billing_model: Option<BillingModel>,
     /// The agreement, for capacity billing
     #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER")]
@@ -188,10 +189,10 @@ pub(crate) struct ChangeOptions {
     #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG")]
     pub(crate) ms_asset_tag: Option<String>,
     /// Whether usage is reported
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_USAGE_REPORTING")]
+    #[arg(long, value_name = "SWITCH", value_enum)]
     pub(crate) usage_reporting: Option<Switch>,
     /// Whether marketplace items are offered
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_MARKETPLACE")]
+    #[arg(long, value_name = "SWITCH", value_enum)]
     pub(crate) marketplace: Option<Switch>,
     /// The token version, in place of the one that the stamp's build calls for
     #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION")]

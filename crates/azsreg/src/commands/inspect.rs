@@ -69,7 +69,7 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
             bundle.kind
         }
     };
-    shown.insert("next".into(), json!(kind.taken_by().replace("FILE", &path.display().to_string())));
+    shown.insert("next".into(), json!(super::offline::next(kind, path)));
     if view.is_json() {
         let named: Map<String, Value> =
             shown.into_iter().map(|(name, value)| (name.replace(' ', "_"), value)).collect();

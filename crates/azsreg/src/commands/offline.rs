@@ -74,7 +74,7 @@ pub(crate) fn carried(path: &Path) -> Result<Carried, Problem> {
 /// Refuses a file that is for another step, and says for which.
 fn wrong_kind(path: &Path, kind: BundleKind) -> Problem {
     let message = format!("{} holds {}", path.display(), kind.title());
-    let next = kind.taken_by().replace("FILE", &path.display().to_string());
+    let next = next(kind, path);
     Problem::new(&code::BUNDLE_KIND, message).next(next)
 }
 
@@ -126,6 +126,11 @@ fn hand_over(out: &OutOptions, bundle: &Bundle) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The command that takes a file, with the file's name in it.
+pub(crate) fn next(kind: BundleKind, file: &Path) -> String {
+    kind.taken_by().replace("KEY-FILE", "KEY").replace("FILE", &file.display().to_string())
+}
+
 /// What the file is and what comes next, for the person.
 fn carry(view: &View, out: &Path, kind: BundleKind) {
     if !view.is_json() {
@@ -134,10 +139,7 @@ fn carry(view: &View, out: &Path, kind: BundleKind) {
             out.display(),
             kind.title()
         ));
-        view.line(&format!(
-            "Next: {}",
-            kind.taken_by().replace("FILE", &out.display().to_string()).replace("KEY-FILE", "KEY")
-        ));
+        view.line(&format!("Next: {}", next(kind, out)));
     }
 }
 
@@ -186,8 +188,9 @@ async fn token(
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         check_out(&options.out.out, Some(information.cloud_id))?;
-        for problem in azsreg_operations::checks::stamp(&details, &information) {
-            return Err(Ended { exit: ExitCode::CheckFailed, ..problem.into() });
+        let problems = azsreg_operations::checks::stamp(&details, &information);
+        if !problems.is_empty() {
+            return Err(Ended { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() });
         }
         register::wait_for_running(world, &mut screen).await?;
         let name = if renewal { "offline-renew-start" } else { "offline-token" };

@@ -32,11 +32,7 @@ pub(crate) fn broken_rule(error: &RequestError) -> Problem {
 pub(crate) fn usage(model: BillingModel, asked: bool, warnings: &mut Vec<Problem>) -> bool {
     if model == BillingModel::Capacity && asked {
         let text = "usage reporting is off: capacity billing does not support it";
-        warnings.push(
-            Problem::new(&code::USAGE_REPORTING_REQUIRED, text)
-                .cause("Capacity is billed by what is installed.")
-                .next("Leave --usage-reporting out."),
-        );
+        warnings.push(Problem::new(&code::USAGE_REPORTING_OFF, text));
         return false;
     }
     asked
@@ -126,7 +122,7 @@ async fn steps(both: Both<'_, '_>, asked: Asked, mut screen: Screen) -> Result<R
     if !plan {
         register::wait_for_running(world, &mut screen).await?;
     }
-    let value = serde_json::to_value(&request).unwrap_or_default();
+    let value = serde_json::to_value(register::canonical(&request, cloud_id)).unwrap_or_default();
     let (past, open) = history.past(operation, register::VERSION, &value);
     let prepared = register::prepare(world, &request, information, past).await?;
     let report = if plan {

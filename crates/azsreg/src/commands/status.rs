@@ -1,6 +1,6 @@
 //! `azsreg status` and `azsreg list`.
 
-use azsreg_model::{ExitCode, Known, Status, StatusReport};
+use azsreg_model::{ExitCode, Known, Status, StatusReport, code};
 use azsreg_operations::checks::expiry;
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::ports::Clock as _;
@@ -38,6 +38,12 @@ pub(crate) async fn run(
         Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, &screen, ended).await?,
         Err(ended) => return Err(ended),
     };
+    // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
+    if let Err(problem) = &report.azure
+        && (problem.code == &code::SUBSCRIPTION_NOT_VISIBLE || problem.code == &code::REGISTRATION_MISSING)
+    {
+        return Err(problem.clone().into());
+    }
     if global.output == Output::Prometheus {
         view.prometheus(&report);
     } else {
@@ -74,7 +80,12 @@ async fn stamp_alone(
         });
         Ok(StatusReport::of(CLOCK.now(), Err(problem), Ok(side), &Known::default()))
     };
-    connect::stamp(global, &stamp, sources, screen, work).await
+    let mut failed = match connect::stamp(global, &stamp, sources, screen, work).await {
+        Ok(report) => return Ok(report),
+        Err(failed) => failed,
+    };
+    failed.problems.extend(ended.problems);
+    Err(failed)
 }
 
 /// Without `--check` the exit code says what a script wants to know first; with it, what a monitor does.
@@ -86,7 +97,7 @@ fn exit(report: &StatusReport, options: &StatusOptions) -> ExitCode {
         Status::Unknown => ExitCode::Failed,
         _ if options.check && soon => ExitCode::Expiring,
         // A monitor that can't see one side must not say that all is well.
-        Status::ActivatedOnStamp if options.check => ExitCode::Failed,
+        Status::ActivatedOnStamp | Status::RegisteredInAzure if options.check => ExitCode::Failed,
         _ if options.check && (report.azure.is_err() || report.stamp.is_err()) => ExitCode::Failed,
         _ => ExitCode::Done,
     }
