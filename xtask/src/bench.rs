@@ -101,6 +101,113 @@ fn pss(pid: u32) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
+/// Wall time in milliseconds and peak memory in MiB of a process. Linux only: the kernel keeps the peak.
+fn measure(command: &mut Command) -> Result<(f64, f64), String> {
+    let begun = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = f64::NAN;
+    loop {
+        if let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find(|line| line.starts_with("VmHWM:"));
+            let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+            peak = kib.map_or(peak, |kib| kib / 1024.0);
+        }
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            let took = begun.elapsed().as_secs_f64() * 1000.0;
+            if !status.success() {
+                let mut text = String::new();
+                let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));
+                return Err(format!("{command:?}: {status}: {text}"));
+            }
+            return Ok((took, peak));
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// The disconnected round trip (token, register, activate) and `status`, beside Python scripts that make the same calls.
+fn against_scripts(delay: u64, state: &str, python: Option<&PathBuf>) -> Result<(), String> {
+    const ROUNDS: usize = 9;
+    let lab = lab(delay, state)?;
+    let work = PathBuf::from(state).join("scripts");
+    let _ = std::fs::remove_dir_all(&work);
+    std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
+    let told = work.join("lab.json");
+    std::fs::write(&told, lab.told.to_string()).map_err(|error| error.to_string())?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let stamp = &lab.told["stamps"][0];
+    let path = |name: &str| work.join(name).display().to_string();
+    let ours = |arguments: &[&str]| {
+        let mut command = Command::new(binary("azsreg"));
+        command.args(arguments).env("AZSREG_STATE_DIR", path("state")).env("AZSREG_NON_INTERACTIVE", "true");
+        command.env("AZSREG_CLOUD_ENDPOINT", text(&lab.told["arm_endpoint"]));
+        command.env("AZSREG_CA_FILE", text(&lab.told["ca_file"])).env("AZSREG_TENANT", text(&lab.told["tenant_id"]));
+        command.env("AZSREG_SUBSCRIPTION", text(&lab.told["subscription_id"]));
+        command.env("AZSREG_CLIENT_ID", text(&lab.told["client_id"]));
+        command.env("AZSREG_CLIENT_SECRET", format!("@{}", text(&lab.told["client_secret_file"])));
+        command.env("AZSREG_PEP", text(&stamp["pep"][0])).env("AZSREG_PEP_USER", text(&stamp["pep_user"]));
+        command.env("AZSREG_PEP_PASSWORD", format!("@{}", text(&stamp["pep_password_file"])));
+        measure(&mut command)
+    };
+    let script = |name: &str, python: &PathBuf| -> Result<(f64, f64), String> {
+        let lines = lines(Command::new(python).arg(root().join("tests/peers").join(name)).arg(&told).arg("bench"))?;
+        match lines[..] {
+            [took, memory] => Ok((took, memory)),
+            _ => Err(format!("{name} printed {lines:?}")),
+        }
+    };
+    let (token, key, receipt) = (path("token"), path("key"), path("receipt"));
+    let rows = |what: &str, ours: &[(f64, f64)], theirs: &[(f64, f64)]| {
+        let column = |list: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| median(list.iter().map(pick).collect());
+        for (unit, pick) in [("ms", (|m| m.0) as fn(&(f64, f64)) -> f64), ("MiB, peak", |m| m.1)] {
+            let (a, b) = (column(ours, pick), column(theirs, pick));
+            println!(
+                "{:<58}{a:>12.1}{b:>12.1}{:>9.2}{:>9.2}",
+                format!("{what}; {delay} ms per response ({unit})"),
+                a / b,
+                0.3
+            );
+        }
+    };
+    let (mut our_trips, mut their_trips, mut our_status, mut their_status) = (vec![], vec![], vec![], vec![]);
+    for round in 0..=ROUNDS {
+        let ask = ["offline", "token", "--billing-model", "capacity", "--agreement-number", "A", "--out", &token];
+        let visits = [
+            ours(&ask)?,
+            ours(&["offline", "register", &token, "--name", "bench", "--out", &key])?,
+            ours(&["offline", "activate", &key])?,
+        ];
+        let trip = visits.iter().fold((0.0, 0.0), |sum: (f64, f64), one| (sum.0 + one.0, sum.1.max(one.1)));
+        let sign_in =
+            ["--stamp-client-id", &text(&stamp["stamp_client_id"]), "--stamp-client-secret"].map(str::to_owned);
+        let secret = format!("@{}", text(&stamp["stamp_client_secret_file"]));
+        let mut status = vec!["status", "--name", "bench"];
+        status.extend(sign_in.iter().map(String::as_str));
+        status.push(&secret);
+        let looked = ours(&status)?;
+        let looked_by_script = python.map(|python| script("status.py", python)).transpose()?;
+        ours(&["offline", "deactivate", "--yes", "--out", &receipt])?;
+        ours(&["offline", "unregister", "--name", "bench", "--yes"])?;
+        let trip_of_script = python.map(|python| script("disconnected.py", python)).transpose()?;
+        // The first round warms both up.
+        if round > 0 {
+            our_trips.push(trip);
+            our_status.push(looked);
+            their_trips.extend(trip_of_script);
+            their_status.extend(looked_by_script);
+        }
+    }
+    rows("disconnected round trip", &our_trips, &their_trips);
+    rows("status", &our_status, &their_status);
+    Ok(())
+}
+
 pub(crate) fn run() -> Result<(), String> {
     run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg"]))?;
     run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg-pep", "--example", "roundtrip"]))?;
@@ -150,6 +257,11 @@ pub(crate) fn run() -> Result<(), String> {
     }
     let rehearse = process(&binary("azsreg"), &["rehearse", "--stamp-delay", "0"], 7)?;
     println!("{:<58}{rehearse:>12.1}", "azsreg rehearse, stamp delays at zero (ms)");
+    for delay in [0, 50] {
+        if let Err(why) = against_scripts(delay, &state, python.as_ref().ok()) {
+            println!("the disconnected round trip and status were left out: {why}");
+        }
+    }
     if let Err(why) = python {
         println!("pypsrp was left out: {why}");
     }

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 const USAGE: &str = "\
 cargo xtask test          run the tests (at most 10 minutes after the build)
 cargo xtask test --all    and the long suites: format, lints, licences, a thousand seeds, the release rehearsal
+cargo xtask generate      write docs/reference/ anew from the code
 cargo xtask bench         measure side by side with peers
 cargo xtask simulate [--seed N] [--seeds M]
                           replay trials in virtual time";
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
     let result = match words[..] {
         ["test"] => test(false),
         ["test", "--all"] => test(true),
+        ["generate"] => {
+            run(cargo(&["test", "--quiet", "-p", "azsreg", "--test", "generated"]).env("AZSREG_GENERATE", "1"))
+        }
         ["bench"] => bench::run(),
         ["simulate", ref rest @ ..] => {
             run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--"]).args(rest))

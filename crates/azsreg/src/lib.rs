@@ -82,6 +82,53 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     Code::from(u8::from(exit))
 }
 
+/// The reference of commands and options, as Markdown: generated from what `--help` is made of.
+#[must_use]
+pub fn commands_reference() -> String {
+    fn walk(text: &mut String, command: &clap::Command, path: &str) {
+        let name = format!("{path} {}", command.get_name()).trim().to_owned();
+        if command.is_hide_set() || command.get_name() == "help" {
+            return;
+        }
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("\n## {name}\n\n{about}\n"));
+        let mut rows = String::new();
+        for argument in command.get_arguments().filter(|a| !a.is_hide_set() && !a.is_global_set()) {
+            let id = argument.get_id().as_str();
+            if ["help", "version"].contains(&id) {
+                continue;
+            }
+            let values: Vec<String> =
+                argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+            let takes = argument.get_action().takes_values();
+            let value = if takes { values.join(" ") } else { String::new() };
+            let shown = match argument.get_long() {
+                Some(long) => format!("`--{long} {value}`").replace(" `", "`"),
+                None => format!("`{value}`"),
+            };
+            let variable = argument.get_env().map(|env| format!("`{}`", env.to_string_lossy())).unwrap_or_default();
+            let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
+            let defaults: Vec<String> =
+                argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+            if takes && !defaults.is_empty() {
+                help.push_str(&format!(" [default: {}]", defaults.join(", ")));
+            }
+            rows.push_str(&format!("| {} | {variable} | {} |\n", shown.replace('|', "\\|"), help.replace('|', "\\|")));
+        }
+        if !rows.is_empty() {
+            text.push_str(&format!("\n| option | variable | meaning |\n|---|---|---|\n{rows}"));
+        }
+        for inner in command.get_subcommands() {
+            walk(text, inner, &name);
+        }
+    }
+    let mut command = Cli::command();
+    command.build();
+    let mut text = String::from("# Commands\n\nGenerated from the code. `--help` prints the same.\n");
+    walk(&mut text, &command, "");
+    text
+}
+
 fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCode, Ended> {
     let global = &cli.global;
     if global.output == cli::Output::Prometheus && !matches!(cli.command, Command::Status(_)) {
