@@ -128,12 +128,16 @@ fn test(all: bool) -> Result<(), String> {
     }
     let peers = python();
     if let Err(why) = &peers {
-        lacking.push(format!("Python packages ({why}): 4 tests with independent peers were left out"));
+        lacking.push(format!("Python packages ({why}): the tests with independent peers were left out"));
     }
     let features = ["--workspace", "--features", "azsreg/crash-points"];
+    // Each operation is killed at a spread of its points, or at every one.
     let nextest = has("cargo", &["nextest", "--version"]);
     let mut command = if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test"]) };
     command.args(features);
+    if all {
+        command.env("AZSREG_EVERY_POINT", "1");
+    }
     if let Ok(python) = &peers {
         command.env("AZSREG_PYTHON", python);
         command.args(if nextest { &["--run-ignored", "all"][..] } else { &["--", "--include-ignored"][..] });

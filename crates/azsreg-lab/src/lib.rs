@@ -6,6 +6,7 @@
 //! clients we did not write keep honest.
 
 pub mod azure;
+mod beginning;
 mod control;
 mod faults;
 mod http;

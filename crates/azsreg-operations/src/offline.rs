@@ -12,7 +12,7 @@ use azsreg_model::{
     RegistrationId, RegistrationToken, Report, StampInformation, TokenContents, code,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks::{self, Target};
@@ -485,10 +485,4 @@ pub fn newest_token(journals: &[Vec<crate::engine::journal::Event>]) -> Option<S
     let digest =
         |events: &Vec<_>| crate::engine::journal::succeeded(events, "token")?["digest"].as_str().map(str::to_owned);
     journals.iter().rev().find_map(digest)
-}
-
-/// Whether a value of a journal is a renewal that only updates: nothing was deactivated.
-#[must_use]
-pub fn is_plain(request: &Value) -> bool {
-    request["renewal"] == Value::Bool(true) && request["deactivate"] == Value::Bool(false)
 }

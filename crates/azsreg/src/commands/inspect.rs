@@ -5,7 +5,7 @@ use std::path::Path;
 use azsreg_model::{ActivationKey, BundleKind, Carried, ExitCode, RegistrationToken};
 use serde_json::{Map, Value, json};
 
-use super::offline::carried;
+use super::files::{carried, next};
 use crate::Ended;
 use crate::view::View;
 
@@ -69,7 +69,7 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
             bundle.kind
         }
     };
-    shown.insert("next".into(), json!(super::offline::next(kind, path)));
+    shown.insert("next".into(), json!(next(kind, path)));
     if view.is_json() {
         let named: Map<String, Value> =
             shown.into_iter().map(|(name, value)| (name.replace(' ', "_"), value)).collect();

@@ -4,6 +4,7 @@ pub(crate) mod check;
 mod confirm;
 mod connect;
 pub(crate) mod explain;
+mod files;
 mod inspect;
 pub(crate) mod lab;
 pub(crate) mod login;

@@ -1,0 +1,113 @@
+//! The world that a lab begins with: a new one out of its seed, or one that was kept.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::lab::{AzureWorld, LabError, LabOptions};
+use crate::world::Draw;
+use crate::world::arm::{Arm, Subscription};
+use crate::world::directory::{Application, Directory, Tenant, User};
+use crate::world::roles;
+use crate::world::stamp::Stamp;
+
+/// The application that the lab's caller signs in with.
+pub(crate) const OPERATOR: &str = "azsreg lab operator";
+
+/// The world as it is kept.
+#[derive(Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) azure: AzureWorld,
+    pub(crate) stamps: Vec<StampSnapshot>,
+    pub(crate) offset: i64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct StampSnapshot {
+    pub(crate) world: Stamp,
+    /// Client id, secret and principal of the operators' application.
+    pub(crate) operator: (Uuid, String, Uuid),
+    pub(crate) operators: Vec<Uuid>,
+    pub(crate) audience: String,
+}
+
+/// A new world.
+pub(crate) fn new_world(options: &LabOptions) -> Result<(AzureWorld, Vec<StampSnapshot>), LabError> {
+    let mut draw = Draw::new(options.seed);
+    let (mut world, _) = azure(&mut draw, options);
+    let mut stamps = Vec::new();
+    for stamp_options in &options.stamps {
+        let stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
+            .ok_or_else(|| LabError::Build(stamp_options.build.clone()))?;
+        let operator = Application {
+            app_id: world.draw.guid(),
+            object_id: world.draw.guid(),
+            principal: Some(world.draw.guid()),
+            tenant: world.home,
+            name: format!("{} operator", stamp_options.name),
+            uris: Vec::new(),
+            secrets: vec![world.draw.opaque()],
+            certificates: Vec::new(),
+            owners: Vec::new(),
+        };
+        let principal = operator.principal.unwrap_or_default();
+        stamps.push(StampSnapshot {
+            operator: (operator.app_id, operator.secrets[0].clone(), principal),
+            operators: vec![principal, world.operator],
+            audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
+            world: stamp,
+        });
+        world.directory.applications.push(operator);
+    }
+    Ok((world, stamps))
+}
+
+/// The lab's Azure before anybody has called: a tenant, its people, two subscriptions.
+fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
+    let home = draw.guid();
+    let domain = "lab.azsreg.invalid".to_owned();
+    let operator = User { object_id: draw.guid(), upn: format!("operator@{domain}"), tenant: home };
+    let application = Application {
+        app_id: draw.guid(),
+        object_id: draw.guid(),
+        principal: Some(draw.guid()),
+        tenant: home,
+        name: OPERATOR.into(),
+        uris: Vec::new(),
+        secrets: vec![draw.opaque()],
+        certificates: Vec::new(),
+        owners: Vec::new(),
+    };
+    let mut directory = Directory::default();
+    directory
+        .tenants
+        .insert(home, Tenant { id: home, domain: domain.clone(), users_may_register_applications: true, policy: None });
+    directory.auto_approve = options.auto_approve.then_some(operator.object_id);
+    directory.users.push(operator.clone());
+    directory.applications.push(application.clone());
+    let mut arm = Arm { roles: roles::built_in(), ..Arm::default() };
+    let mut ids = Vec::new();
+    for (name, ready) in [("azsreg lab CSP", true), ("azsreg lab fresh", false)] {
+        let id = draw.guid();
+        let providers = if ready { ["microsoft.azurestack".to_owned()].into() } else { [].into() };
+        let quota_id = "CSP_2015-05-01".to_owned();
+        let partner = Some("partner-1".to_owned());
+        arm.subscriptions
+            .insert(id, Subscription { id, tenant: home, name: name.into(), quota_id, partner, providers });
+        let scope = format!("/subscriptions/{id}");
+        arm.assign(draw, operator.object_id, "User", "Owner", &scope);
+        if let Some(principal) = application.principal {
+            arm.assign(draw, principal, "ServicePrincipal", "Owner", &scope);
+        }
+        ids.push(id);
+    }
+    let world = AzureWorld {
+        directory,
+        arm,
+        draw: draw.clone(),
+        operator: operator.object_id,
+        home,
+        domain,
+        default_subscription: ids[0],
+    };
+    (world, application)
+}
