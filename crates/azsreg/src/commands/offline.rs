@@ -1,10 +1,8 @@
 //! `azsreg offline`: one file for each trip.
 
-use std::path::{Path, PathBuf};
-
 use azsreg_model::{
-    ActivationKey, BillingModel, Bundle, BundleError, BundleKind, Carried, ExitCode, Problem, Receipt, RegisterRequest,
-    RegistrationId, RegistrationToken, Report, code, encode_module_text,
+    BillingModel, Bundle, BundleKind, Carried, ExitCode, Problem, Receipt, RegisterRequest, RegistrationId,
+    RegistrationToken, Report, code,
 };
 use azsreg_operations::engine::journal::{Event, request_of};
 use azsreg_operations::offline::{self, ActivateRequest, DeactivateRequest, OfflineRequest, TokenOrder};
@@ -25,7 +23,6 @@ use crate::cli::{
     WhichOptions,
 };
 use crate::secrets::Sources;
-use crate::state::{self, Private as _};
 use crate::view::View;
 use crate::watch::Screen;
 
