@@ -17,11 +17,17 @@ fn python() -> PathBuf {
     path.unwrap_or_else(|| root().join("target/peers/bin/python"))
 }
 
-/// Runs a script of `tests/peers` against a fresh lab: a modern stamp and one of an old build with one node.
+/// Runs a script of `tests/peers` against a fresh lab: a modern stamp, one of an old build with one node, one with AD FS.
 fn run(script: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let old = StampOptions { name: "stamp2".into(), build: "1.1910.0.50".into(), nodes: 1, ..StampOptions::default() };
-    let options = LabOptions { stamps: vec![StampOptions::default(), old], ..LabOptions::default() };
+    let adfs = StampOptions { name: "stamp3".into(), identity: "adfs".into(), ..StampOptions::default() };
+    let options = LabOptions {
+        stamps: vec![StampOptions::default(), old, adfs],
+        // Long enough for the SDK's pollers to see that a move goes on.
+        move_takes: jiff::SignedDuration::from_millis(1_500),
+        ..LabOptions::default()
+    };
     let lab = runtime.block_on(Lab::start(options)).unwrap();
     let told = serde_json::to_string(lab.descriptor()).unwrap();
     let task = std::thread::spawn({
@@ -57,4 +63,10 @@ fn pypsrp_calls_every_cmdlet_and_is_refused_where_it_must_be() {
 #[ignore = "needs Python packages: cargo xtask test"]
 fn the_azure_sdks_register_lock_and_clean_up() {
     run("test_azure.py");
+}
+
+#[test]
+#[ignore = "needs Python packages: cargo xtask test"]
+fn the_sdks_live_through_roles_moves_expiry_and_ad_fs() {
+    run("test_life.py");
 }

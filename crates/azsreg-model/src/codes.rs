@@ -72,7 +72,7 @@ codes! {
         "Pay-as-you-use is billed from usage that the stamp itself sends to Azure; a disconnected stamp can't. Ruggedized is connected only too.",
         "Choose --billing-model capacity, development or custom; for a stamp that reaches Azure use azsreg register.";
     NOT_CONFIRMED "AZR1014" Usage "Something would be lost, and nobody has agreed to that",
-        "The command removes what can't be brought back, and there is no terminal to ask at, or the answer was no.",
+        "The command removes what can't be brought back; there is no terminal to ask at, or the answer was no.",
         "Look at it with --plan, then add --yes.";
     NOTHING_ASKED "AZR1015" Usage "No change is asked for",
         "The command changes what its options name, and none is given.",
@@ -249,6 +249,9 @@ codes! {
         "azsreg role create --update";
     PARENT_MISSING "AZR4027" Failed "The registration that the call is about is not there",
         "The name, the resource group or the subscription is wrong.", "azsreg list";
+    PRINCIPAL_UNKNOWN "AZR4028" Failed "The directory does not know the principal",
+        "The object id is mistyped, is an application's client id instead, or is of another directory.",
+        "Give the object id of the user, group or service principal (not of the application), as the directory shows it.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";

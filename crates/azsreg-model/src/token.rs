@@ -72,6 +72,8 @@ pub struct TokenContents {
     pub marketplace: Option<bool>,
     /// Whether usage reporting is asked for; absent in tokens of version 1.0.
     pub usage_reporting: Option<bool>,
+    /// The agreement, where the token names one.
+    pub agreement_number: Option<String>,
     /// The token's own version, as written.
     pub version: String,
     /// How many hosts it describes; 0 where it describes none.
@@ -149,6 +151,7 @@ impl RegistrationToken {
             billing_model: text("billingModel")?.parse().map_err(|_| TokenError::Member("billingModel"))?,
             marketplace: member("marketplaceSyndicationEnabled").and_then(serde_json::Value::as_bool),
             usage_reporting: member("usageReportingEnabled").and_then(serde_json::Value::as_bool),
+            agreement_number: member("agreementNumber").and_then(|v| v.as_str()).map(str::to_owned),
             version: version.to_owned(),
             hosts: member("hardwareInfo").and_then(|v| v.as_array()).map_or(0, Vec::len),
         })

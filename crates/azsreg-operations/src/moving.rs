@@ -172,7 +172,7 @@ pub async fn prepare<A: Azure, C: Clock>(
                     format!("the subscription does not have the location {location}; it has {}", locations.join(", "));
                 problems.push(Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
             }
-        } else if problems.is_empty() {
+        } else if problems.is_empty() && ready(azure, clock, &from, &to).await? {
             let asked = retry::read(clock, Policy::AZURE, async || azure.check_move(&from, &to).await).await;
             if checks::refusal(asked, &mut problems)?.is_none()
                 && let Some(there) =
@@ -199,6 +199,19 @@ pub async fn prepare<A: Azure, C: Clock>(
         side,
         past,
     })
+}
+
+/// Whether Azure can be asked about the move: the provider of another subscription may have to be registered first.
+async fn ready<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    from: &RegistrationId,
+    to: &RegistrationId,
+) -> Result<bool, PortError> {
+    if from.subscription == to.subscription {
+        return Ok(true);
+    }
+    retry::read(clock, Policy::AZURE, async || azure.provider_registered(to.subscription).await).await
 }
 
 /// Between subscriptions a registration moves only where both are of cloud solution providers: the partner is Azure's to
@@ -340,6 +353,9 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     // An activation of before the move was of the registration under its old id: only a record with the new id counts, and
     // such a record can only be of a key fetched there.
     if moves {
+        if to.subscription != from.subscription {
+            steps::provider(&mut steps, azure, to.subscription).await?;
+        }
         steps::resource_group(&mut steps, azure, &to, &location).await?;
         let asked = steps
             .step(
@@ -362,7 +378,11 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 steps::nothing,
             )
             .await;
-        asked?;
+        // Nothing has moved, and the same command would be refused again: it is no half-way.
+        asked.map_err(|failure| match failure.problems.first() {
+            Some(problem) if problem.code == &code::MOVE_REFUSED => Failure { exit: problem.code.exit, ..failure },
+            _ => failure,
+        })?;
         steps::unlock(&mut steps, azure, &from).await?;
         // A role assignment stays behind and would be an orphan of the old scope.
         let held = async || azure.locks(&from).await;
@@ -410,8 +430,17 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps::role(&mut steps, azure, &to, registration.object_id).await?;
     let Some(information) = &stamp else {
         steps.finish("the stamp's part is left")?;
+        let mut left =
+            Problem::new(&code::STAMP_STEP_LEFT, "the stamp can't be reached from here: its activation is left");
+        left = left.next(match registration.object_id {
+            Some(_) => format!("from a machine that reaches the stamp: azsreg repair --subscription {}", to.subscription),
+            None => format!(
+                "azsreg offline key --subscription {} --name {} --resource-group {} --out KEY; carry it, and at the stamp: azsreg offline activate KEY",
+                to.subscription, to.name, to.resource_group
+            ),
+        });
         let report = Report::new(operation, Outcome::StampLeft, cloud_id, Some(to));
-        return Ok(Report { steps: steps.into_reports(), ..report });
+        return Ok(Report { steps: steps.into_reports(), warnings: vec![left], ..report });
     };
     let good = |_: &ActivationRecord| true;
     let wanted = steps::Wanted { id: &to, trusted: true, good: &good };

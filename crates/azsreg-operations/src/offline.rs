@@ -8,8 +8,8 @@
 use std::cell::Cell;
 
 use azsreg_model::{
-    ActivationKey, ActivationRecord, Bundle, BundleKind, Outcome, Problem, Receipt, RegisterRequest, Registration,
-    RegistrationId, RegistrationToken, Report, StampInformation, TokenContents, code,
+    ActivationKey, ActivationRecord, Bundle, BundleKind, Outcome, PlannedStep, Problem, Receipt, RegisterRequest,
+    Registration, RegistrationId, RegistrationToken, Report, StampInformation, TokenContents, code,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -50,7 +50,31 @@ pub struct TokenOrder {
     pub registration: Option<RegistrationId>,
 }
 
+/// A step of a plan.
+fn planned(step: &'static str, changes: bool, detail: impl Into<String>) -> PlannedStep {
+    PlannedStep { step, changes, detail: detail.into() }
+}
+
+/// What a deactivation would do.
+#[must_use]
+pub fn plan_deactivation(active: bool) -> Vec<PlannedStep> {
+    vec![planned("deactivation", active, "Remove-AzureStackActivation on the stamp, and a receipt")]
+}
+
 impl TokenOrder {
+    /// The steps that would run.
+    #[must_use]
+    pub fn plan(&self, information: &StampInformation) -> Vec<PlannedStep> {
+        let key_pair = information.version.has_key_pair(information.nodes);
+        let mut plan = Vec::new();
+        if self.deactivate {
+            plan.push(planned("deactivation", true, "Remove-AzureStackActivation on the stamp"));
+        }
+        plan.push(planned("key-pair", key_pair, "Set-RegistrationKeyPair on the stamp"));
+        plan.push(planned("token", true, "New-RegistrationToken on the stamp, and write the file"));
+        plan
+    }
+
     /// The operation's name.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -148,6 +172,8 @@ impl OfflineRequest {
 
 /// What the checks found in Azure.
 pub struct Prepared {
+    provider: bool,
+    group: bool,
     location: String,
     registration: Option<Registration>,
     remove: Option<RegistrationId>,
@@ -158,6 +184,25 @@ impl Prepared {
     #[must_use]
     pub fn updates(&self) -> bool {
         self.registration.is_some() && self.remove.is_none()
+    }
+
+    /// The steps that would run.
+    #[must_use]
+    pub fn plan(&self, request: &OfflineRequest) -> Vec<PlannedStep> {
+        let id = &request.id;
+        let mut plan = Vec::new();
+        if let Some(old) = &self.remove {
+            plan.push(planned("unlock", true, format!("lift the lock from {}", old.name)));
+            plan.push(planned("role-removal", true, "remove the stamp's role from it, if it has one"));
+            plan.push(planned("removal", true, format!("delete {old}")));
+        }
+        plan.push(planned("provider", !self.provider, "register Microsoft.AzureStack in the subscription"));
+        plan.push(planned("resource-group", !self.group, format!("{} in {}", id.resource_group, self.location)));
+        let verb = if self.updates() { "update" } else { "create" };
+        plan.push(planned("registration", true, format!("{verb} {} with the carried token", id.name)));
+        plan.push(planned("lock", !self.updates(), "RegistrationResourceLock (CanNotDelete)"));
+        plan.push(planned("key", true, "fetch the activation key and write the file"));
+        plan
     }
 
     /// The registration that will be removed first.
@@ -245,7 +290,13 @@ pub async fn prepare<A: Azure, C: Clock>(
     if !problems.is_empty() {
         return Err(refused(problems));
     }
-    Ok(Prepared { location: found.location, registration: found.registration, remove })
+    Ok(Prepared {
+        provider: found.provider,
+        group: found.group.is_some(),
+        location: found.location,
+        registration: found.registration,
+        remove,
+    })
 }
 
 /// In Azure: [the old registration goes,] the provider, the group, the registration, the lock, the key.

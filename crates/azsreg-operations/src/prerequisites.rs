@@ -163,7 +163,7 @@ async fn of_azure<A: Azure, C: Clock>(
     let cloud_id = stamp.map(|stamp| stamp.cloud_id);
     let id = cloud_id.map(|cloud_id| request.id_for(cloud_id));
     of_permissions(list, azure, clock, subscription.id, &request.resource_group).await;
-    of_registrations(list, azure, clock, subscription.id, cloud_id, id.as_ref()).await;
+    of_registrations(list, azure, clock, request, cloud_id, id.as_ref()).await;
     of_location(list, azure, clock, request).await;
 }
 
@@ -217,12 +217,12 @@ async fn of_registrations<A: Azure, C: Clock>(
     list: &mut List,
     azure: &A,
     clock: &C,
-    subscription: Uuid,
+    request: &RegisterRequest,
     cloud_id: Option<Uuid>,
     id: Option<&azsreg_model::RegistrationId>,
 ) {
     let mut principal = None;
-    match registrations(azure, clock, subscription).await {
+    match registrations(azure, clock, request.subscription).await {
         Err(error) => list.failed("name", error),
         Ok(all) => {
             let ours = all.iter().find(|r| Some(&r.id) == id);
@@ -245,7 +245,10 @@ async fn of_registrations<A: Azure, C: Clock>(
                 list.problem("other stamps", Verdict::Warning, Problem::new(&code::SEVERAL_STAMPS, message));
             }
             let elsewhere = all.iter().find(|r| r.cloud_id.is_some() && r.cloud_id == cloud_id && Some(&r.id) != id);
-            if let Some(other) = elsewhere {
+            if let Some(other) = elsewhere.filter(|_| request.name.is_none()) {
+                // Nobody asks for another name: the prerequisites are those of renewing or changing what is there.
+                list.push("registration", Verdict::Ok, format!("the stamp is registered, as {}", other.id));
+            } else if let Some(other) = elsewhere {
                 let message = format!("the stamp is registered already, as {}", other.id);
                 list.problem(
                     "other registration",

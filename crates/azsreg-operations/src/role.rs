@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::checks;
 use crate::engine::Failure;
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Clock};
+use crate::ports::{Azure, Class, Clock};
 use crate::register::refused;
 
 /// Makes the role in a subscription, or brings it up to date: whether anything was changed, and its id.
@@ -72,7 +72,16 @@ pub async fn assign<A: Azure, C: Clock>(
         ));
     };
     let condition = role_condition();
-    retry::read(clock, Policy::AZURE, async || azure.assign_custom_role(subscription, id, principal, &condition).await)
-        .await?;
-    Ok(())
+    // Whoever was made a moment ago is not known everywhere at once; a mistyped id never is.
+    let patience = Policy { deadline: std::time::Duration::from_secs(20), ..Policy::AZURE };
+    let assigned =
+        retry::read(clock, patience, async || azure.assign_custom_role(subscription, id, principal, &condition).await);
+    assigned.await.map_err(|error| {
+        if error.class != Class::Busy {
+            return Failure::from(error);
+        }
+        let mut problem = Problem::new(&code::PRINCIPAL_UNKNOWN, format!("the directory does not know {principal}"));
+        problem.details = error.problem.details;
+        Failure::before(problem)
+    })
 }

@@ -144,7 +144,16 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
             // An expired one may have been left beside the new one: the record knows which is which.
             let recorded = stamp.activation.as_ref().map(|record| &record.registration);
             let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
-            (!found.is_empty()).then(|| found.swap_remove(at).id)
+            match (found.is_empty(), recorded) {
+                (false, _) => Some(found.swap_remove(at).id),
+                // The record names another subscription: what is there is the stamp's registration.
+                (true, Some(id)) if id.subscription != subscription => {
+                    let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
+                    let ours = |there: &azsreg_model::Registration| there.cloud_id == Some(stamp.information.cloud_id);
+                    read.ok().flatten().filter(ours).map(|there| there.id)
+                }
+                _ => None,
+            }
         }
     };
     match id {

@@ -303,7 +303,8 @@ pub(crate) async fn unlock<A: Azure, J: Journal, C: Clock>(
             Policy::AZURE,
             async || {
                 let locks = azure.locks(id).await?;
-                Ok((!locks.iter().any(azsreg_model::Lock::is_ours)).then(|| ((), "not locked".to_owned())))
+                Ok((!locks.iter().any(azsreg_model::Lock::is_ours))
+                    .then(|| ((), "no lock of azsreg is on it".to_owned())))
             },
             async || azure.delete_lock(id, LOCK_NAME).await.map(|()| None),
             nothing,
@@ -327,7 +328,7 @@ pub(crate) async fn role_removal<A: Azure, J: Journal, C: Clock>(
             Policy::AZURE,
             async || {
                 let roles = ours(azure.role_assignments(id).await?);
-                Ok(roles.is_empty().then(|| ((), "no role is assigned".to_owned())))
+                Ok(roles.is_empty().then(|| ((), "no role of the stamp is on it".to_owned())))
             },
             async || {
                 for role in ours(azure.role_assignments(id).await?) {
@@ -358,7 +359,7 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             async || {
                 let now = azure.registration(id).await?;
                 let gone = now.is_none_or(|now| cloud_id.is_some() && now.cloud_id != cloud_id);
-                Ok(gone.then(|| ((), format!("{} is not there", id.name))))
+                Ok(gone.then(|| ((), format!("{} is gone", id.name))))
             },
             async || azure.delete_registration(id).await.map(|()| None),
             nothing,

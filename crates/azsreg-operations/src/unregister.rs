@@ -70,7 +70,11 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
     if let Some(other) = recorded.filter(|id| id.subscription != request.subscription && request.named.is_none()) {
         let message = format!("the stamp is activated for {other}, in another subscription");
         let next = format!("Run the same command with --subscription {}.", other.subscription);
-        return Err(refused(vec![Problem::new(&code::OTHER_CLOUD_ID, message).cause("See above.").next(next)]));
+        return Err(refused(vec![
+            Problem::new(&code::OTHER_CLOUD_ID, message)
+                .cause("Its registration is in that subscription, not in the one that was named.")
+                .next(next),
+        ]));
     }
     checks::subscription(azure, clock, request.subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let id = match &request.named {

@@ -185,6 +185,14 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
             "The caller may not register applications, or is not the owner of the stamp's bridge application.",
         ));
     }
+    if cmdlet == "New-AzureBridgeServicePrincipal" && (has("is disconnected") || has("unable to connect")) {
+        let problem = said(&code::STAMP_ACTION_FAILED, "the stamp can't reach Azure to make its principal".into());
+        return PortError::permanent(
+            problem
+                .cause("The stamp is disconnected, or a firewall or proxy stands between it and Azure.")
+                .next("For a disconnected stamp: azsreg offline token. Otherwise open the way, then run the same command again: it resumes."),
+        );
+    }
     if cmdlet == "New-AzureStackActivation" && has("activation key") {
         return PortError::permanent(said(&code::ACTIVATION_REFUSED, "the stamp refused the activation key".into()));
     }

@@ -41,8 +41,13 @@ macro_rules! tell {
 }
 
 /// The sentences that runbooks look for (`facts-protocol.md` section 8), by operation.
-fn sentence(operation: &str) -> &'static str {
-    match operation {
+fn sentence(report: &Report) -> &'static str {
+    let untouched = |step: &&StepReport| step.step == "deactivation" && step.state == StepState::NotNeeded;
+    match report.operation {
+        // The stamp was not asked, or is activated for another registration and stays so.
+        "unregister" if report.steps.iter().any(|step| untouched(&step)) || report.status.is_none() => {
+            "The registration is removed from Azure. The stamp was left as it is."
+        }
         "unregister" => "Your environment is now unable to syndicate items and is no longer reporting usage data",
         "move" => "The registration is moved, locked, and known to the stamp under its new id.",
         "repair" => "The registration is locked, its role assigned, and the stamp activated for it.",
@@ -169,11 +174,11 @@ impl View {
             Outcome::NothingToDo => line(nothing(report)),
             Outcome::Verified | Outcome::Done => {
                 self.steps(&report.steps);
-                line(format!("{}", sentence(report.operation).green().bold()));
+                line(format!("{}", sentence(report).green().bold()));
             }
             Outcome::ActivatedUnread => {
                 self.steps(&report.steps);
-                line(format!("{}", sentence(report.operation).green().bold()));
+                line(format!("{}", sentence(report).green().bold()));
                 line("activated; the record was not read: no operator sign-in".into());
             }
             Outcome::StampLeft => {

@@ -354,7 +354,7 @@ fn move_a_registration_resource() {
     world.run(&["move", "--to-resource-group", "billing"]).ends(0).says("Nothing to do");
     // Another partner: refused by Azure, and everything stays locked.
     let before = world.lab.world();
-    world.run(&["move", "--to-resource-group", "billing", "--to-subscription", &other]).ends(6).says("AZR4018");
+    world.run(&["move", "--to-resource-group", "billing", "--to-subscription", &other]).ends(7).says("AZR4018");
     let after = world.lab.world();
     for what in ["registrations", "locks"] {
         assert_eq!(after[what], before[what], "{what}");

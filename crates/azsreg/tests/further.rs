@@ -311,3 +311,102 @@ fn a_lab_with_a_data_directory_goes_on_where_it_was() {
     again.wait().unwrap();
     ran.ends(0).says("Registered");
 }
+
+#[test]
+fn check_tells_what_the_article_asks_for_and_what_it_does_not() {
+    let two = |n: usize| StampOptions { name: format!("stamp{n}"), ..StampOptions::default() };
+    let world = World::of(vec![two(1), two(2)]);
+    let told = world.lab.descriptor();
+    let subscription = format!("/subscriptions/{}", told.subscription_id);
+    // A kind that registration is not documented for, another stamp in the same subscription: warnings.
+    world.control(&subscription, &json!({"quota_id": "PayAsYouGo_2014-09-01"}));
+    let other = world.dir.path().join("other");
+    run(&mut world.both(1, &other, &["register", "--billing-model", "development"])).ends(0);
+    world.run(&["check"]).ends(0).says("AZR4023").says("PayAsYouGo").says("AZR4024");
+    world.control(&subscription, &json!({"quota_id": "EnterpriseAgreement_2014-09-01"}));
+    let ran = world.run(&["check"]).ends(0);
+    assert!(!ran.stdout.contains("AZR4023"), "{}", ran.stdout);
+    // Nobody may register applications: said before the stamp finds out.
+    world.control(&format!("/tenants/{}/policy", told.tenant_id), &json!({"users_may_register_applications": false}));
+    world.run(&["check"]).ends(7).says("AZR4022");
+    // All at once: a wrong location beside it.
+    world.run(&["check", "--location", "atlantis"]).ends(7).says("AZR4022").says("AZR4004");
+    // Who is not signed in learns what the stamp alone can tell.
+    let mut command = world.command(0, &world.dir.path().join("nobody"));
+    run(command.arg("check")).ends(7).says("AZR3001").says("stamp version");
+}
+
+/// Every file below a directory, but those that are carried and secret by nature.
+fn files(directory: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, text);
+        } else {
+            text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn no_operation_lets_a_secret_into_output_log_journal_or_receipt() {
+    let mut seen = String::new();
+    let mut secrets: Vec<String> = Vec::new();
+    let mut go = |world: &World, mut command: std::process::Command| {
+        command.args(["-v", "--log-file", &world.path("log")]);
+        let ran = run(&mut command).ends(0);
+        seen.push_str(&ran.stdout);
+        seen.push_str(&ran.stderr);
+    };
+    let world = World::new();
+    let both = |arguments: &[&str]| world.both(0, &world.state(), arguments);
+    go(&world, both(&["register", "--billing-model", "capacity", "--agreement-number", "A"]));
+    go(&world, both(&["set", "--marketplace", "off"]));
+    go(&world, both(&["renew"]));
+    go(&world, both(&["move", "--to-resource-group", "other"]));
+    go(&world, both(&["status"]));
+    go(&world, both(&["list"]));
+    go(&world, both(&["check", "--transcript", &world.path("state/transcript.json")]));
+    go(&world, both(&["adopt"]));
+    let license = world.file("license", "LICENCE-CANARY-0123456789");
+    go(&world, both(&["stamp", "hci-license", &format!("@{}", license.display())]));
+    go(&world, both(&["unregister", "--yes"]));
+    let away = World::of(vec![StampOptions { identity: "adfs".into(), connected: false, ..StampOptions::default() }]);
+    let (token, key, receipt) = (away.path("t"), away.path("k"), away.path("state-stamp/r"));
+    let ask = ["offline", "token", "--billing-model", "capacity", "--agreement-number", "A", "--out", &token];
+    go(&away, away.at_stamp(&ask));
+    go(&away, away.at_azure(&["offline", "register", &token, "--out", &key]));
+    go(&away, away.at_azure(&["offline", "inspect", &key]));
+    go(&away, away.at_stamp(&["offline", "activate", &key]));
+    go(&away, away.at_stamp(&["offline", "deactivate", "--out", &receipt, "--yes"]));
+    go(&away, away.at_azure(&["offline", "unregister", &receipt, "--yes"]));
+    for (world, states) in [(&world, &["state"][..]), (&away, &["state-stamp", "state-azure"][..])] {
+        seen.push_str(&std::fs::read_to_string(world.path("log")).unwrap());
+        for state in states {
+            files(&world.dir.path().join(state), &mut seen);
+        }
+        let told = world.lab.descriptor();
+        for path in
+            [&told.client_secret_file, &told.stamps[0].pep_password_file, &told.stamps[0].stamp_client_secret_file]
+        {
+            secrets.push(std::fs::read_to_string(path).unwrap());
+        }
+        secrets
+            .push(std::fs::read_to_string(world.dir.path().join("bridge-token")).unwrap_or_else(|_| "-none-".into()));
+    }
+    seen.push_str(&std::fs::read_to_string(format!("{key}.receipt.json")).unwrap());
+    for (file, member) in [(&token, "registration_token"), (&key, "activation_key")] {
+        let bundle: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        secrets.push(bundle["payload"][member].as_str().unwrap().to_owned());
+    }
+    secrets.push("LICENCE-CANARY-0123456789".into());
+    assert!(seen.len() > 50_000, "too little was seen: {}", seen.len());
+    for secret in secrets {
+        let middle = &secret[secret.len() / 4..(secret.len() * 3 / 4).min(secret.len() / 4 + 60)];
+        assert!(
+            secret.len() > 5 && !seen.contains(&secret) && !seen.contains(middle),
+            "a secret was seen: {}...",
+            &secret[..4]
+        );
+    }
+}

@@ -67,12 +67,18 @@ pub(super) fn authorization(call: &Call<'_>, mut guard: Guard<'_>, scope: String
             }
         }
         ("GET", "roledefinitions", []) => {
-            let wanted = filter.split('\'').nth(1).map(str::to_owned).filter(|_| filter.contains("roleName"));
+            let quoted = |word: &str| {
+                let at = filter.to_ascii_lowercase().find(word)?;
+                filter[at..].split('\'').nth(1).map(str::to_owned)
+            };
+            let (wanted, kind) = (quoted("rolename eq"), quoted("type eq"));
             let items = azure
                 .arm
                 .roles
                 .iter()
+                .filter(|role| role.is_assignable(&scope))
                 .filter(|role| wanted.as_deref().is_none_or(|name| role.name.eq_ignore_ascii_case(name)))
+                .filter(|role| kind.as_deref().is_none_or(|kind| role.kind.eq_ignore_ascii_case(kind)))
                 .map(|role| role.body(&scope))
                 .collect();
             drop(guard);

@@ -48,8 +48,10 @@ fn device_code(state: &State, form: &[(String, String)]) -> Reply {
     let azure = &mut *state.azure();
     let home = azure.home.to_string();
     // The resource is kept as a scope: the lab's directory deals with codes in that form.
-    let resource = value(form, "resource").unwrap_or_default();
-    let scope = format!("{resource}/.default");
+    let asked = value(form, "scope").unwrap_or_default();
+    let named = asked.split_whitespace().find(|scope| scope.ends_with("/.default")).map(str::to_owned);
+    let resource = value(form, "resource").filter(|resource| !resource.is_empty());
+    let scope = resource.map(|resource| format!("{resource}/.default")).or(named).unwrap_or_default();
     match azure.directory.device_start(&mut azure.draw, now, &home, client, &scope) {
         Err(error) => refused(error.status, error.error, &error.message),
         Ok((device, user)) => {
@@ -127,8 +129,12 @@ fn token(state: &State, stamp: &StampState, base: &str, form: &[(String, String)
     let mut body = json!({
         "token_type": "bearer", "expires_in": LIFE, "resource": resource, "access_token": state.keys.tokens().sign(&claims, true),
     });
-    if upn.is_some() {
-        body["refresh_token"] = json!(format!("adfs-{}", Uuid::new_v4().simple()));
+    if let Some(upn) = upn {
+        let id = json!({
+            "aud": client, "iss": base, "iat": seconds, "nbf": seconds, "exp": seconds + LIFE, "sub": object_id, "upn": upn,
+            "unique_name": upn,
+        });
+        body["id_token"] = json!(state.keys.tokens().sign(&id, true));
     }
     http::json(200, &body)
 }

@@ -617,7 +617,7 @@ impl Arm {
             .and_then(|id| id.rsplit('/').next())
             .and_then(|id| id.parse::<Uuid>().ok())
             .ok_or_else(|| bad("The property 'roleDefinitionId' is not the id of a role definition.".into()))?;
-        if !self.roles.iter().any(|known| known.id == role) {
+        if !self.roles.iter().any(|known| known.id == role && known.is_assignable(scope)) {
             return Err(ArmError::new(
                 404,
                 "RoleDefinitionDoesNotExist",
@@ -648,6 +648,8 @@ impl Arm {
                     "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
                 ));
             }
+            // The condition is the one thing that can be changed.
+            self.assignments[at].condition = assignment.condition;
             return Ok((false, &self.assignments[at]));
         }
         if self.assignments.iter().any(|a| here(a) && a.role == role && a.principal == principal) {

@@ -59,6 +59,12 @@ impl RoleDefinition {
             && !self.not_actions.iter().any(|pattern| matches(pattern, action))
     }
 
+    /// Whether it is there for a scope: a built-in one everywhere, a custom one where it may be assigned.
+    #[must_use]
+    pub fn is_assignable(&self, scope: &str) -> bool {
+        self.kind != "CustomRole" || self.assignable_scopes.iter().any(|known| is_within(scope, known))
+    }
+
     /// The resource's body.
     #[must_use]
     pub fn body(&self, scope: &str) -> Value {

@@ -183,10 +183,10 @@ pub(crate) struct ChangeOptions {
     #[arg(long, value_name = "MODEL")]
     pub(crate) billing_model: Option<BillingModel>,
     /// The agreement, for capacity billing
-    #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER")]
+    #[arg(long, value_name = "NUMBER")]
     pub(crate) agreement_number: Option<String>,
     /// The asset tag, for custom billing
-    #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG")]
+    #[arg(long, value_name = "TAG")]
     pub(crate) ms_asset_tag: Option<String>,
     /// Whether usage is reported
     #[arg(long, value_name = "SWITCH", value_enum)]

@@ -26,7 +26,7 @@ pub(crate) fn agree(
         return Ok(());
     }
     if global.non_interactive || !std::io::stdin().is_terminal() {
-        let mut problem = Problem::new(&code::NOT_CONFIRMED, what.to_owned());
+        let mut problem = Problem::new(&code::NOT_CONFIRMED, format!("nobody has agreed to this: {what}"));
         problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
         return Err(problem);
     }

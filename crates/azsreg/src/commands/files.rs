@@ -94,11 +94,9 @@ pub(crate) fn next(kind: BundleKind, file: &Path) -> String {
 /// What the file is and what comes next, for the person.
 pub(crate) fn carry(view: &View, out: &Path, kind: BundleKind) {
     if !view.is_json() {
-        view.line(&format!(
-            "Wrote {}: {}. It is secret: carry it as you would a password.",
-            out.display(),
-            kind.title()
-        ));
+        let secret =
+            if kind == BundleKind::Deactivation { "" } else { " It is secret: carry it as you would a password." };
+        view.line(&format!("Wrote {}: {}.{secret}", out.display(), kind.title()));
         view.line(&format!("Next: {}", next(kind, out)));
     }
 }

@@ -14,6 +14,7 @@ fn token(shown: &mut Map<String, Value>, token: &RegistrationToken) {
     if let Ok(contents) = token.decode() {
         shown.insert("token cloud id".into(), json!(contents.cloud_id));
         shown.insert("billing model".into(), json!(contents.billing_model.as_str()));
+        shown.insert("agreement number".into(), json!(contents.agreement_number));
         shown.insert("usage reporting".into(), json!(contents.usage_reporting));
         shown.insert("marketplace".into(), json!(contents.marketplace));
         shown.insert("token version".into(), json!(contents.version));
@@ -89,6 +90,7 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
         "key of",
         "of token",
         "billing model",
+        "agreement number",
         "usage reporting",
         "marketplace",
         "token version",

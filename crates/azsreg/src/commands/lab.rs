@@ -80,7 +80,8 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
         time_scale: options.time_scale,
         auto_approve: !options.no_auto_approve,
         response_delay: Duration::from_millis(options.pep_delay),
-        data_dir: options.data_dir.clone(),
+        // What is told of it has to hold in every directory.
+        data_dir: options.data_dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone())),
         ..LabOptions::default()
     })
     .await

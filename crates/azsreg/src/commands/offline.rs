@@ -1,7 +1,7 @@
 //! `azsreg offline`: one file for each trip.
 
 use azsreg_model::{
-    BillingModel, Bundle, BundleKind, Carried, ExitCode, Problem, Receipt, RegisterRequest, RegistrationId,
+    BillingModel, Bundle, BundleKind, Carried, ExitCode, Outcome, Problem, Receipt, RegisterRequest, RegistrationId,
     RegistrationToken, Report, code,
 };
 use azsreg_operations::engine::journal::{Event, request_of};
@@ -99,7 +99,10 @@ async fn token(
         if !problems.is_empty() {
             return Err(Ended { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() });
         }
-        register::wait_for_running(world, &mut screen).await?;
+        // What runs on the stamp decides what a renewal finds; a token alone does not look.
+        if renewal && !options.care.plan {
+            register::wait_for_running(world, &mut screen).await?;
+        }
         let name = if renewal { "offline-renew-start" } else { "offline-token" };
         let (_lock, history) = connect::begin(&state_dir, information.cloud_id, name)?;
         let known = history.known();
@@ -118,7 +121,7 @@ async fn token(
                 }) && record.is_some_and(|record| !record.is_expired(CLOCK.now()))
                     && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
                 let registration = record.map(|record| record.registration.clone());
-                if !plain {
+                if !plain && !options.care.plan {
                     let lost = if record.is_some() || world.records.is_none() {
                         change::items(world, &information).await?
                     } else {
@@ -133,6 +136,10 @@ async fn token(
                 TokenOrder { details, renewal, deactivate: !plain, registration }
             }
         };
+        if options.care.plan {
+            let report = Report::new(order.name(), Outcome::Planned, information.cloud_id, order.registration.clone());
+            return Ok(Report { plan: order.plan(&information), warnings, ..report });
+        }
         if renewal && !order.deactivate {
             screen.aside(
                 "A plain update: usage reporting goes off under the same name. Nothing is deactivated or removed.",
@@ -150,7 +157,9 @@ async fn token(
     };
     let report = connect::stamp(global, &options.stamp, sources, &shown, work).await?;
     let exit = view.report(&report);
-    carry(view, &options.out.out, kind);
+    if exit != ExitCode::ChangesPlanned {
+        carry(view, &options.out.out, kind);
+    }
     Ok(exit)
 }
 
@@ -199,6 +208,10 @@ async fn register_file(
         let value = serde_json::to_value(&request).unwrap_or_default();
         let (past, open) = history.past(request.name(), offline::VERSION, &value);
         let prepared = offline::prepare(world.azure, world.clock, &request, &past).await?;
+        if options.care.plan {
+            let report = Report::new(request.name(), Outcome::Planned, cloud_id, Some(request.id.clone()));
+            return Ok(Report { plan: prepared.plan(&request), ..report });
+        }
         if prepared.updates() && past.open.is_empty() {
             screen.aside(&format!("{} exists and is this stamp's: it is updated in place.", request.id.name));
         }
@@ -218,7 +231,9 @@ async fn register_file(
     };
     let report = connect::azure(global, &options.azure, sources, &shown, Some(options.subscription), work).await?;
     let exit = view.report(&report);
-    carry(view, &options.out.out, if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey });
+    if exit != ExitCode::ChangesPlanned {
+        carry(view, &options.out.out, if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey });
+    }
     Ok(exit)
 }
 
@@ -368,7 +383,6 @@ async fn activate(
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         let id = offline::compare(world.clock, &key, &information)?;
-        register::wait_for_running(world, &mut screen).await?;
         let request = ActivateRequest { id, key: key.digest(), renewal };
         let (_lock, history) = connect::begin(&state_dir, information.cloud_id, request.name())?;
         if let (Some(newest), Some(of)) = (offline::newest_token(&history.ended), &token_digest)
@@ -400,6 +414,14 @@ async fn deactivate(
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         check_out(&options.out, Some(information.cloud_id))?;
+        if options.care.plan {
+            let side = status::stamp_side(world, information.clone()).await?;
+            let active = side.activation.is_some() || side.unread.is_some();
+            let lost = if active { change::items(world, &information).await? } else { Vec::new() };
+            let registration = side.activation.map(|record| record.registration);
+            let report = Report::new("offline-deactivate", Outcome::Planned, information.cloud_id, registration);
+            return Ok(Report { plan: offline::plan_deactivation(active), lost, ..report });
+        }
         register::wait_for_running(world, &mut screen).await?;
         let (_lock, history) = connect::begin(&state_dir, information.cloud_id, "offline-deactivate")?;
         let begun: Option<DeactivateRequest> = history.open.as_ref().and_then(|journal| {
@@ -427,7 +449,9 @@ async fn deactivate(
     };
     let report = connect::stamp(global, &options.stamp, sources, &shown, work).await?;
     let exit = view.report(&report);
-    carry(view, &options.out, BundleKind::Deactivation);
+    if report.outcome != Outcome::Planned {
+        carry(view, &options.out, BundleKind::Deactivation);
+    }
     Ok(exit)
 }
 
@@ -464,7 +488,7 @@ async fn unregister_file(
             return Err(Problem::new(&code::BUNDLE_OTHER_STAMP, message).into());
         }
         if options.care.plan {
-            return Ok(prepared.report(azsreg_model::Outcome::Planned));
+            return Ok(prepared.report(Outcome::Planned));
         }
         let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()) };
         let (_lock, history) = connect::begin(&state_dir, owner, "offline-unregister")?;

@@ -91,7 +91,7 @@ pub(crate) async fn operate(
     warn(&screen, &warnings);
     let sides = &options.sides;
     let work = async |both: Both<'_, '_>| {
-        let asked = Asked { operation: register::NAME, request, warnings, plan: options.plan };
+        let asked = Asked { operation: register::NAME, request, warnings, lost: Vec::new(), plan: options.plan };
         steps(both, asked, screen.clone()).await
     };
     connect::both(global, sides, sources, &screen, needs, work).await
@@ -109,13 +109,14 @@ struct Asked {
     operation: &'static str,
     request: RegisterRequest,
     warnings: Vec<Problem>,
+    lost: Vec<String>,
     plan: bool,
 }
 
 /// The checks, then the plan or the steps.
 async fn steps(both: Both<'_, '_>, asked: Asked, mut screen: Screen) -> Result<Report, Ended> {
     let Both { world, information, state_dir } = both;
-    let Asked { operation, request, warnings, plan } = asked;
+    let Asked { operation, request, warnings, lost, plan } = asked;
     let information = information.ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))?;
     let cloud_id = information.cloud_id;
     let (_lock, history) = connect::begin(&state_dir, cloud_id, operation)?;
@@ -133,7 +134,7 @@ async fn steps(both: Both<'_, '_>, asked: Asked, mut screen: Screen) -> Result<R
         let mut journal = connect::journal(open, &state_dir, cloud_id, operation)?;
         register::register(world, operation, &request, prepared, &mut journal, &mut screen).await?
     };
-    Ok(Report { operation, warnings, ..report })
+    Ok(Report { operation, warnings, lost, ..report })
 }
 
 fn wishes(options: &ChangeOptions) -> Wishes {
@@ -281,7 +282,13 @@ async fn changed(
                 };
                 confirm::agree(global, care, &screen, &what, &derived.lost)?;
             }
-            Asked { operation: change.name(), request: derived.request, warnings: derived.warnings, plan: care.plan }
+            Asked {
+                operation: change.name(),
+                request: derived.request,
+                warnings: derived.warnings,
+                lost: derived.lost,
+                plan: care.plan,
+            }
         };
         warn(&screen, &asked.warnings);
         steps(both, asked, screen.clone()).await

@@ -158,9 +158,11 @@ pub(crate) async fn list(
         return Ok(ExitCode::Done);
     }
     let cell = |row: &Value, name: &str| match &row[name] {
+        Value::String(text) if name == "expires" => text.split('T').next().unwrap_or_default().to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
         Value::Null => "-".to_owned(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         other => other.to_string(),
     };
     let columns = [
@@ -168,6 +170,9 @@ pub(crate) async fn list(
         ("RESOURCE GROUP", "resource_group"),
         ("CLOUD ID", "cloud_id"),
         ("BILLING MODEL", "billing_model"),
+        ("LOCK", "locked"),
+        ("ROLE", "role"),
+        ("EXPIRES", "expires"),
         ("NOTES", "notes"),
     ];
     let mut table: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
