@@ -158,6 +158,8 @@ const DENY: &str = "0.20.2";
 /// Licences, sources and duplicates by `deny.toml`. Advisories need a database from the network and are left to releases.
 fn deny() -> Result<(), Option<String>> {
     let tools = root().join("target/tools");
+    // The check reads the manifests of every target's crates, and fetches none itself.
+    run(&mut cargo(&["fetch", "--locked", "--quiet"])).map_err(|_| None)?;
     let check = ["deny", "--offline", "check", "bans", "licenses", "sources"];
     if has("cargo", &["deny", "--version"]) {
         return run(&mut cargo(&check)).map_err(Some);

@@ -244,11 +244,8 @@ async fn base<A: Azure, S, R, C: Clock>(
     let cloud_id = side.information.cloud_id;
     checks::subscription(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let recorded = side.activation.as_ref().map(|record| &record.registration);
-    let mut found = status::find(azure, clock, subscription, cloud_id).await?;
-    // An expired one may have been left beside the new one: the record knows which is which.
-    let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
-    if !found.is_empty() {
-        let registration = found.swap_remove(at);
+    let found = status::find(azure, clock, subscription, cloud_id).await?;
+    if let Some(registration) = status::current(azure, clock, found, recorded).await? {
         return Ok(Base { id: registration.id.clone(), registration: Some(registration) });
     }
     if let Some(to) = wishes.to.as_ref().filter(|to| to.subscription != subscription) {
@@ -315,11 +312,23 @@ pub async fn items<A, S, R: Records, C: Clock>(
 
 /// The request of an interrupted run of the same change, if what is wanted now does not contradict it.
 #[must_use]
-pub fn begun(events: &[crate::engine::journal::Event], change: Change, wishes: &Wishes) -> Option<RegisterRequest> {
+pub fn begun(
+    events: &[crate::engine::journal::Event],
+    change: Change,
+    subscription: Uuid,
+    wishes: &Wishes,
+) -> Option<RegisterRequest> {
     use crate::engine::journal::{Event, request_of};
     let Some(Event::Opened { operation, .. }) = events.first() else { return None };
-    let request: RegisterRequest = serde_json::from_value(request_of(events)?.clone()).ok()?;
+    let mut request: RegisterRequest = serde_json::from_value(request_of(events)?.clone()).ok()?;
+    // The subscription that the command names is the old one, where there is one to leave.
+    let from = match (&request.replaces, change) {
+        (Some(replaced), _) => Some(replaced.id.subscription),
+        (None, Change::ChangeSubscription) => None,
+        (None, _) => Some(request.subscription),
+    };
     let fits = operation == change.name()
+        && from.is_none_or(|from| from == subscription)
         && wishes.billing_model.is_none_or(|model| model == request.billing_model)
         && (wishes.agreement_number.is_none() || wishes.agreement_number == request.agreement_number)
         && (wishes.ms_asset_tag.is_none() || wishes.ms_asset_tag == request.ms_asset_tag)
@@ -332,7 +341,8 @@ pub fn begun(events: &[crate::engine::journal::Event], change: Change, wishes: &
         && wishes.to.as_ref().is_none_or(|to| {
             to.subscription == request.subscription
                 && to.resource_group.as_ref().is_none_or(|group| *group == request.resource_group)
-                && (to.location.is_none() || to.location == request.location)
         });
+    // A journal leaves the location out: it matters only while nothing is there.
+    request.location = wishes.to.as_ref().and_then(|to| to.location.clone()).or(request.location);
     fits.then_some(request)
 }

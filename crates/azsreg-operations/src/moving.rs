@@ -88,10 +88,9 @@ pub async fn find<A: Azure, C: Clock>(
     let recorded = side.and_then(|side| side.activation.as_ref()).map(|record| &record.registration);
     for subscription in subscriptions {
         let Some(cloud_id) = cloud_id else { break };
-        let mut found = status::find(azure, clock, *subscription, cloud_id).await?;
-        let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
-        if !found.is_empty() {
-            return Ok(found.swap_remove(at));
+        let found = status::find(azure, clock, *subscription, cloud_id).await?;
+        if let Some(registration) = status::current(azure, clock, found, recorded).await? {
+            return Ok(registration);
         }
     }
     let message = match (named, cloud_id) {
@@ -102,6 +101,14 @@ pub async fn find<A: Azure, C: Clock>(
     let problem = Problem::new(&code::REGISTRATION_MISSING, message);
     let next = subscriptions.first().map_or("azsreg list".into(), |id| format!("azsreg list --subscription {id}"));
     Err(Failure::before(problem.next(next)))
+}
+
+/// Whether there is no registration of this id.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn absent<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<bool, PortError> {
+    Ok(retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none())
 }
 
 /// The stamp's side, if the stamp can be reached.
@@ -254,7 +261,7 @@ impl Prepared {
     fn activated(&self) -> bool {
         match &self.side {
             None => false,
-            Some(StampSide { unread: Some(_), .. }) => self.past.finished && self.past.open.is_empty(),
+            Some(StampSide { unread: Some(_), .. }) => self.past.activated && self.past.open.is_empty(),
             Some(StampSide { activation, .. }) => activation.as_ref().is_some_and(|record| record.is_of(&self.to)),
         }
     }

@@ -11,12 +11,13 @@ use azsreg_model::{
     ActivationKey, ActivationRecord, Bundle, BundleKind, Outcome, PlannedStep, Problem, Receipt, RegisterRequest,
     Registration, RegistrationId, RegistrationToken, Report, StampInformation, TokenContents, code,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks::{self, Target};
-use crate::engine::journal::{Journal, Past};
+use crate::engine::journal::{Event, Journal, Past, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Clock, PortError, Records, Stamp, TokenRequest, World};
@@ -158,6 +159,10 @@ pub struct OfflineRequest {
     /// The registration to remove first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remove: Option<RegistrationId>,
+    /// When the stamp was deactivated, as the file's receipt says: it tells one renewal from the next, where a stamp
+    /// without a key pair gives the same token twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deactivated_at: Option<Timestamp>,
     /// A renewal: the key goes into a file of that kind.
     pub renewal: bool,
 }
@@ -237,6 +242,33 @@ pub async fn registration_of<A: Azure, C: Clock>(
     Ok(find(azure, clock, subscription, cloud_id).await?.into_iter().map(|registration| registration.id).collect())
 }
 
+/// Whether a run that ended has made the renewal that a receipt stands for.
+#[must_use]
+pub fn renewed_before(ended: &[Vec<Event>], token: &str, deactivated_at: Timestamp) -> bool {
+    ended.iter().any(|events| {
+        request_of(events)
+            .is_some_and(|request| request["token"] == token && request["deactivated_at"] == json!(deactivated_at))
+            && succeeded(events, "registration").is_some()
+    })
+}
+
+/// Whether a registration was made after a time, as its key's year tells: what was to be removed then is gone.
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn registered_since<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    at: Timestamp,
+) -> Result<bool, PortError> {
+    let Some(there) = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await? else {
+        return Ok(false);
+    };
+    let year = SignedDuration::from_hours(365 * 24);
+    Ok(checks::expiry(azure, clock, &there).await?.is_some_and(|end| end > clock.now() && end - year > at))
+}
+
 /// Makes every check in Azure. Changes nothing.
 ///
 /// # Errors
@@ -260,7 +292,9 @@ pub async fn prepare<A: Azure, C: Clock>(
         Err(problems) => return Err(refused(problems)),
     };
     let mut remove = None;
-    if let Some(id) = request.remove.as_ref().filter(|_| !past.has("removal")) {
+    if let Some(id) =
+        request.remove.as_ref().filter(|_| !(past.has("removal") || past.finished && request.deactivated_at.is_some()))
+    {
         let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
         if there.is_some_and(|there| there.cloud_id == Some(request.cloud_id)) {
             problems.extend(

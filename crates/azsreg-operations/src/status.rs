@@ -6,6 +6,7 @@ use azsreg_model::{
 };
 use uuid::Uuid;
 
+use crate::checks;
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 
@@ -97,6 +98,26 @@ pub async fn find<A: Azure, C: Clock>(
     Ok(found)
 }
 
+/// The registration of a stamp among those with its cloud id: the one that its record names, else a live one. An expired
+/// one may have been left beside the new one.
+pub(crate) async fn current<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    mut found: Vec<azsreg_model::Registration>,
+    recorded: Option<&RegistrationId>,
+) -> Result<Option<azsreg_model::Registration>, PortError> {
+    let mut at = found.iter().position(|registration| Some(&registration.id) == recorded);
+    if at.is_none() && found.len() > 1 {
+        for (n, registration) in found.iter().enumerate() {
+            if checks::expiry(azure, clock, registration).await?.is_none_or(|end| end > clock.now()) {
+                at = Some(n);
+                break;
+            }
+        }
+    }
+    Ok((!found.is_empty()).then(|| found.swap_remove(at.unwrap_or(0))))
+}
+
 /// All registrations of a subscription, with their cloud ids.
 ///
 /// # Errors
@@ -140,14 +161,12 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
             return Err(PortError::permanent(Problem::new(&code::DETAILS_UNKNOWN, text).next("Add --name.")));
         }
         (None, Some(stamp)) => {
-            let mut found = find(azure, clock, subscription, stamp.information.cloud_id).await?;
-            // An expired one may have been left beside the new one: the record knows which is which.
+            let found = find(azure, clock, subscription, stamp.information.cloud_id).await?;
             let recorded = stamp.activation.as_ref().map(|record| &record.registration);
-            let at = found.iter().position(|registration| Some(&registration.id) == recorded).unwrap_or(0);
-            match (found.is_empty(), recorded) {
-                (false, _) => Some(found.swap_remove(at).id),
+            match (current(azure, clock, found, recorded).await?, recorded) {
+                (Some(registration), _) => Some(registration.id),
                 // The record names another subscription: what is there is the stamp's registration.
-                (true, Some(id)) if id.subscription != subscription => {
+                (None, Some(id)) if id.subscription != subscription => {
                     let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
                     let ours = |there: &azsreg_model::Registration| there.cloud_id == Some(stamp.information.cloud_id);
                     read.ok().flatten().filter(ours).map(|there| there.id)

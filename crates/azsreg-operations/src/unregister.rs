@@ -15,7 +15,7 @@ use crate::checks;
 use crate::engine::journal::{Journal, Past};
 use crate::engine::retry::{self, Policy};
 use crate::engine::{Failure, Steps, Watch};
-use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
+use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, azure_side, stamp_side};
 use crate::steps::{self, foreign_locks};
@@ -35,6 +35,22 @@ pub struct UnregisterRequest {
     /// The registration, where the operator names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named: Option<RegistrationId>,
+    /// Which sides: what was agreed to for one is not agreed to for both.
+    #[serde(default)]
+    pub sides: Sides,
+}
+
+/// The sides that a removal touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sides {
+    /// The stamp's and Azure's.
+    #[default]
+    Both,
+    /// The stamp's alone.
+    Stamp,
+    /// Azure's alone.
+    Azure,
 }
 
 /// What a run knows before its first step.
@@ -86,6 +102,7 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
                 [one] => Some(one.id.clone()),
                 several => match several.iter().find(|one| Some(&one.id) == recorded) {
                     Some(one) => Some(one.id.clone()),
+                    None if world.records.is_none() => return Err(blind(several, stamp.cloud_id)),
                     None => return Err(ambiguous(several, stamp.cloud_id)),
                 },
             }
@@ -110,7 +127,10 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         removable(azure, clock, id.as_ref()).await?;
     }
     // A registration that the stamp is not activated for (an expired one, left behind) goes without touching the stamp.
-    let deactivate = record.is_none() && world.records.is_none() && registration.is_some() || mine;
+    let deactivate = match (&registration, world.records) {
+        (Some(registration), None) => !left_behind(world, request.subscription, registration, &stamp).await?,
+        _ => mine,
+    };
     let lost = if deactivate { items(world, &stamp).await? } else { Vec::new() };
     Ok(Prepared { stamp: Some(stamp), id, registration, record, deactivate, lost })
 }
@@ -131,6 +151,33 @@ fn missing(request: &UnregisterRequest, id: Option<&RegistrationId>, activated: 
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     }
     Ok(())
+}
+
+/// Whether an expired registration was left beside a newer one, which the stamp is activated for.
+async fn left_behind<A: Azure, S, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    subscription: Uuid,
+    registration: &Registration,
+    stamp: &StampInformation,
+) -> Result<bool, Failure> {
+    let World { azure, clock, .. } = world;
+    let all = status::find(azure, clock, subscription, stamp.cloud_id).await?;
+    if all.iter().all(|one| one.id == registration.id) {
+        return Ok(false);
+    }
+    if checks::expiry(azure, clock, registration).await?.is_some_and(|end| end <= clock.now()) {
+        return Ok(true);
+    }
+    Err(blind(&all, stamp.cloud_id))
+}
+
+/// Without the record nobody can tell which of several registrations the stamp is activated for.
+fn blind(several: &[Registration], cloud_id: Uuid) -> Failure {
+    let message = format!("the stamp {cloud_id} has {} registrations, and its record can't be read", several.len());
+    let mut problem = Problem::new(&code::DETAILS_UNKNOWN, message)
+        .next("Sign in to the stamp as its operator (--stamp-sign-in), so that its record says which one it uses. An expired one can be removed with --name.");
+    problem.details = several.iter().map(|one| one.id.to_string()).collect();
+    refused(vec![problem])
 }
 
 fn ambiguous(several: &[Registration], cloud_id: Uuid) -> Failure {
@@ -170,28 +217,56 @@ pub async fn prepare_azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registr
 /// The stamp's side alone, where Azure's is gone.
 ///
 /// # Errors
-/// The stamp can't be asked, or its registration is still there.
+/// The stamp can't be asked, or its registration is still there, or may be: what can't be seen is not gone, unless the
+/// operator names it as gone.
 pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     world: World<'_, A, S, R, C>,
+    request: &UnregisterRequest,
     stamp: StampInformation,
 ) -> Result<Prepared, Failure> {
+    let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
-    if let Some(record) = &side.activation {
-        let read =
-            retry::read(world.clock, Policy::AZURE, async || world.azure.registration(&record.registration).await);
-        if let Ok(Some(there)) = read.await
-            && there.cloud_id == Some(stamp.cloud_id)
-        {
-            let message = format!("{} is there: the stamp is no orphan", record.registration);
-            let next = format!("azsreg unregister --subscription {}", record.registration.subscription);
-            return Err(refused(vec![
-                Problem::new(&code::OTHER_CLOUD_ID, message).cause("Both sides are there.").next(next),
-            ]));
+    let recorded = side.activation.as_ref().map(|record| record.registration.clone());
+    let there = match &recorded {
+        None if world.records.is_none() => {
+            checks::subscription(azure, clock, request.subscription)
+                .await?
+                .map_err(|problem| refused(vec![problem]))?;
+            status::find(azure, clock, request.subscription, stamp.cloud_id).await?.into_iter().map(|one| one.id).next()
         }
+        None => None,
+        Some(id) => {
+            let visible = match checks::subscription(azure, clock, id.subscription).await? {
+                Ok(_) => retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await,
+                Err(problem) => Err(PortError::permanent(problem)),
+            };
+            match visible {
+                Ok(there) => there.filter(|there| there.cloud_id == Some(stamp.cloud_id)).map(|there| there.id),
+                Err(_) if request.named.as_ref() == Some(id) => None,
+                Err(error) if error.class == Class::Permanent => return Err(unseen(id, *error.problem)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    if let Some(id) = there {
+        let message = format!("{id} is there: the stamp is no orphan");
+        let next = format!("azsreg unregister --subscription {}", id.subscription);
+        return Err(refused(vec![
+            Problem::new(&code::OTHER_CLOUD_ID, message).cause("Both sides are there.").next(next),
+        ]));
     }
     let deactivate = side.activation.is_some() || world.records.is_none();
     let lost = if deactivate { items(world, &stamp).await? } else { Vec::new() };
     Ok(Prepared { stamp: Some(stamp), id: None, registration: None, record: side.activation, deactivate, lost })
+}
+
+/// What can't be seen may be there.
+fn unseen(id: &RegistrationId, mut problem: Problem) -> Failure {
+    problem.details.push(format!("{id}, which the stamp is activated for, can't be seen with this sign-in"));
+    refused(vec![problem.next(format!(
+        "Sign in with an account that sees it. If it is gone for good, name it: azsreg unregister --subscription {} --resource-group {} --name {} --orphan stamp",
+        id.subscription, id.resource_group, id.name
+    ))])
 }
 
 impl Prepared {

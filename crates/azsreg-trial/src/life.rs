@@ -8,7 +8,7 @@ use azsreg_operations::change::{self, Change, Destination, Wishes};
 use azsreg_operations::moving::{self, MoveRequest};
 use azsreg_operations::offline::{self, ActivateRequest, OfflineRequest, TokenOrder};
 use azsreg_operations::ports::{Stamp as _, World as Ports};
-use azsreg_operations::unregister::{self, UnregisterRequest};
+use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
 use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
 
@@ -182,7 +182,7 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
             &mut machine,
             async |machine| {
                 let information = ports.information().await?;
-                let begun = change::begun(&machine.begun(), change, &wishes);
+                let begun = change::begun(&machine.begun(), change, from, &wishes);
                 let made = match begun {
                     Some(made) => made,
                     None => {
@@ -204,7 +204,7 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         request.replaces = None;
     }
 
-    let remove = UnregisterRequest { subscription: request.subscription, named: None };
+    let remove = UnregisterRequest { subscription: request.subscription, named: None, sides: Sides::Both };
     person.until_done(
         "unregister",
         &mut machine,
@@ -314,7 +314,9 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
             },
             never,
         )?;
-        let token = carried.take().and_then(|bundle| bundle.token);
+        let bundle = carried.take();
+        let deactivated_at = bundle.as_ref().and_then(|bundle| bundle.receipt.as_ref()?.deactivated_at);
+        let token = bundle.and_then(|bundle| bundle.token);
         let token = token.ok_or_else(|| broken("offline token", "no file was written".into()))?;
         let request = OfflineRequest {
             id: id.clone(),
@@ -322,6 +324,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
             cloud_id,
             token: token.digest(),
             remove: renewal.then(|| id.clone()),
+            deactivated_at,
             renewal,
         };
         person.until_done(
@@ -377,7 +380,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         },
         never,
     )?;
-    let remove = UnregisterRequest { subscription, named: Some(id.clone()) };
+    let remove = UnregisterRequest { subscription, named: Some(id.clone()), sides: Sides::Azure };
     let nobody = azsreg_operations::ports::Nobody;
     let azure = Ports {
         azure: &ports,

@@ -309,6 +309,12 @@ fn re_register_using_disconnected_steps() {
     assert_eq!(world.lab.world()["registrations"][0]["token"]["agreementNumber"], "A-2");
     run(&mut world.at_stamp(&["offline", "renew", "finish", &key])).ends(0);
     assert_ne!(activation(&world), Value::Null);
+    // The same file once more removes nothing, with the journal or without: nothing is asked.
+    let again = ["offline", "renew", "register", &token, "--out", &key];
+    run(&mut world.at_azure(&again)).ends(0);
+    let elsewhere = world.path("elsewhere");
+    run(world.at_azure(&again).env("AZSREG_STATE_DIR", &elsewhere)).ends(0);
+    assert_ne!(activation(&world), Value::Null);
 }
 
 #[test]

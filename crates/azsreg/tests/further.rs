@@ -410,3 +410,88 @@ fn no_operation_lets_a_secret_into_output_log_journal_or_receipt() {
         );
     }
 }
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn what_was_agreed_to_for_one_side_is_not_agreed_to_for_both() {
+    let orphan = ["unregister", "--orphan", "azure", "--name", "r", "--yes"];
+    let prepared = || {
+        let world = World::new();
+        world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+        world
+    };
+    let world = prepared();
+    let trace = world.dir.path().join("trace");
+    run(world.both(0, &world.state(), &orphan).env("AZSREG_CRASH_TRACE", &trace)).ends(0);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let opened = trace.lines().position(|point| point.ends_with(" journal")).unwrap() + 1;
+    let world = prepared();
+    let killed = run(world.both(0, &world.state(), &orphan).env("AZSREG_CRASH_AT", opened.to_string()));
+    assert_ne!(killed.code, Some(0), "killed when it was agreed to");
+    let before = world.lab.export();
+    world.run(&["unregister", "--name", "r"]).ends(2).says("AZR1014");
+    assert_eq!(world.lab.export(), before);
+}
+
+#[test]
+fn what_can_not_be_seen_is_no_orphan() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+    let nobody = caller(&world, &[], &[]);
+    let orphan = ["unregister", "--orphan", "stamp", "--yes"];
+    run(&mut limited(&world, &nobody, &orphan)).ends(7).says("can't be seen").says("--name r --orphan stamp");
+    assert_ne!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+    // Who knows better names it.
+    let named = ["unregister", "--orphan", "stamp", "--name", "r", "--yes"];
+    run(&mut limited(&world, &nobody, &named)).ends(0);
+    assert_eq!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+}
+
+#[test]
+fn what_was_unregistered_is_not_renewed() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    world.run(&["unregister", "--yes"]).ends(0);
+    world.run(&["renew", "--yes"]).ends(3).says("AZR6001");
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_stamp_registered_anew_is_deactivated_by_a_run_that_was_left() {
+    let unregister = ["unregister", "--yes"];
+    let prepared = || {
+        let world = World::new();
+        world.run(&["register", "--billing-model", "development"]).ends(0);
+        world
+    };
+    let world = prepared();
+    let trace = world.dir.path().join("trace");
+    run(world.both(0, &world.state(), &unregister).env("AZSREG_CRASH_TRACE", &trace)).ends(0);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let journals: Vec<usize> =
+        trace.lines().enumerate().filter(|(_, p)| p.ends_with(" journal")).map(|(n, _)| n + 1).collect();
+    let world = prepared();
+    // Opened, deactivation begun, deactivation done: the third line is the last of the stamp's part.
+    let killed = run(world.both(0, &world.state(), &unregister).env("AZSREG_CRASH_AT", journals[2].to_string()));
+    assert_ne!(killed.code, Some(0));
+    assert_eq!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+    let second = world.dir.path().join("second");
+    run(&mut world.both(0, &second, &["register", "--billing-model", "development"])).ends(0);
+    world.run(&["unregister"]).ends(2).says("AZR1014");
+    world.run(&unregister).ends(0);
+    assert_eq!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
+fn after_a_move_without_the_stamp_repair_needs_its_record() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development", "--name", "r"]).ends(0);
+    let mut command = world.both(0, &world.state(), &["move", "--name", "r", "--to-resource-group", "other"]);
+    run(command.env("AZSREG_PEP", "127.0.0.1:1")).ends(6);
+    // The stamp can be reached, its records can't: what is left is done, not called done.
+    let mut blind = world.command(0, &world.state());
+    run(world.signed_in(&mut blind).args(["repair"])).ends(0);
+    assert_registered_once(&world.lab.world(), "repaired without the record");
+}

@@ -163,14 +163,17 @@ impl Journal for MemoryJournal {
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
-    file: File,
+    /// Open for writing from the first line that this process writes: who only reads can't harm a run that goes on.
+    file: Option<File>,
+    /// How many bytes are whole lines.
+    whole: u64,
     events: Vec<Event>,
     last: String,
     times: Vec<Timestamp>,
 }
 
-fn hash(line: &str) -> String {
-    Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+fn hash(line: &[u8]) -> String {
+    Sha256::digest(line).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl FileJournal {
@@ -217,25 +220,28 @@ impl FileJournal {
         // The name itself has to survive a power failure too.
         #[cfg(unix)]
         File::open(&directory).and_then(|d| d.sync_all()).map_err(io(&directory))?;
-        Ok(Self { path, file, events: Vec::new(), last: String::new(), times: Vec::new() })
+        Ok(Self { path, file: Some(file), whole: 0, events: Vec::new(), last: String::new(), times: Vec::new() })
     }
 
     /// Opens a journal and checks that each line follows from the one before. A last line that was cut off in the middle
-    /// of being written is dropped: its effect had not begun.
+    /// of being written is left out: its effect had not begun. The file is not changed before something is recorded.
     ///
     /// # Errors
     /// The file can't be read, or was changed.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io { path: path.to_owned(), source };
-        let mut file = File::options().read(true).write(true).open(path).map_err(io)?;
-        let mut text = String::new();
-        (&mut file).take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut bytes = Vec::new();
+        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(io)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io(std::io::Error::other(format!("larger than {MAX_BYTES} bytes"))));
+        }
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let (mut events, mut last, mut times) = (Vec::new(), String::new(), Vec::new());
-        for (n, line) in text[..whole].lines().enumerate() {
+        for (n, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
             let n = n as u64;
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
             let damaged = || JournalError::Damaged { path: path.to_owned(), line: n + 1 };
-            let read: Line = serde_json::from_str(line).map_err(|_| damaged())?;
+            let read: Line = serde_json::from_slice(line).map_err(|_| damaged())?;
             if read.n != n || read.prev != last {
                 return Err(damaged());
             }
@@ -243,8 +249,7 @@ impl FileJournal {
             times.push(read.at);
             events.push(read.event);
         }
-        file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(io)?;
-        Ok(Self { path: path.to_owned(), file, events, last, times })
+        Ok(Self { path: path.to_owned(), file: None, whole: whole as u64, events, last, times })
     }
 
     /// Where it is.
@@ -263,9 +268,19 @@ impl Journal for FileJournal {
         let line = Line { n: self.events.len() as u64, at, prev: self.last.clone(), event };
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
-        self.file.write_all(format!("{text}\n").as_bytes()).map_err(io)?;
-        self.file.sync_data().map_err(io)?;
-        self.last = hash(&text);
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let mut file = File::options().write(true).open(&self.path).map_err(io)?;
+                // What was cut off goes, so that the next line follows the last whole one.
+                file.set_len(self.whole).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(io)?;
+                none.insert(file)
+            }
+        };
+        let written = format!("{text}\n");
+        file.write_all(written.as_bytes()).and_then(|()| file.sync_data()).map_err(io)?;
+        self.whole += written.len() as u64;
+        self.last = hash(text.as_bytes());
         self.times.push(at);
         self.events.push(line.event);
         crash::point("journal");
@@ -280,6 +295,8 @@ pub struct History {
     pub ended: Vec<Vec<Event>>,
     /// The newest run, if it did not end.
     pub open: Option<FileJournal>,
+    /// Whether a run began to write and none has written since.
+    unsettled: bool,
     /// Everything that was recorded, oldest first, for what the world does not tell.
     all: Vec<Vec<Event>>,
 }
@@ -294,6 +311,10 @@ impl History {
         for path in FileJournal::list(state_dir, cloud_id)? {
             let journal = FileJournal::open(&path)?;
             history.all.push(journal.events.clone());
+            history.unsettled = match is_ended(&journal.events) {
+                true => history.unsettled && !writing(&journal.events),
+                false => history.unsettled || writing(&journal.events),
+            };
             if is_ended(&journal.events) {
                 history.ended.push(journal.events);
                 history.open = None;
@@ -314,7 +335,12 @@ impl History {
     #[must_use]
     pub fn past(self, operation: &str, version: u32, request: &Value) -> (Past, Option<FileJournal>) {
         let open = self.open.as_ref().map(|journal| journal.events.as_slice());
-        let past = Past::of(&self.ended, open, operation, version, request);
+        let mut past = Past::of(&self.ended, open, operation, version, request);
+        if self.unsettled && past.open.is_empty() {
+            past.suspect = true;
+            past.finished = false;
+            past.activated = false;
+        }
         let journal = self.open.filter(|_| !past.open.is_empty());
         (past, journal)
     }
@@ -325,6 +351,8 @@ impl History {
 pub struct Past {
     /// The newest run of any operation, if it ended and asked for the same.
     pub finished: bool,
+    /// Whether that run saw the stamp activated.
+    pub activated: bool,
     /// The events of the run that this one goes on from.
     pub open: Vec<Event>,
     /// Whether something else was begun and did not end: what it left is not to be trusted.
@@ -342,7 +370,13 @@ impl Past {
         });
         let finished = ended.last().is_some_and(|events| same(events));
         let suspect = open.is_some_and(|events| resumed.is_none() && began(events));
-        Self { finished: finished && !suspect, open: resumed.map(<[Event]>::to_vec).unwrap_or_default(), suspect }
+        let activated = finished && ended.last().is_some_and(|events| succeeded(events, "activation").is_some());
+        Self {
+            finished: finished && !suspect,
+            activated: activated && !suspect,
+            open: resumed.map(<[Event]>::to_vec).unwrap_or_default(),
+            suspect,
+        }
     }
 
     /// Whether the run that this one goes on from has ended this step well.
@@ -379,6 +413,18 @@ fn began(events: &[Event]) -> bool {
     events.iter().any(|event| matches!(event, Event::Started { .. }))
 }
 
+/// Whether a run has begun to change what the stamp and the registration agree on.
+fn writing(events: &[Event]) -> bool {
+    let of = |step: &str| ["key-pair", "token", "registration", "removal"].contains(&step);
+    events.iter().any(|event| matches!(event, Event::Started { step } if of(step)))
+}
+
+/// Whether a run that ended has removed the registration.
+fn removed(events: &[Event]) -> bool {
+    let unregister = |event: &Event| matches!(event, Event::Opened { operation, .. } if operation == "unregister");
+    is_ended(events) && events.first().is_some_and(unregister) && succeeded(events, "removal").is_some()
+}
+
 /// The output of a step that ended well, the newest.
 #[must_use]
 pub fn succeeded<'e>(events: &'e [Event], step: &str) -> Option<&'e Value> {
@@ -409,6 +455,9 @@ pub fn known(journals: &[Vec<Event>]) -> Known {
         }
         if let Some(id) = succeeded(events, "move").and_then(|output| output["id"].as_str()) {
             known.registration = id.parse().ok().or(known.registration);
+        }
+        if removed(events) {
+            known.registration = None;
         }
     }
     known
@@ -448,7 +497,10 @@ mod tests {
         let path = journal.path().to_owned();
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"{\"n\":2,\"at\":\"1970-").unwrap();
+        let length = std::fs::metadata(&path).unwrap().len();
         let mut again = FileJournal::open(&path).unwrap();
+        // A reader beside the run that writes changes nothing.
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
         assert_eq!(again.events(), journal.events());
         again.append(now, Event::Finished { outcome: "verified".into() }).unwrap();
         assert_eq!(FileJournal::open(&path).unwrap().events().len(), 3);

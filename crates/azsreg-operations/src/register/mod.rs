@@ -43,27 +43,30 @@ pub const VERSION: u32 = 2;
 pub const STEPS: usize = 12;
 
 /// Waits for an activation or deactivation that an earlier client has begun: what it leads to decides what is left to do.
+/// Returns whether there was one.
 ///
 /// # Errors
 /// It does not end, or the stamp can't be asked.
 pub async fn wait_for_running<A, S: Stamp, R, C: Clock>(
     world: World<'_, A, S, R, C>,
     watch: &mut dyn Watch,
-) -> Result<(), PortError> {
+) -> Result<bool, PortError> {
     let watch = std::cell::RefCell::new(watch);
+    let waited = std::cell::Cell::new(false);
     for action in [Action::NewAzureStackActivation, Action::RemoveAzureStackActivation] {
         retry::read(world.clock, Policy::STAMP, async || {
             let idle = idle(world.stamp, action).await;
             if let Err(error) = &idle
                 && error.class == crate::ports::Class::Busy
             {
+                waited.set(true);
                 watch.borrow_mut().waiting(&error.problem.message);
             }
             idle
         })
         .await?;
     }
-    Ok(())
+    Ok(waited.get())
 }
 
 /// The first line of a journal.

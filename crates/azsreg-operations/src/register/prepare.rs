@@ -126,7 +126,7 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         && !expired
         && match &stamp_side.unread {
             // Nobody can look: the journal of a run that ended well is all there is.
-            Some(_) => past.finished && open.is_empty() && !request.renew,
+            Some(_) => past.activated && open.is_empty() && !request.renew,
             None if request.renew => by_record && past.has("activation"),
             // A record that names a registration which this run updated may be of the key before.
             None => by_record && (open.is_empty() || !updated(open) || past.has("activation")),
@@ -227,7 +227,8 @@ impl Prepared {
     pub(super) fn was_created(&self) -> bool {
         let bare = self.found.registration.is_none() || self.remove.is_some();
         let deactivated = self.remove.as_ref().is_some_and(|remove| remove.deactivate);
-        bare && (self.stamp_side.activation.is_none() || deactivated)
+        let unactivated = self.stamp_side.unread.is_none() && self.stamp_side.activation.is_none();
+        bare && (unactivated || deactivated)
     }
 
     /// The steps that would run, with what was observed.

@@ -40,7 +40,14 @@ pub(crate) fn wrong_kind(path: &Path, kind: BundleKind) -> Problem {
 
 /// Refuses to write over a file, unless it is an earlier one of the same kind for the same stamp.
 pub(crate) fn check_out(out: &Path, cloud_id: Option<Uuid>) -> Result<(), Problem> {
-    let Ok(bytes) = std::fs::read(out) else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", out.display())).next("Choose another --out.")
+    };
+    let bytes = match std::fs::read(out) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return writable(out).map_err(failed),
+        Err(error) => return Err(failed(error)),
+    };
     let of = match Carried::read(&bytes) {
         Ok(Carried::Bundle(bundle)) => Some(bundle.cloud_id),
         Ok(Carried::Token(token)) => token.decode().ok().map(|contents| contents.cloud_id),
@@ -48,10 +55,23 @@ pub(crate) fn check_out(out: &Path, cloud_id: Option<Uuid>) -> Result<(), Proble
         Err(_) => None,
     };
     match (of, cloud_id) {
-        (Some(of), Some(cloud_id)) if of == cloud_id => Ok(()),
-        (Some(_), None) => Ok(()),
+        (Some(of), Some(cloud_id)) if of == cloud_id => writable(out).map_err(failed),
+        (Some(_), None) => writable(out).map_err(failed),
         _ => Err(Problem::new(&code::FILE_EXISTS, format!("--out {}: the file exists", out.display()))),
     }
+}
+
+fn draft(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    PathBuf::from(draft)
+}
+
+/// Whether a file can be written there, asked before anything changes: a stick that is not there, or is read-only.
+fn writable(out: &Path) -> std::io::Result<()> {
+    let draft = draft(out);
+    std::fs::OpenOptions::new().create(true).truncate(true).write(true).private().open(&draft)?;
+    std::fs::remove_file(draft)
 }
 
 /// Writes a file whole or not at all, for its owner alone.
@@ -59,9 +79,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display())).next("Choose another --out.")
     };
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let draft = PathBuf::from(draft);
+    let draft = draft(path);
     let mut options = std::fs::OpenOptions::new();
     let file = options.create(true).truncate(true).write(true).private().open(&draft).map_err(failed)?;
     std::io::Write::write_all(&mut &file, bytes).and_then(|()| file.sync_all()).map_err(failed)?;

@@ -58,9 +58,10 @@ async fn run(
     let needs = Needs { subscription: Some(options.subscription), ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
         let Both { world, state_dir, .. } = both;
-        let side = moving::reachable(world).await?;
-        if side.is_some() && !care.plan {
-            register::wait_for_running(world, &mut screen).await?;
+        let mut side = moving::reachable(world).await?;
+        if side.is_some() && !care.plan && register::wait_for_running(world, &mut screen).await? {
+            // What was read while something ran may not be so any more.
+            side = moving::reachable(world).await?;
         }
         let mut subscriptions = vec![options.subscription];
         subscriptions.extend(to.as_ref().map(|to| to.subscription).filter(|id| *id != options.subscription));
@@ -72,7 +73,8 @@ async fn run(
                 resource_group: to.resource_group.clone(),
                 name: id.name.clone(),
             };
-            if azsreg_operations::ports::Azure::registration(world.azure, &there).await?.is_some() {
+            let gone = moving::absent(world.azure, world.clock, id).await?;
+            if gone && !moving::absent(world.azure, world.clock, &there).await? {
                 asked = Some(there);
             }
         }

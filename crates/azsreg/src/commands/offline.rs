@@ -7,7 +7,7 @@ use azsreg_model::{
 use azsreg_operations::engine::journal::{Event, request_of};
 use azsreg_operations::offline::{self, ActivateRequest, DeactivateRequest, OfflineRequest, TokenOrder};
 use azsreg_operations::ports::Clock as _;
-use azsreg_operations::unregister::{self, UnregisterRequest};
+use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
 use azsreg_operations::{Journal as _, change, register, status};
 use serde_json::json;
 use uuid::Uuid;
@@ -113,12 +113,15 @@ async fn token(
             None => {
                 let side = status::stamp_side(world, information.clone()).await?;
                 let record = side.activation.as_ref();
-                let plain = known.details.as_ref().is_some_and(|before| {
-                    // Turning usage reporting off is a plain update under the same name: nothing is undone.
-                    let same =
-                        RegisterRequest { usage_reporting: details.usage_reporting, ..before.clone() } == details;
-                    same && before.usage_reporting && !details.usage_reporting
-                }) && record.is_some_and(|record| !record.is_expired(CLOCK.now()))
+                // A raw file holds no receipt, so that the visit at Azure could not tell: there all is undone.
+                let plain = !options.out.raw
+                    && known.details.as_ref().is_some_and(|before| {
+                        // Turning usage reporting off is a plain update under the same name: nothing is undone.
+                        let same =
+                            RegisterRequest { usage_reporting: details.usage_reporting, ..before.clone() } == details;
+                        same && before.usage_reporting && !details.usage_reporting
+                    })
+                    && record.is_some_and(|record| !record.is_expired(CLOCK.now()))
                     && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
                 let registration = record.map(|record| record.registration.clone());
                 if !plain && !options.care.plan {
@@ -197,16 +200,32 @@ async fn register_file(
         });
     }
     let cloud_id = contents.cloud_id;
+    let deactivated_at = receipt.as_ref().and_then(|receipt| receipt.deactivated_at);
+    let deactivated = deactivated_at.is_some();
     check_out(&options.out.out, Some(cloud_id))?;
     let mut screen = Screen::new(global, offline::STEPS);
     let shown = screen.clone();
     let work = async |azure: Azure<'_, '_>| {
         let Azure { world, state_dir } = azure;
-        let request = offline_request(world.azure, options, renewal, &token, cloud_id, receipt).await?;
+        let mut request = offline_request(world.azure, options, renewal, &token, cloud_id, receipt).await?;
         request_names(&request)?;
         let (_lock, history) = connect::begin(&state_dir, cloud_id, request.name())?;
+        if let (Some(old), Some(at), None) = (&request.remove, deactivated_at, &history.open)
+            && offline::registered_since(world.azure, world.clock, old, at).await?
+            && history.ended.is_empty()
+        {
+            // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
+            request.remove = None;
+        }
         let value = serde_json::to_value(&request).unwrap_or_default();
+        let already = deactivated_at.is_some_and(|at| offline::renewed_before(&history.ended, &request.token, at));
         let (past, open) = history.past(request.name(), offline::VERSION, &value);
+        if renewal && !past.finished && past.open.is_empty() && already {
+            let message = format!("{}: the renewal that this file asks for was made before", options.file.display());
+            return Err(Problem::new(&code::BUNDLE_STALE, message)
+                .next(format!("To fetch its key again: azsreg offline key --subscription {} --cloud-id {cloud_id} --out KEY. To renew once more, at the stamp: azsreg offline renew start.", options.subscription))
+                .into());
+        }
         let prepared = offline::prepare(world.azure, world.clock, &request, &past).await?;
         if options.care.plan {
             let report = Report::new(request.name(), Outcome::Planned, cloud_id, Some(request.id.clone()));
@@ -216,7 +235,13 @@ async fn register_file(
             screen.aside(&format!("{} exists and is this stamp's: it is updated in place.", request.id.name));
         }
         if let Some(old) = prepared.removes().filter(|_| past.open.is_empty()) {
-            let what = format!("{old} will be deleted, and made anew. The stamp was deactivated before.");
+            let what = if deactivated {
+                format!("{old} will be deleted, and made anew. The stamp was deactivated before.")
+            } else {
+                format!(
+                    "{old} will be deleted, and made anew. The file does not say that the stamp was deactivated: make sure that it was."
+                )
+            };
             confirm::agree(global, &options.care, &screen, &what, &[])?;
         }
         let mut journal = connect::journal(open, &state_dir, cloud_id, request.name())?;
@@ -277,6 +302,7 @@ async fn offline_request<A: azsreg_operations::ports::Azure>(
         cloud_id,
         token: token.digest(),
         remove: None,
+        deactivated_at: receipt.as_ref().and_then(|receipt| receipt.deactivated_at),
         renewal,
     };
     if !renewal {
@@ -490,7 +516,7 @@ async fn unregister_file(
         if options.care.plan {
             return Ok(prepared.report(Outcome::Planned));
         }
-        let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()) };
+        let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
         let (_lock, history) = connect::begin(&state_dir, owner, "offline-unregister")?;
         let value = serde_json::to_value(&request).unwrap_or_default();
         let (past, open) = history.past(unregister::NAME, unregister::VERSION, &value);

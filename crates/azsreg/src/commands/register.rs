@@ -261,7 +261,7 @@ async fn changed(
             let known = history.known();
             // A run that was interrupted goes on with what it had found out before it changed anything.
             let open = history.open.as_ref().map(|journal| azsreg_operations::Journal::events(journal).to_vec());
-            let begun = open.as_deref().and_then(|events| change::begun(events, change, &wishes));
+            let begun = open.as_deref().and_then(|events| change::begun(events, change, subscription, &wishes));
             let resumed = begun.is_some();
             let derived = match begun {
                 Some(request) => change::Derived { request, warnings: Vec::new(), lost: Vec::new() },

@@ -2,7 +2,7 @@
 
 use azsreg_model::{ExitCode, Outcome, Problem, RegistrationId, Report, code};
 use azsreg_operations::register;
-use azsreg_operations::unregister::{self, Prepared, UnregisterRequest};
+use azsreg_operations::unregister::{self, Prepared, Sides, UnregisterRequest};
 
 use super::confirm;
 use super::connect::{self, Azure, Both, Needs};
@@ -28,7 +28,12 @@ pub(crate) async fn run(
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
     let screen = Screen::new(global, unregister::STEPS);
-    let request = UnregisterRequest { subscription: options.named.subscription, named: named(&options.named) };
+    let sides = match options.orphan {
+        None => Sides::Both,
+        Some(Orphan::Stamp) => Sides::Stamp,
+        Some(Orphan::Azure) => Sides::Azure,
+    };
+    let request = UnregisterRequest { subscription: options.named.subscription, named: named(&options.named), sides };
     if options.orphan == Some(Orphan::Azure) {
         let Some(id) = request.named.clone() else {
             let problem = Problem::new(&code::BAD_ARGUMENT, "--orphan azure needs --name: there is no stamp to ask");
@@ -59,7 +64,7 @@ pub(crate) async fn run(
             register::wait_for_running(world, &mut screen.clone()).await?;
         }
         let prepared = match options.orphan {
-            Some(_) => unregister::prepare_stamp(world, information).await?,
+            Some(_) => unregister::prepare_stamp(world, &request, information).await?,
             None => {
                 let (_lock, history) = connect::begin(&state_dir, information.cloud_id, unregister::NAME)?;
                 let value = serde_json::to_value(&request).unwrap_or_default();
@@ -106,8 +111,9 @@ where
     if prepared.nothing_to_do() && open.is_none() {
         return Ok(prepared.report(Outcome::NothingToDo));
     }
-    // What was agreed to once is not asked again.
-    if past.open.is_empty() {
+    // What was agreed to once is not asked again, unless the stamp was activated anew since.
+    let again = past.has("deactivation") && prepared.record.is_some();
+    if past.open.is_empty() || again {
         let what = match (&prepared.id, prepared.deactivate) {
             (Some(id), true) => format!("The stamp {cloud_id} will be deactivated and {id} deleted."),
             (Some(id), false) => format!("{id} will be deleted."),
