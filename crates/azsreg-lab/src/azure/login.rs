@@ -112,17 +112,7 @@ fn device_code(state: &State, tenant: &str, request: &Read) -> Reply {
         client_of(&form).and_then(|client| azure.directory.device_start(&mut azure.draw, now, tenant, client, &scope));
     match started {
         Err(error) => refusal(state, &error),
-        Ok((device, user)) => {
-            let url = format!("{}/devicelogin", state.urls().authority);
-            http::json(
-                200,
-                &json!({
-                    "user_code": user, "device_code": device, "verification_uri": url, "expires_in": 900,
-                    "interval": state.options.device_code_interval,
-                    "message": format!("To sign in, use a web browser to open the page {url} and enter the code {user} to authenticate."),
-                }),
-            )
-        }
+        Ok((device, user)) => code_shown(state, &device, &user),
     }
 }
 
@@ -297,4 +287,17 @@ fn approve(state: &State, request: &Read) -> Reply {
         (true, false) => "The sign-in was declined.",
     };
     page(state, message, if known { "" } else { code })
+}
+
+/// What a client that signs in with a code shows its person; the page is the lab's own for either directory.
+pub(crate) fn code_shown(state: &State, device: &str, user: &str) -> Reply {
+    let url = format!("{}/devicelogin", state.urls().authority);
+    http::json(
+        200,
+        &json!({
+            "user_code": user, "device_code": device, "verification_uri": url, "expires_in": 900,
+            "interval": state.options.device_code_interval,
+            "message": format!("To sign in, use a web browser to open the page {url} and enter the code {user} to authenticate."),
+        }),
+    )
 }

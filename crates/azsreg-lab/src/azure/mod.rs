@@ -4,6 +4,7 @@ pub(crate) mod arm;
 mod authorization;
 pub(crate) mod graph;
 pub(crate) mod login;
+mod provider;
 
 use serde_json::Value;
 use uuid::Uuid;

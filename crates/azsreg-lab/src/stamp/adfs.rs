@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::azure::login::code_shown;
 use crate::http::{self, Read, Reply, pairs, text, value};
 use crate::lab::{StampState, State};
 
@@ -54,17 +55,7 @@ fn device_code(state: &State, form: &[(String, String)]) -> Reply {
     let scope = resource.map(|resource| format!("{resource}/.default")).or(named).unwrap_or_default();
     match azure.directory.device_start(&mut azure.draw, now, &home, client, &scope) {
         Err(error) => refused(error.status, error.error, &error.message),
-        Ok((device, user)) => {
-            let url = format!("{}/devicelogin", state.urls().authority);
-            http::json(
-                200,
-                &json!({
-                    "user_code": user, "device_code": device, "verification_uri": url, "expires_in": 900,
-                    "interval": state.options.device_code_interval,
-                    "message": format!("To sign in, use a web browser to open the page {url} and enter the code {user} to authenticate."),
-                }),
-            )
-        }
+        Ok((device, user)) => code_shown(state, &device, &user),
     }
 }
 

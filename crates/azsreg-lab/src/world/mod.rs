@@ -3,6 +3,7 @@
 //! Every function takes the time it happens at. The wires (`crate::azure`, `crate::stamp`) and `azsreg-trial` drive the
 //! same state. Behaviour that no source states is our inference: `COMPAT.md` says so, row by row.
 
+mod access;
 pub mod arm;
 pub mod condition;
 pub mod directory;
