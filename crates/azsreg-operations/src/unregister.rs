@@ -175,7 +175,7 @@ async fn left_behind<A: Azure, S, R, C: Clock>(
 fn blind(several: &[Registration], cloud_id: Uuid) -> Failure {
     let message = format!("the stamp {cloud_id} has {} registrations, and its record can't be read", several.len());
     let mut problem = Problem::new(&code::DETAILS_UNKNOWN, message)
-        .next("Sign in to the stamp as its operator (--stamp-sign-in), so that its record says which one it uses. An expired one can be removed with --name.");
+        .next("Add the stamp's operator (--stamp-client-id and --stamp-client-secret), so that its record says which one it uses. An expired one can be removed with --name.");
     problem.details = several.iter().map(|one| one.id.to_string()).collect();
     refused(vec![problem])
 }

@@ -495,3 +495,21 @@ fn after_a_move_without_the_stamp_repair_needs_its_record() {
     run(world.signed_in(&mut blind).args(["repair"])).ends(0);
     assert_registered_once(&world.lab.world(), "repaired without the record");
 }
+
+#[test]
+fn an_expired_leftover_goes_without_touching_the_stamp_even_unseen() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1", "--name", "old"]).ends(0);
+    world.days(400);
+    world.run(&["renew", "--name", "new"]).ends(0);
+    // Nobody is signed in to the stamp: its record can't say which one it uses.
+    let blind = |arguments: &[&str]| {
+        let mut command = world.command(0, &world.dir.path().join("blind"));
+        run(world.signed_in(&mut command).args(arguments))
+    };
+    blind(&["unregister", "--yes"]).ends(7).says("AZR6016").says("--stamp-client-id");
+    blind(&["unregister", "--name", "new", "--yes"]).ends(7).says("2 registrations");
+    blind(&["unregister", "--name", "old", "--yes"]).ends(0);
+    assert_ne!(world.lab.world()["stamps"][0]["activation"], Value::Null);
+    assert_registered_once(&world.lab.world(), "the leftover is gone");
+}
