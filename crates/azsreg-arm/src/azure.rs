@@ -38,6 +38,10 @@ impl<'a> AzurePort<'a> {
         let graph = (!cloud.graph.is_empty()).then(|| manager.beside(&cloud.graph, &cloud.graph));
         Self { manager, graph, cloud, bridge }
     }
+
+    pub(crate) fn manager(&self) -> &Manager<'a> {
+        &self.manager
+    }
 }
 
 fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {

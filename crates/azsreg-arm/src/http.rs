@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use azsreg_operations::crash;
+use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, StatusCode, redirect};
@@ -152,6 +153,63 @@ impl Http {
     }
 }
 
+impl Http {
+    /// A call whose answer is bytes, with headers of the caller's.
+    pub(crate) async fn raw(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(String, String)],
+        body: Option<Bytes>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ArmError> {
+        let host = host_of(url);
+        let mut request = self.client.request(method.clone(), url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request = match body {
+            Some(body) => request.body(body),
+            None if method == Method::PUT => request.header("content-length", 0),
+            None => request,
+        };
+        crash::point("https >");
+        let reached = self.reached.load(Ordering::Relaxed);
+        let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
+        self.reached.store(true, Ordering::Relaxed);
+        let (status, headers) = (reply.status(), reply.headers().clone());
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reply.chunk().await.map_err(|error| failure(&host, &error, true))? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(ArmError::Unreadable { host, reason: "it is too large".into() });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        crash::point("https <");
+        tracing::debug!(%method, url = shown(url), status = status.as_u16(), bytes = bytes.len(), "HTTPS");
+        Ok((status, headers, bytes.into()))
+    }
+
+    /// A GET whose answer is taken as it comes, however long that takes.
+    pub(crate) async fn open(&self, url: &str, headers: &[(&str, String)]) -> Result<reqwest::Response, ArmError> {
+        /// No file takes longer.
+        const WEEK: Duration = Duration::from_secs(7 * 86_400);
+        let host = host_of(url);
+        let mut request = self.client.get(url).timeout(WEEK);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        crash::point("https >");
+        let reached = self.reached.load(Ordering::Relaxed);
+        let answering = tokio::time::timeout(Duration::from_secs(120), request.send()).await;
+        let broken = ArmError::Broken { host: host.clone(), reason: "no answer in time".into() };
+        let reply = answering.map_err(|_| broken)?.map_err(|error| failure(&host, &error, reached))?;
+        self.reached.store(true, Ordering::Relaxed);
+        crash::point("https <");
+        tracing::debug!(url = shown(url), status = reply.status().as_u16(), "HTTPS, as it comes");
+        Ok(reply)
+    }
+}
+
 /// The URL without its query: a query may hold a code.
 fn shown(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
@@ -163,7 +221,8 @@ pub(crate) fn host_of(url: &str) -> String {
     rest.split(['/', '?']).next().unwrap_or(rest).to_owned()
 }
 
-fn chain(error: &reqwest::Error) -> String {
+/// The last cause of an error.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -4,6 +4,7 @@
 //! ports `Azure` and `Records`; what an operation does with them is not its business.
 
 mod azure;
+mod blobs;
 mod browser;
 mod cache;
 mod cloud;
@@ -12,13 +13,19 @@ mod graph;
 mod http;
 mod login;
 mod manager;
+mod market;
+mod products;
 mod records;
+mod storage;
 
 pub use azure::AzurePort;
+pub use blobs::BlobPort;
 pub use cache::{Account, SignInCache};
 pub use cloud::{custom_cloud, tenant_of_subscription};
 pub use error::ArmError;
 pub use http::{Http, HttpOptions, clock_skew};
 pub use login::{Identity, Prompt, SignIn, certificate_from_pem};
 pub use manager::Manager;
+pub use market::MarketPort;
+pub use products::{details as product_details, item as stamp_item, product};
 pub use records::RecordsPort;

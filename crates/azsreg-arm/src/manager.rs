@@ -150,6 +150,30 @@ impl<'a> Manager<'a> {
         Ok(answer.body)
     }
 
+    /// A call that is not waited for: the address of its operation, where it goes on.
+    ///
+    /// # Errors
+    /// Refused, or not to be reached.
+    pub(crate) async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        version: &str,
+        body: Option<&Value>,
+    ) -> Result<Option<String>, ArmError> {
+        let answer = self.send(method, &self.url(path, version), body).await?;
+        let operation = answer.header("azure-asyncoperation").or(answer.header("location"));
+        operation.map(|link| self.link(link)).transpose()
+    }
+
+    /// What an address that this manager gave says.
+    ///
+    /// # Errors
+    /// Refused, not to be reached, or an address of somebody else.
+    pub(crate) async fn look(&self, link: &str) -> Result<Value, ArmError> {
+        Ok(self.send(Method::GET, &self.link(link)?, None).await?.body)
+    }
+
     /// A GET whose resource may not be there.
     ///
     /// # Errors

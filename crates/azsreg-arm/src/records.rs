@@ -11,7 +11,8 @@ use crate::login::{Identity, Prompt, SignIn};
 use crate::manager::Manager;
 
 const SUBSCRIPTIONS: &str = "2015-11-01";
-const BRIDGE: &str = "2016-01-01";
+/// What the bridge's provider speaks.
+pub(crate) const BRIDGE: &str = "2016-01-01";
 
 /// The records of a stamp, read with a sign-in of an operator of the stamp.
 pub struct RecordsPort<'a> {
@@ -22,13 +23,20 @@ pub struct RecordsPort<'a> {
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
     identity: tokio::sync::OnceCell<(Identity<'a>, String)>,
+    /// The path of the activation record.
+    record: tokio::sync::OnceCell<String>,
 }
 
 impl<'a> RecordsPort<'a> {
     /// Records over a client that takes no proxy; `login` is the client for the directory.
     #[must_use]
     pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
-        Self { login, http, sign_in, prompt, identity: tokio::sync::OnceCell::new() }
+        Self { login, http, sign_in, prompt, identity: tokio::sync::OnceCell::new(), record: tokio::sync::OnceCell::new() }
+    }
+
+    /// The client for the stamp.
+    pub(crate) fn http(&self) -> &Http {
+        self.http
     }
 
     /// The stamp says where to sign in to it and for which audience.
@@ -61,26 +69,29 @@ impl<'a> RecordsPort<'a> {
     }
 
     /// The manager, and the path of the activation record in the Default Provider Subscription.
-    async fn at(&self, stamp: &StampInformation) -> Result<(Manager<'_>, String), ArmError> {
+    pub(crate) async fn at(&self, stamp: &StampInformation) -> Result<(Manager<'_>, String), ArmError> {
         let endpoint = stamp.admin_arm_endpoint.as_deref().ok_or_else(|| {
             ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
         })?;
         let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
         let manager = Manager::new(self.http, &signed_in.0, endpoint, &signed_in.1);
-        let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
-        let provider = subscriptions
-            .iter()
-            .find(|s| s["displayName"].as_str() == Some("Default Provider Subscription"))
-            .and_then(|s| s["subscriptionId"].as_str())
-            .ok_or_else(|| {
-                ArmError::from(Problem::new(
-                    &code::STAMP_ARM,
-                    "the operator sign-in does not see the Default Provider Subscription of the stamp",
-                ))
-            })?;
-        let path = format!(
-            "/subscriptions/{provider}/resourceGroups/azurestack-activation/providers/Microsoft.AzureBridge.Admin/activations/default"
-        );
+        let path = self.record.get_or_try_init(async || {
+            let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
+            let provider = subscriptions
+                .iter()
+                .find(|s| s["displayName"].as_str() == Some("Default Provider Subscription"))
+                .and_then(|s| s["subscriptionId"].as_str())
+                .ok_or_else(|| {
+                    ArmError::from(Problem::new(
+                        &code::STAMP_ARM,
+                        "the operator sign-in does not see the Default Provider Subscription of the stamp",
+                    ))
+                })?;
+            Ok::<_, ArmError>(format!(
+                "/subscriptions/{provider}/resourceGroups/azurestack-activation/providers/Microsoft.AzureBridge.Admin/activations/default"
+            ))
+        });
+        let path = path.await?.clone();
         Ok((manager, path))
     }
 
@@ -122,7 +133,7 @@ impl Records for RecordsPort<'_> {
 }
 
 /// What is wrong there is wrong at the stamp: say so, and keep what was said.
-fn at_the_stamp(error: ArmError) -> PortError {
+pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     let error = PortError::from(error);
     let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
     if passing || error.problem.code == &code::STAMP_ARM {

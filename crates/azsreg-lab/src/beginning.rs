@@ -108,6 +108,7 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         home,
         domain,
         default_subscription: ids[0],
+        product_logs: Vec::new(),
     };
     (world, application)
 }

@@ -11,6 +11,7 @@ use crate::faults::Rule;
 use crate::http::{self, Read, Reply, text};
 use crate::lab::State;
 use crate::world::directory::Application;
+use crate::world::market::Downloaded;
 use crate::world::stamp::TokenRequest;
 
 pub(crate) fn handle(state: &State, request: &Read) -> Reply {
@@ -51,6 +52,19 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             None => refused("advance_seconds is missing"),
         },
+        ("GET", ["blobs"]) => http::json(200, &state.blobs.served()),
+        ("DELETE", ["blobs"]) => {
+            state.blobs.forget();
+            http::json(200, &json!({}))
+        }
+        ("POST", ["blobs"]) => match body["signed_for_seconds"].as_i64() {
+            Some(seconds) => {
+                state.signed_for.store(seconds, std::sync::atomic::Ordering::Relaxed);
+                http::json(200, &json!({}))
+            }
+            None => refused("signed_for_seconds is missing"),
+        },
+        ("GET", ["product-logs"]) => http::json(200, &json!(state.azure().product_logs)),
         ("POST", ["refresh-token"]) => {
             let azure = &mut *state.azure();
             let token = azure.directory.issue_refresh_token(&mut azure.draw, azure.operator);
@@ -143,7 +157,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
                 world.scale(&mut state.azure().draw, nodes);
             }
             if let Some(items) = body["downloaded"].as_array() {
-                world.downloaded = items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
+                world.downloaded = items.iter().filter_map(|item| item.as_str().map(Downloaded::named)).collect();
+            }
+            if let Some(rate) = body["download_rate"].as_u64() {
+                stamp.download_rate.store(rate, std::sync::atomic::Ordering::Relaxed);
             }
             if body["deactivated"].as_bool() == Some(true) {
                 world.activation = None;

@@ -1,17 +1,19 @@
 //! Faults as rules: when something is asked, answer otherwise, before or after the effect.
 
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::http::{Dropped, Reply, json as json_reply};
+use crate::http::{Body, Dropped, Reply, json as json_reply};
 
 /// When a rule applies. All members that are given must hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct When {
-    /// `login`, `arm`, `graph`, `pep`, `stamp-arm`.
+    /// `login`, `arm`, `graph`, `blobs`, `pep`, `stamp-arm`, `stamp-blobs`.
     plane: Option<String>,
     /// `GET`, `PUT` ...
     method: Option<String>,
@@ -43,6 +45,10 @@ pub(crate) struct Then {
     /// Never answer.
     #[serde(default)]
     hang: bool,
+    /// Send so many bytes of the body, then break the connection.
+    truncate: Option<u64>,
+    /// Send another byte at this place of the body.
+    corrupt: Option<u64>,
     /// The body of the answer in place of an error; for `pep` the output of the cmdlet, as text.
     pub(crate) body: Option<Value>,
 }
@@ -106,7 +112,8 @@ impl Faults {
         let route = asked.route.to_ascii_lowercase();
         for rule in &mut self.rules {
             let when = &rule.when;
-            let matches = rule.after == after
+            // What changes an answer needs one.
+            let matches = (rule.after || rule.then.changes()) == after
                 && same(&when.plane, asked.plane)
                 && same(&when.method, asked.method)
                 && when.route.as_deref().is_none_or(|part| route.contains(&part.to_ascii_lowercase()))
@@ -126,6 +133,10 @@ impl Faults {
 }
 
 impl Then {
+    fn changes(&self) -> bool {
+        self.truncate.is_some() || self.corrupt.is_some()
+    }
+
     /// The answer that the rule gives, or the one that was made, perhaps late.
     pub(crate) async fn apply(self, made: Option<Reply>) -> Result<Option<Reply>, Dropped> {
         if let Some(delay) = self.delay {
@@ -147,9 +158,43 @@ impl Then {
             )),
             (None, made) => made,
         };
+        if let Some(reply) = reply.as_mut().filter(|_| self.truncate.is_some() || self.corrupt.is_some()) {
+            damage(reply, self.truncate, self.corrupt);
+        }
         if let (Some(seconds), Some(reply)) = (self.retry_after, &mut reply) {
             crate::http::header(reply, "retry-after", &seconds.to_string());
         }
         Ok(reply)
     }
+}
+
+/// Cuts a body or changes a byte of it, as it is sent.
+fn damage(reply: &mut Reply, truncate: Option<u64>, corrupt: Option<u64>) {
+    let whole = std::mem::replace(reply.body_mut(), Body::Whole(None));
+    let left = hyper::body::Body::size_hint(&whole).lower();
+    let pieces: Box<dyn Iterator<Item = io::Result<Bytes>> + Send> = match whole {
+        Body::Whole(bytes) => Box::new(bytes.into_iter().map(Ok)),
+        Body::Pieces { pieces, .. } => pieces,
+    };
+    let mut at = 0;
+    let mut pieces = pieces;
+    let pieces = std::iter::from_fn(move || {
+        if truncate.is_some_and(|most| at >= most) {
+            return Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
+        }
+        let piece = match pieces.next()? {
+            Ok(piece) => piece,
+            Err(error) => return Some(Err(error)),
+        };
+        let most = truncate.map_or(piece.len(), |most| usize::try_from(most - at).unwrap_or(usize::MAX).min(piece.len()));
+        let mut bytes = piece.slice(..most);
+        if let Some(place) = corrupt.and_then(|place| usize::try_from(place.checked_sub(at)?).ok()).filter(|n| *n < bytes.len()) {
+            let mut changed = bytes.to_vec();
+            changed[place] ^= 0x20;
+            bytes = changed.into();
+        }
+        at += bytes.len() as u64;
+        Some(Ok(bytes))
+    });
+    *reply.body_mut() = Body::Pieces { pieces: Box::new(pieces), left };
 }

@@ -2,19 +2,56 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Body>;
+
+/// The body of an answer: whole, or in pieces that are made as they are sent.
+pub(crate) enum Body {
+    Whole(Option<Bytes>),
+    Pieces { pieces: Box<dyn Iterator<Item = io::Result<Bytes>> + Send>, left: u64 },
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = match &mut *self {
+            Self::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(Ok),
+            Self::Pieces { pieces, left } => pieces.next().inspect(|piece| {
+                *left = left.saturating_sub(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+            }),
+        };
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Pieces { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Self::Pieces { left, .. } => *left,
+        })
+    }
+}
 
 /// The largest body that the lab takes.
 const MAX_BODY: usize = 24 << 20;
@@ -82,15 +119,34 @@ where
 
 /// An answer with a JSON body.
 pub(crate) fn json(status: u16, body: &Value) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut reply = Response::new(Body::Whole(Some(Bytes::from(body.to_string()))));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     reply
 }
 
+/// A page of a list at `base`: pages are small, so that clients have to follow `nextLink`.
+pub(crate) fn page(request: &Read, base: &str, size: usize, items: Vec<Value>) -> Reply {
+    let query = request.uri().query().unwrap_or_default();
+    let skip: usize = value(&pairs(query), "$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
+    let next = skip.saturating_add(size);
+    let more = items.len() > next;
+    let shown: Vec<Value> = items.into_iter().skip(skip).take(size).collect();
+    let mut body = json!({ "value": shown });
+    if more {
+        let is_token = |pair: &&str| {
+            let pair = pair.to_ascii_lowercase();
+            pair.starts_with("$skiptoken") || pair.starts_with("%24skiptoken")
+        };
+        let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
+        body["nextLink"] = json!(format!("{base}{}?{}&$skiptoken={next}", request.uri().path(), kept.join("&")));
+    }
+    self::json(200, &body)
+}
+
 /// An answer with a text body, or none.
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    let mut reply = Response::new(Body::Whole(Some(body.into())));
     *reply.status_mut() = status;
     reply
 }

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
+use crate::azure::blobs::Blobs;
+use crate::azure::products::{ProductLog, SIGNED_FOR};
 use crate::beginning::{OPERATOR, Snapshot, StampSnapshot, new_world};
 use crate::faults::{Asked, Faults};
 use crate::http::{self, Dropped, Read, Reply};
@@ -105,6 +107,7 @@ pub struct Descriptor {
     pub arm_endpoint: String,
     pub authority: String,
     pub graph_endpoint: String,
+    pub blob_endpoint: String,
     pub audience: String,
     pub ca_file: PathBuf,
     pub tenant_id: Uuid,
@@ -128,6 +131,7 @@ pub struct StampDescriptor {
     pub pep_password_file: PathBuf,
     pub cloud_id: Uuid,
     pub admin_arm_endpoint: String,
+    pub blob_endpoint: String,
     pub stamp_client_id: Uuid,
     pub stamp_client_secret_file: PathBuf,
 }
@@ -138,6 +142,7 @@ pub(crate) struct Urls {
     pub(crate) authority: String,
     pub(crate) arm: String,
     pub(crate) graph: String,
+    pub(crate) blobs: String,
 }
 
 /// The endpoints of a stamp.
@@ -146,6 +151,7 @@ pub(crate) struct StampUrls {
     pub(crate) pep: Vec<String>,
     pub(crate) pep_https: String,
     pub(crate) admin_arm: String,
+    pub(crate) blobs: String,
 }
 
 /// The state of the lab's Azure.
@@ -162,6 +168,9 @@ pub(crate) struct AzureWorld {
     pub(crate) domain: String,
     /// The default subscription.
     pub(crate) default_subscription: Uuid,
+    /// What stamps have logged of their work with products.
+    #[serde(default)]
+    pub(crate) product_logs: Vec<ProductLog>,
 }
 
 /// A stamp with its wires.
@@ -176,6 +185,8 @@ pub(crate) struct StampState {
     pub(crate) operator: (Uuid, String, Uuid),
     /// How many HTTP requests the privileged endpoint has had.
     pub(crate) requests: AtomicU64,
+    /// How many bytes of marketplace items it takes a second; as many as come where it is nought.
+    pub(crate) download_rate: AtomicU64,
     audience: String,
     urls: OnceLock<StampUrls>,
 }
@@ -202,6 +213,11 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) stamps: Vec<Arc<StampState>>,
     pub(crate) end_point: [u8; 32],
+    pub(crate) blobs: Blobs,
+    /// Where the bytes of the stamps' storage accounts lie.
+    pub(crate) blob_dir: PathBuf,
+    /// How long a blob's address may be read, in seconds.
+    pub(crate) signed_for: AtomicI64,
     azure: Mutex<AzureWorld>,
     faults: Mutex<Faults>,
     urls: OnceLock<Urls>,
@@ -217,6 +233,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl State {
     pub(crate) fn azure(&self) -> MutexGuard<'_, AzureWorld> {
         lock(&self.azure)
+    }
+
+    /// A GUID of the lab's draw.
+    pub(crate) fn azure_draw_guid(&self) -> Uuid {
+        self.azure().draw.guid()
     }
 
     pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -282,8 +303,10 @@ impl State {
             .map(|stamp| {
                 let mut world = stamp.world();
                 world.settle(now);
-                let log = ["runs", "logons_failed", "logons_succeeded", "transcripts", "password"];
-                strip(whole(serde_json::to_value(&*world)), &log)
+                let log = ["runs", "operations", "logons_failed", "logons_succeeded", "transcripts", "password"];
+                let mut kept = strip(whole(serde_json::to_value(&*world)), &log);
+                kept["bridge"] = strip(kept["bridge"].take(), &["secret"]);
+                kept
             })
             .collect();
         let mut azure = self.azure();
@@ -311,7 +334,7 @@ impl State {
                 json!({
                     "name": stamp.name, "cloud_id": world.cloud_id, "activation": world.activation_body(),
                     "key_pair": world.key_pair, "bridge": world.bridge.as_ref().map(|b| b.object_id),
-                    "nodes": world.options.nodes, "downloaded": world.downloaded, "hci_license": world.hci_license,
+                    "nodes": world.options.nodes, "downloaded": world.downloaded.iter().map(|item| world.item_body(item)).collect::<Vec<_>>(), "hci_license": world.hci_license,
                     "transcripts": world.transcripts,
                     "logons_failed": world.logons_failed,
                     "running": world.running().map(|run| run.name.clone()),
@@ -429,7 +452,12 @@ impl Lab {
         std::fs::write(&ca_file, &tls.ca_pem)?;
         for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
             let stamp_options = stamp.options.clone();
-            let mut urls = StampUrls { pep: Vec::new(), pep_https: String::new(), admin_arm: String::new() };
+            let mut urls = StampUrls {
+                pep: Vec::new(),
+                pep_https: String::new(),
+                admin_arm: String::new(),
+                blobs: String::new(),
+            };
             for _ in 0..3 {
                 let listener = bind(&mut ports, &mut bound).await?;
                 urls.pep.push(loopback(&listener)?);
@@ -453,6 +481,7 @@ impl Lab {
                 pep_password_file: file("pep-password"),
                 cloud_id: stamp.cloud_id,
                 admin_arm_endpoint: urls.admin_arm.clone(),
+                blob_endpoint: String::new(),
                 stamp_client_id: operator.0,
                 stamp_client_secret_file: file("operator-secret"),
             });
@@ -461,13 +490,14 @@ impl Lab {
                 endpoint: Endpoint::new(&format!("http://{}/wsman", urls.pep[0])),
                 link: if stamp_options.connected { Link::https(&tls.ca_pem)? } else { Link::Down },
                 requests: AtomicU64::new(0),
+                download_rate: AtomicU64::new(0),
                 operators: Mutex::new(operators),
                 operator,
                 audience,
                 world: Mutex::new(stamp),
-                urls: OnceLock::from(urls),
+                urls: OnceLock::new(),
             };
-            stamps.push(Arc::new(state));
+            stamps.push((state, urls));
         }
 
         let mut azure_urls = Vec::new();
@@ -479,7 +509,24 @@ impl Lab {
         let control = bind(&mut ports, &mut bound).await?;
         let control_endpoint = format!("http://{}", loopback(&control)?);
         listeners.push((Plane::Control, control));
-        let urls = Urls { authority: azure_urls[0].clone(), arm: azure_urls[1].clone(), graph: azure_urls[2].clone() };
+        // Last, so that the ports of a lab that was kept before there were blobs stay what they were.
+        let blobs = bind(&mut ports, &mut bound).await?;
+        azure_urls.push(format!("https://{}", loopback(&blobs)?));
+        listeners.push((Plane::Blobs, blobs));
+        let mut finished = Vec::new();
+        for (index, (stamp, mut urls)) in stamps.into_iter().enumerate() {
+            let listener = bind(&mut ports, &mut bound).await?;
+            urls.blobs = format!("https://{}", loopback(&listener)?);
+            stamp_descriptors[index].blob_endpoint.clone_from(&urls.blobs);
+            listeners.push((Plane::StampBlobs(index), listener));
+            finished.push(Arc::new(StampState { urls: OnceLock::from(urls), ..stamp }));
+        }
+        let urls = Urls {
+            authority: azure_urls[0].clone(),
+            arm: azure_urls[1].clone(),
+            graph: azure_urls[2].clone(),
+            blobs: azure_urls[3].clone(),
+        };
         world.directory.graph_audience.clone_from(&urls.graph);
 
         let secret_file = directory.join("client-secret");
@@ -489,6 +536,7 @@ impl Lab {
             arm_endpoint: urls.arm.clone(),
             authority: urls.authority.clone(),
             graph_endpoint: urls.graph.clone(),
+            blob_endpoint: urls.blobs.clone(),
             audience: format!("{}/", urls.arm),
             ca_file,
             tenant_id: world.home,
@@ -503,8 +551,11 @@ impl Lab {
         let state = Arc::new(State {
             faults: Mutex::new(Faults::new(options.seed)),
             keys,
-            stamps,
+            stamps: finished,
+            blob_dir: directory.join("blobs"),
             end_point: tls.end_point,
+            blobs: Blobs::new(options.seed),
+            signed_for: AtomicI64::new(i64::try_from(SIGNED_FOR.as_secs()).unwrap_or(i64::MAX)),
             azure: Mutex::new(world),
             urls: OnceLock::from(urls),
             offset: AtomicI64::new(offset),
@@ -517,6 +568,7 @@ impl Lab {
             identity.write(store).await.map_err(LabError::Store)?;
             state.keep().await;
         }
+        crate::stamp::market::resume(&state);
         let acceptor = TlsAcceptor::from(tls.server);
         let tasks = listeners
             .into_iter()
@@ -574,8 +626,10 @@ enum Plane {
     Login,
     Arm,
     Graph,
+    Blobs,
     Pep(usize, bool),
     StampArm(usize),
+    StampBlobs(usize),
     Control,
 }
 
@@ -585,8 +639,10 @@ impl Plane {
             Self::Login => "login",
             Self::Arm => "arm",
             Self::Graph => "graph",
+            Self::Blobs => "blobs",
             Self::Pep(..) => "pep",
             Self::StampArm(_) => "stamp-arm",
+            Self::StampBlobs(_) => "stamp-blobs",
             Self::Control => "control",
         }
     }
@@ -635,7 +691,7 @@ fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls: TlsAccept
     }
 }
 
-async fn faulty(state: &State, plane: Plane, request: &Read) -> Result<Reply, Dropped> {
+async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Reply, Dropped> {
     let route = request.uri().path();
     let asked = Asked { plane: plane.name(), method: request.method().as_str(), route };
     let before = state.faults().strike(&asked, false);
@@ -648,7 +704,9 @@ async fn faulty(state: &State, plane: Plane, request: &Read) -> Result<Reply, Dr
         Plane::Login => crate::azure::login::handle(state, request),
         Plane::Arm => crate::azure::arm::handle(state, request),
         Plane::Graph => crate::azure::graph::handle(state, request),
-        Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request),
+        Plane::Blobs => crate::azure::blobs::handle(state, request).await,
+        Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
+        Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),
         Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
     };
     let mut reply = reply;

@@ -13,6 +13,7 @@ mod http;
 mod keys;
 mod lab;
 pub mod stamp;
+mod storage;
 mod store;
 mod tls;
 pub mod world;

@@ -81,6 +81,12 @@ codes! {
         "Codes are AZR and four digits.", "azsreg explain  (without a code it lists all)";
     USAGE_REPORTING_OFF "AZR1017" Usage "Capacity billing with usage reporting on",
         "Capacity is billed by what is installed: usage is not reported.", "Leave --usage-reporting out.";
+    TERMS_NOT_ACCEPTED "AZR1018" Usage "The legal terms were not accepted",
+        "The items have terms of their publishers, and nobody has agreed to them.",
+        "Read them, then add --accept-legal-terms.";
+    WHICH_STAMP "AZR1019" Usage "It is not said for which stamp",
+        "A subscription may hold the registrations of several stamps; an item is downloaded with that of the stamp that it is for.",
+        "Add --cloud-id ID: azsreg list shows the cloud ids.";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",
@@ -136,6 +142,18 @@ codes! {
     HCI_LICENCE "AZR2020" CheckFailed "This stamp takes no HCI licence",
         "Save-HCILicense exists above build 1.2209.0.23, on stamps of several nodes.",
         "Update the stamp first: azsreg stamp info shows its build and nodes.";
+
+    STAMP_OFFLINE "AZR2021" Failed "The stamp can't reach Azure",
+        "The stamp downloads by itself, and has no way to Azure: it is disconnected, or a firewall or proxy stands in between.",
+        "Carry the items: azsreg marketplace download, then azsreg marketplace import.";
+    ITEM_FAILED "AZR2022" Failed "The stamp could not bring an item",
+        "The stamp's own words are below.", "Mend what the stamp complains of, then run the same command again.";
+    ITEM_BUSY "AZR2023" Failed "The stamp is still downloading the item",
+        "An item can't be removed before its download has ended.",
+        "Wait until azsreg marketplace downloaded shows it as there, then run the same command again.";
+    STAMP_STORAGE "AZR2024" Failed "The stamp's storage account can't be used",
+        "The account that takes the carried files can't be reached, or refused them; its words are below.",
+        "Check that this machine reaches the stamp's blob endpoint, then run the same command again: it resumes.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
@@ -252,6 +270,17 @@ codes! {
     PRINCIPAL_UNKNOWN "AZR4028" Failed "The directory does not know the principal",
         "The object id is mistyped, is an application's client id instead, or is of another directory.",
         "Give the object id of the user, group or service principal (not of the application), as the directory shows it.";
+    BLOB_REFUSED "AZR4029" Failed "The storage of Azure's marketplace refused a file",
+        "The address may have expired, or the file is not there any more; its words are below.",
+        "Run the same command again: it asks for a new address and goes on where it was.";
+    BLOB_CHANGED "AZR4030" Failed "A file changed in Azure while it was fetched",
+        "The publisher replaced it: what was fetched is of another version.",
+        "Run the same command again: the file is fetched anew.";
+    BLOB_DAMAGED "AZR4031" Failed "A fetched file is not what Azure says that it is",
+        "Its length or its MD5 differs, twice in a row: something between here and Azure changes it.",
+        "Run the same command again; if it persists, look for a proxy that rewrites downloads.";
+    SYNDICATION_REFUSED "AZR4032" Failed "The stamp can't use its registration",
+        "Azure refused the stamp's bridge; its words are below.", "azsreg status  shows what is wrong on both sides.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
@@ -277,6 +306,17 @@ codes! {
     BUNDLE_STALE "AZR5010" CheckFailed "The carried file is not the newest",
         "A later file for the same stamp exists, or what the file was made for has been done since.",
         "Begin the trip again with the newest file.";
+    NO_SPACE "AZR5011" Failed "There is not enough room",
+        "The disk has less free space than the files need.",
+        "Make room or choose another --to, then run the same command again: what was fetched stays and is used.";
+    ITEM_DAMAGED "AZR5012" CheckFailed "A carried item is not whole",
+        "Files are missing, changed, cut, or of another item.",
+        "Copy them once more from where they were made, or download the item again.";
+    ITEM_UNFINISHED "AZR5013" CheckFailed "A carried item is an unfinished copy",
+        "The folder has no manifest: its download was not finished, or the PowerShell tool made it.",
+        "Run azsreg marketplace download again (it goes on where it was), then carry the folder.";
+    FOLDER_BUSY "AZR5014" Locked "Another command works on the folder",
+        "One download or import at a time works on a folder.", "Wait until it has ended.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.", "azsreg register";
@@ -319,6 +359,16 @@ codes! {
         "Add the option that is named above.";
     STAMP_STEP_LEFT "AZR6017" Resumable "Azure's part is done; the stamp's is left",
         "The stamp can't be reached from here.", "azsreg repair  from a machine that reaches the stamp.";
+    MARKETPLACE_OFF "AZR6018" CheckFailed "The stamp's registration offers no marketplace items",
+        "It was registered with marketplace syndication off.", "azsreg set --marketplace on";
+    ITEM_UNKNOWN "AZR6019" NotRegistered "There is no such item",
+        "The name is mistyped, or the item is not offered any more.", "azsreg marketplace list --filter TEXT";
+    ITEM_INCOMPATIBLE "AZR6020" CheckFailed "The item is not for this stamp",
+        "Azure says that the stamp's build, identity system, billing model or connection does not go with it.",
+        "azsreg marketplace list --compatible";
+    NO_OPERATOR "AZR6021" CheckFailed "Nobody is signed in to the stamp's Resource Manager",
+        "Marketplace items are managed there, and the privileged endpoint's account does not sign in to it.",
+        "Add --stamp-client-id ID and --stamp-client-secret @FILE, or --stamp-device-code.";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

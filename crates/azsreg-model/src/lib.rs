@@ -7,9 +7,11 @@ mod billing;
 mod bundle;
 mod cloud;
 mod codes;
+mod item;
 mod key;
 mod module_log;
 mod problem;
+mod product;
 mod registration;
 mod report;
 mod request;
@@ -24,9 +26,15 @@ pub use billing::BillingModel;
 pub use bundle::{Bundle, BundleError, BundleKind, Carried, Receipt, decode_text, encode_module_text};
 pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
+pub use item::{
+    Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside,
+};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use module_log::{LogFinding, read_module_log};
 pub use problem::{ExitCode, Problem};
+pub use product::{
+    Compatibility, ItemProgress, ItemState, Part, PartRole, Product, ProductDetails, ProductKind, StampItem,
+};
 pub use registration::{
     LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
     Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,

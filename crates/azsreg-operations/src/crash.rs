@@ -24,3 +24,21 @@ pub fn point(name: &str) {
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn point(_name: &str) {}
+
+/// Takes bytes of a download. With the `crash-points` feature and `AZSREG_CRASH_AT_BYTE=n`, the process aborts when so many
+/// have come in all.
+#[cfg(feature = "crash-points")]
+pub fn bytes(count: u64) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CAME: AtomicU64 = AtomicU64::new(0);
+    let before = CAME.fetch_add(count, Ordering::SeqCst);
+    let wanted: Option<u64> = std::env::var("AZSREG_CRASH_AT_BYTE").ok().and_then(|at| at.parse().ok());
+    if wanted.is_some_and(|at| before <= at && at < before + count) {
+        std::process::abort();
+    }
+}
+
+/// Takes bytes of a download: nothing happens in this build.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn bytes(_count: u64) {}

@@ -9,6 +9,7 @@ pub mod change;
 pub mod checks;
 pub mod crash;
 pub mod engine;
+pub mod marketplace;
 pub mod moving;
 pub mod offline;
 pub mod ports;

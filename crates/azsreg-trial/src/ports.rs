@@ -534,7 +534,7 @@ impl Stamp for InProcess<'_> {
                 });
             match made {
                 Ok((app_id, object_id)) => {
-                    stamp.bridge = Some(Bridge { object_id, app_id, tenant: tenant.to_owned() });
+                    stamp.bridge = Some(Bridge { object_id, app_id, tenant: tenant.to_owned(), secret: String::new() });
                     stamp.end(NAME, Ok(()));
                     Ok(object_id)
                 }
@@ -618,6 +618,6 @@ impl Records for InProcess<'_> {
     }
 
     async fn downloaded(&self, _stamp: &StampInformation) -> Result<Vec<String>, PortError> {
-        self.azure("downloaded products", |world| Ok(world.stamp.downloaded.clone())).await
+        self.azure("downloaded products", |world| Ok(world.stamp.downloaded.iter().map(|item| item.name.clone()).collect())).await
     }
 }

@@ -112,35 +112,9 @@ pub(super) fn made(new: bool, body: &Value) -> Answer {
     Ok(http::json(if new { 201 } else { 200 }, body))
 }
 
-/// A page of a list: `polite` pages are small, so that clients have to follow `nextLink`.
+/// A page of a list.
 pub(super) fn page(state: &State, request: &Read, items: Vec<Value>) -> Reply {
-    let query = pairs(request.uri().query().unwrap_or_default());
-    let skip: usize = value(&query, "$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
-    let size = state.options.page_size;
-    let more = items.len() > skip.saturating_add(size);
-    let shown: Vec<Value> = items.into_iter().skip(skip).take(size).collect();
-    let mut body = json!({ "value": shown });
-    if more {
-        let kept: Vec<String> = request
-            .uri()
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| {
-                !pair.to_ascii_lowercase().starts_with("$skiptoken")
-                    && !pair.to_ascii_lowercase().starts_with("%24skiptoken")
-            })
-            .map(str::to_owned)
-            .collect();
-        body["nextLink"] = json!(format!(
-            "{}{}?{}&$skiptoken={}",
-            state.urls().arm,
-            request.uri().path(),
-            kept.join("&"),
-            skip.saturating_add(size)
-        ));
-    }
-    http::json(200, &body)
+    http::page(request, &state.urls().arm, state.options.page_size, items)
 }
 
 fn route(state: &State, request: &Read) -> Answer {
@@ -246,7 +220,7 @@ pub(super) struct Call<'a> {
     pub(super) state: &'a State,
     pub(super) request: &'a Read,
     pub(super) me: Uuid,
-    subscription: Uuid,
+    pub(super) subscription: Uuid,
     pub(super) method: &'a str,
     pub(super) query: &'a [(String, String)],
 }
@@ -436,6 +410,9 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
             let items = resources(call, azure, &scope, "");
             drop(guard);
             Ok(page(call.state, call.request, items))
+        }
+        (_, ["providers", "microsoft.azurestack", "registrations", _, "products", ..]) => {
+            super::products::products(call, guard, &names[0], &names[4], &names[6..])
         }
         (method, ["providers", "microsoft.azurestack", "registrations", rest @ ..]) => {
             let named = names

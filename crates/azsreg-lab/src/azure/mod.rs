@@ -2,8 +2,10 @@
 
 pub(crate) mod arm;
 mod authorization;
+pub(crate) mod blobs;
 pub(crate) mod graph;
 pub(crate) mod login;
+pub(crate) mod products;
 mod provider;
 
 use serde_json::Value;

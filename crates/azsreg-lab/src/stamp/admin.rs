@@ -1,19 +1,23 @@
-//! The stamp's admin Resource Manager: metadata, the default provider subscription, the activation record.
+//! The stamp's admin Resource Manager: metadata, the default provider subscription, the activation record; what lies below
+//! is `market`'s and `resources`'.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde_json::json;
 
 use crate::azure::{self, Refused};
 use crate::http::{self, Read, Reply, header, pairs, value};
 use crate::lab::{StampState, State};
 use crate::world::arm::ArmError;
 
-pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply {
+pub(crate) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Reply {
     let segments = http::segments(request.uri().path());
     if segments.first().is_some_and(|first| first.eq_ignore_ascii_case("adfs")) {
         return super::adfs::handle(state, stamp, request, &segments[1..]);
     }
-    let mut reply = match route(state, stamp, request) {
-        Ok(body) => http::json(200, &body),
+    let mut reply = match route(state, stamp, request).await {
+        Ok(reply) => reply,
         Err(error) => http::json(error.status, &error.body()),
     };
     let id = uuid::Uuid::new_v4().to_string();
@@ -23,7 +27,7 @@ pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply
     reply
 }
 
-fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, ArmError> {
+async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Result<Reply, ArmError> {
     let segments = http::segments(request.uri().path());
     let parts: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -46,10 +50,11 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
         } else {
             format!("{}/{tenant}/", state.urls().authority)
         };
-        return Ok(json!({
+        let body = json!({
             "galleryEndpoint": stamp.urls().admin_arm, "graphEndpoint": state.urls().graph, "portalEndpoint": stamp.urls().admin_arm,
             "authentication": {"loginEndpoint": login, "audiences": [audience]},
-        }));
+        });
+        return Ok(http::json(200, &body));
     }
     let caller = azure::caller(state, request, &[&audience]).map_err(|why| match why {
         Refused::Missing => {
@@ -62,60 +67,48 @@ fn route(state: &State, stamp: &StampState, request: &Read) -> Result<Value, Arm
         ),
         Refused::Invalid(message) => ArmError::new(401, "InvalidAuthenticationToken", message),
     })?;
-    if request.method() != "GET" {
-        return Err(ArmError::new(405, "MethodNotAllowed", "The lab's stamp only answers GET here."));
-    }
-    let mut world = stamp.world();
-    world.settle(state.now());
-    let provider = world.provider_subscription;
     let operator = crate::lab::lock(&stamp.operators).contains(&caller.object_id);
-    match parts[..] {
-        ["subscriptions"] => {
-            let mine = operator.then(|| {
-                json!({"id": format!("/subscriptions/{provider}"), "subscriptionId": provider, "displayName": "Default Provider Subscription", "state": "Enabled", "tenantId": world.tenant})
-            });
-            Ok(json!({"value": mine.into_iter().collect::<Vec<_>>()}))
+    let (provider, tenant, record) = {
+        let mut world = stamp.world();
+        world.settle(state.now());
+        (world.provider_subscription, world.tenant, world.activation_body())
+    };
+    let reads = request.method() == "GET";
+    let ["subscriptions", ref rest @ ..] = parts[..] else {
+        return Err(ArmError::new(404, "NotFound", "The lab's stamp does not know this route."));
+    };
+    if rest.is_empty() {
+        let mine = operator.then(|| {
+            json!({"id": format!("/subscriptions/{provider}"), "subscriptionId": provider, "displayName": "Default Provider Subscription", "state": "Enabled", "tenantId": tenant})
+        });
+        return Ok(http::json(200, &json!({"value": mine.into_iter().collect::<Vec<_>>()})));
+    }
+    if !operator || rest[0] != provider.to_string() {
+        let message = format!("The subscription '{}' could not be found.", rest[0]);
+        return Err(ArmError::new(404, "SubscriptionNotFound", message));
+    }
+    match rest[1..] {
+        ["providers", "microsoft.azurebridge.admin", "locations", _, "operationresults", id] if reads => {
+            super::market::operation(stamp, request, id)
         }
-        [
-            "subscriptions",
-            id,
-            "resourcegroups",
-            "azurestack-activation",
-            "providers",
-            "microsoft.azurebridge.admin",
-            "activations",
-            ref rest @ ..,
-        ] => {
-            if !operator || id != provider.to_string() {
-                return Err(ArmError::new(
-                    404,
-                    "SubscriptionNotFound",
-                    format!("The subscription '{id}' could not be found."),
-                ));
-            }
-            match (rest, world.activation_body()) {
-                ([], body) => Ok(json!({"value": body.into_iter().collect::<Vec<_>>()})),
-                (["default", "downloadedproducts"], Some(_)) => {
-                    let items = world.downloaded.iter().map(|name| {
-                        json!({"id": format!("{}/downloadedProducts/{name}", world.activation_id()), "name": format!("default/{name}"),
-                            "type": "Microsoft.AzureBridge.Admin/activations/downloadedProducts",
-                            "properties": {"displayName": name, "provisioningState": "Succeeded"}})
-                    });
-                    Ok(json!({"value": items.collect::<Vec<_>>()}))
-                }
-                (["default"], Some(body)) => Ok(body),
-                (["default", ..], None) => Err(ArmError::new(
+        ["resourcegroups", "azurestack-activation", "providers", "microsoft.azurebridge.admin", "activations", ref below @ ..] => {
+            let missing = || {
+                ArmError::new(
                     404,
                     "ResourceNotFound",
                     "The Resource 'Microsoft.AzureBridge.Admin/activations/default' under resource group 'azurestack-activation' was not found.",
-                )),
-                _ => Err(ArmError::new(
-                    404,
-                    "InvalidResourceType",
-                    "The lab's stamp does not have this resource type yet.",
-                )),
+                )
+            };
+            match (below, record) {
+                ([] | ["default"], _) if !reads => Ok(http::text(StatusCode::METHOD_NOT_ALLOWED, "")),
+                ([], record) => Ok(http::json(200, &json!({"value": record.into_iter().collect::<Vec<_>>()}))),
+                (["default"], Some(record)) => Ok(http::json(200, &record)),
+                (["default", ..], None) => Err(missing()),
+                (["default", ..], Some(_)) => super::market::handle(state, stamp, request, &segments[8..]).await,
+                _ => Err(missing()),
             }
         }
+        ["resourcegroups", ..] => super::resources::handle(state, stamp, request, &segments[3..], &parts[3..]),
         _ => Err(ArmError::new(404, "NotFound", "The lab's stamp does not know this route.")),
     }
 }

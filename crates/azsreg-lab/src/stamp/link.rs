@@ -83,7 +83,7 @@ impl Link {
         let app_id = application["appId"].as_str().unwrap_or_default();
         // A new secret each time: who does not own the application is refused here, with 403.
         let secret = json!({"passwordCredential": {"displayName": "AzureBridge"}});
-        graph.post(&format!("applications/{id}/addPassword"), &secret).await?;
+        let made = graph.post(&format!("applications/{id}/addPassword"), &secret).await?;
         let filter = format!("appId eq '{app_id}'");
         let found = graph.get(&format!("servicePrincipals?$filter={}", encode(&filter))).await?;
         let principal = match found["value"].as_array().and_then(|list| list.first()) {
@@ -91,7 +91,76 @@ impl Link {
             None => graph.post("servicePrincipals", &json!({ "appId": app_id })).await?,
         };
         let guid = |value: &Value| value.as_str().and_then(|id| id.parse().ok()).ok_or("Graph answered without ids.");
-        Ok(Bridge { object_id: guid(&principal["id"])?, app_id: guid(&principal["appId"])?, tenant: tenant.to_owned() })
+        Ok(Bridge {
+            object_id: guid(&principal["id"])?,
+            app_id: guid(&principal["appId"])?,
+            tenant: tenant.to_owned(),
+            secret: made["secretText"].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Signs in to Azure's Resource Manager as the bridge: a token, or what the directory says.
+    pub(crate) async fn sign_in(&self, urls: &Urls, bridge: &Bridge) -> Result<String, Refusal> {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &bridge.app_id.to_string()),
+            ("client_secret", &bridge.secret),
+            ("scope", &format!("{}/.default", urls.arm)),
+        ];
+        let url = format!("{}/{}/oauth2/v2.0/token", urls.authority, bridge.tenant);
+        let sent = self.client().map_err(Refusal::Unreachable)?.post(url).form(&form).send().await;
+        let answer = sent.map_err(Refusal::broken)?;
+        let (good, body) = (answer.status().is_success(), answer.json::<Value>().await.map_err(Refusal::broken)?);
+        if good {
+            return Ok(body["access_token"].as_str().unwrap_or_default().to_owned());
+        }
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        Err(Refusal::Azure { code: text("error"), message: text("error_description") })
+    }
+
+    /// A call to Azure's Resource Manager.
+    pub(crate) async fn call(&self, url: &str, token: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+        let client = self.client().map_err(Refusal::Unreachable)?;
+        let request = match body {
+            Some(body) => client.post(url).json(body),
+            None => client.get(url),
+        };
+        let answer = request.bearer_auth(token).send().await.map_err(Refusal::broken)?;
+        let (good, body) = (answer.status().is_success(), answer.json::<Value>().await.map_err(Refusal::broken)?);
+        if good {
+            return Ok(body);
+        }
+        let text = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
+        Err(Refusal::Azure { code: text("code"), message: text("message") })
+    }
+
+    /// A blob, as it comes.
+    pub(crate) async fn blob(&self, url: &str) -> Result<Response, Refusal> {
+        let client = self.client().map_err(Refusal::Unreachable)?;
+        // Gigabytes take their time.
+        let day = std::time::Duration::from_secs(86_400);
+        let answer = client.get(url).timeout(day).send().await.map_err(Refusal::broken)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let code = answer.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).unwrap_or("BlobError");
+        let status = answer.status().as_u16();
+        Err(Refusal::Azure { code: code.to_owned(), message: format!("The storage service answered with status {status}.") })
+    }
+}
+
+/// Why Azure could not be used.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// No way there.
+    Unreachable(String),
+    /// Azure refused: its code and its words.
+    Azure { code: String, message: String },
+}
+
+impl Refusal {
+    pub(crate) fn broken(error: reqwest::Error) -> Self {
+        Self::Unreachable(format!("Unable to connect to the remote server: {error}"))
     }
 }
 

@@ -4,10 +4,14 @@
 //! same state. Behaviour that no source states is our inference: `COMPAT.md` says so, row by row.
 
 mod access;
+pub mod accounts;
 pub mod arm;
+pub mod catalogue;
 pub mod condition;
+pub mod content;
 pub mod directory;
 pub mod graph;
+pub mod market;
 pub mod moves;
 pub mod roles;
 pub mod stamp;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::accounts::Accounts;
+use super::market::{Downloaded, Operation};
 use super::{Draw, token};
 
 /// A build as four numbers.
@@ -121,6 +123,9 @@ pub struct Bridge {
     pub app_id: Uuid,
     /// The tenant.
     pub tenant: String,
+    /// The secret that it signs in with.
+    #[serde(default)]
+    pub secret: String,
 }
 
 /// How a stamp is built.
@@ -190,8 +195,14 @@ pub struct Stamp {
     pub key_pair: bool,
     /// A host whose hardware can't be read.
     pub broken_host: Option<String>,
-    /// Marketplace items that were downloaded: a deactivation removes them.
-    pub downloaded: Vec<String>,
+    /// Marketplace items that were downloaded, or are about to be: a deactivation removes them.
+    pub downloaded: Vec<Downloaded>,
+    /// Operations on items, oldest first.
+    #[serde(default)]
+    pub operations: Vec<Operation>,
+    /// Its own resource groups and storage accounts.
+    #[serde(default)]
+    pub accounts: Accounts,
     /// The HCI licence that was saved, as its digest.
     pub hci_license: Option<String>,
     /// Where transcripts were delivered to.
@@ -228,6 +239,8 @@ impl Stamp {
             key_pair: false,
             broken_host: None,
             downloaded: Vec::new(),
+            operations: Vec::new(),
+            accounts: Accounts::default(),
             hci_license: None,
             transcripts: Vec::new(),
             logons_failed: 0,

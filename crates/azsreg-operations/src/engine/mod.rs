@@ -56,6 +56,10 @@ pub trait Watch {
     fn step_ended(&mut self, _report: &StepReport) {}
     /// The engine waits.
     fn waiting(&mut self, _why: &str) {}
+    /// How much of something has come.
+    fn progress(&mut self, _what: &str, _done: u64, _of: u64) {}
+    /// Something to read besides.
+    fn note(&mut self, _text: &str) {}
     /// Something that the operator should know.
     fn warning(&mut self, _problem: &Problem) {}
 }

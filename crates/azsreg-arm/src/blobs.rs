@@ -1,0 +1,100 @@
+//! Blobs of a storage service, read from any byte on ("Get Blob").
+
+use std::time::Duration;
+
+use azsreg_model::{Problem, code};
+use azsreg_operations::marketplace::{BlobAbout, BlobError, Blobs, Sink};
+use azsreg_operations::ports::{Class, PortError};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::http::{Http, host_of};
+
+/// A connection that gives nothing for so long is given up, and gone on with anew.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Reads blobs over a client.
+pub struct BlobPort<'a>(pub &'a Http);
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The MD5 of the whole: of a part, the service names it otherwise.
+fn md5_of(headers: &HeaderMap, part: bool) -> Option<[u8; 16]> {
+    let text = header(headers, if part { "x-ms-blob-content-md5" } else { "content-md5" })?;
+    BASE64_STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+impl Blobs for BlobPort<'_> {
+    async fn read(
+        &self,
+        address: &SecretString,
+        from: u64,
+        etag: Option<&str>,
+        sink: &mut impl Sink,
+    ) -> Result<(), BlobError> {
+        let url = address.expose_secret();
+        let host = host_of(url);
+        let mut headers = vec![("x-ms-version", "2017-11-09".to_owned())];
+        if from > 0 {
+            headers.push(("range", format!("bytes={from}-")));
+        }
+        headers.extend(etag.filter(|etag| !etag.is_empty()).map(|etag| ("if-match", etag.to_owned())));
+        let mut answer = self.0.open(url, &headers).await.map_err(|error| BlobError::Port(error.into()))?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let part = status == 206;
+        if !answer.status().is_success() {
+            return Err(refused(status, &headers, &host));
+        }
+        if from > 0 && !part {
+            // A server that knows no ranges would give all of it again.
+            return Err(BlobError::Changed);
+        }
+        let whole = || header(&headers, "content-range").and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let length = if part { whole() } else { answer.content_length() };
+        let Some(length) = length else {
+            let problem = Problem::new(&code::AZURE_PROTOCOL, format!("{host} does not say how long a file is"));
+            return Err(BlobError::Port(PortError::permanent(problem)));
+        };
+        let etag = header(&headers, "etag").unwrap_or_default().to_owned();
+        sink.begun(&BlobAbout { length, etag, md5: md5_of(&headers, part) }).map_err(BlobError::Sink)?;
+        let broken = |reason: String| {
+            BlobError::Port(PortError::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, format!("the download from {host} broke: {reason}"))))
+        };
+        loop {
+            match tokio::time::timeout(SILENCE, answer.chunk()).await {
+                Err(_) => return Err(broken("nothing came for a minute".into())),
+                Ok(Err(error)) => return Err(broken(crate::http::chain(&error))),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(Some(bytes))) => sink.bytes(bytes).map_err(BlobError::Sink)?,
+            }
+        }
+    }
+}
+
+/// What the service refuses, and what may be done about it.
+fn refused(status: u16, headers: &HeaderMap, host: &str) -> BlobError {
+    let said = header(headers, "x-ms-error-code").unwrap_or_default();
+    let id = header(headers, "x-ms-request-id").unwrap_or_default();
+    let mut problem = Problem::new(&code::BLOB_REFUSED, format!("{host} refused a file with HTTP status {status} {said}"));
+    if !id.is_empty() {
+        problem = problem.detail(format!("x-ms-request-id: {id}"));
+    }
+    match status {
+        // An address that has expired is refused as a wrong one is.
+        401 | 403 => BlobError::Address(PortError::permanent(problem)),
+        404 | 410 => BlobError::Address(PortError::permanent(problem)),
+        412 | 416 => BlobError::Changed,
+        429 | 503 => {
+            let after = header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+            match after {
+                Some(_) => BlobError::Port(PortError::new(Class::Throttled(after), problem)),
+                None => BlobError::Port(PortError::new(Class::Transient, problem)),
+            }
+        }
+        408 | 500.. => BlobError::Port(PortError::new(Class::Transient, problem)),
+        _ => BlobError::Port(PortError::permanent(problem)),
+    }
+}

@@ -1,0 +1,147 @@
+//! The marketplace of a stamp, over its admin Resource Manager (`facts-stamp.md` section 2).
+
+use azsreg_model::{ItemProgress, Problem, Product, StampInformation, StampItem, code};
+use azsreg_operations::marketplace::{StampMarket, stamp, unknown};
+use azsreg_operations::ports::{Class, PortError, Records as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::error::ArmError;
+use crate::products::{item, product, segment};
+use crate::records::{BRIDGE, RecordsPort, at_the_stamp};
+use crate::storage::StampStorage;
+
+/// The marketplace of one stamp, and the storage account for what is carried to it.
+pub struct MarketPort<'a> {
+    pub(crate) records: &'a RecordsPort<'a>,
+    pub(crate) information: StampInformation,
+    pub(crate) storage: StampStorage,
+}
+
+impl<'a> MarketPort<'a> {
+    /// The marketplace of a stamp whose records somebody may read.
+    #[must_use]
+    pub fn new(records: &'a RecordsPort<'a>, information: &StampInformation) -> Self {
+        Self { records, information: information.clone(), storage: StampStorage::default() }
+    }
+
+    async fn list(&self, kind: &str) -> Result<Vec<Value>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        manager.list(&format!("{path}/{kind}"), BRIDGE).await.map_err(refused)
+    }
+
+    /// A list that is empty may be that of a stamp that is not activated.
+    async fn activated(&self) -> Result<(), PortError> {
+        if self.records.activation(&self.information).await?.is_some() {
+            return Ok(());
+        }
+        let message = format!("the stamp {} is not activated: it has no marketplace", self.information.cloud_id);
+        Err(PortError::permanent(Problem::new(&code::NOT_REGISTERED, message)))
+    }
+}
+
+/// What the stamp refuses: the words of Azure are mostly inside.
+fn refused(error: ArmError) -> PortError {
+    let ArmError::Refused { code: inner, message, request_id, .. } = &error else { return at_the_stamp(error) };
+    let with_id = |problem: Problem| match request_id {
+        Some(id) => problem.detail(format!("x-ms-request-id: {id}")),
+        None => problem,
+    };
+    if let Some(problem) = stamp::refusal(inner, message) {
+        return PortError::permanent(with_id(problem));
+    }
+    let problem = match inner.as_str() {
+        "AzureUnreachable" => Problem::new(&code::STAMP_OFFLINE, "the stamp can't reach Azure"),
+        "RequestConflict" => Problem::new(&code::ITEM_BUSY, "the stamp is still at work on the item"),
+        "ProductNotCompatible" => Problem::new(&code::ITEM_INCOMPATIBLE, "the item is not for this stamp"),
+        "RegistrationNotAccessible" => Problem::new(&code::SYNDICATION_REFUSED, "the stamp can't use its registration"),
+        "OperationNotFound" => Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more"),
+        _ => return at_the_stamp(error),
+    };
+    let problem = with_id(problem.detail(format!("{inner}: {message}")));
+    PortError::new(Class::Permanent, problem)
+}
+
+impl StampMarket for MarketPort<'_> {
+    async fn products(&self) -> Result<Vec<Product>, PortError> {
+        let found = self.list("products").await?;
+        if found.is_empty() {
+            self.activated().await?;
+        }
+        Ok(found.iter().filter_map(product).collect())
+    }
+
+    async fn product(&self, name: &str) -> Result<Option<Product>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let found = manager.find(&format!("{path}/products/{}", segment(name)), BRIDGE).await.map_err(refused)?;
+        Ok(found.as_ref().and_then(product))
+    }
+
+    async fn items(&self) -> Result<Vec<StampItem>, PortError> {
+        let found = self.list("downloadedProducts").await?;
+        if found.is_empty() {
+            self.activated().await?;
+        }
+        Ok(found.iter().filter_map(item).collect())
+    }
+
+    async fn item(&self, name: &str) -> Result<Option<StampItem>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let path = format!("{path}/downloadedProducts/{}", segment(name));
+        Ok(manager.find(&path, BRIDGE).await.map_err(refused)?.as_ref().and_then(item))
+    }
+
+    async fn download(&self, name: &str) -> Result<Option<String>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let path = format!("{path}/products/{}/download", segment(name));
+        match manager.begin(Method::POST, &path, BRIDGE, None).await {
+            Ok(operation) => Ok(operation),
+            Err(error) if error.is_not_found() => Err(PortError::permanent(unknown(name, &[]))),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    async fn progress(&self, operation: &str) -> Result<ItemProgress, PortError> {
+        let (manager, _) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let body = match manager.look(operation).await {
+            Ok(body) => body,
+            Err(error) if error.is_not_found() => {
+                let problem = Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more");
+                return Err(PortError::permanent(problem));
+            }
+            Err(error) => return Err(refused(error)),
+        };
+        let percent = body["percentComplete"].as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let percent = percent.map(|percent| percent as u8);
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(match body["status"].as_str().unwrap_or("Running").to_lowercase().as_str() {
+            "succeeded" => ItemProgress::Succeeded,
+            status @ ("failed" | "canceled" | "cancelled") => {
+                let code = text("/error/code");
+                ItemProgress::Failed(if code.is_empty() { status.to_owned() } else { code }, text("/error/message"))
+            }
+            _ => ItemProgress::Running(percent),
+        })
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let path = format!("{path}/downloadedProducts/{}", segment(name));
+        manager.delete(&path, BRIDGE).await.map_err(refused)
+    }
+
+    async fn put(&self, name: &str, properties: &Value) -> Result<Option<String>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let path = format!("{path}/downloadedProducts/{}", segment(name));
+        let body = json!({ "properties": properties });
+        match manager.begin(Method::PUT, &path, BRIDGE, Some(&body)).await {
+            Ok(operation) => Ok(operation),
+            Err(error) if error.is_not_found() => {
+                self.activated().await?;
+                Err(refused(error))
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The storage account of a stamp that takes carried marketplace items, as the offline tool makes and removes it
+//! (`facts-stamp.md` section 3), and the blob service behind it ("Authorize with Shared Key").
+
+use std::cell::RefCell;
+
+use aws_lc_rs::hmac;
+use azsreg_model::{Problem, code};
+use azsreg_operations::marketplace::{StagedBlob, Staging};
+use azsreg_operations::ports::{Class, PortError};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use jiff::Timestamp;
+use md5::{Digest as _, Md5};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::error::ArmError;
+use crate::http::{clock_skew, host_of};
+use crate::market::MarketPort;
+use crate::products::segment;
+use crate::records::at_the_stamp;
+
+const GROUP: &str = "System.syndication";
+const ACCOUNT: &str = "syndicationstorage";
+const CONTAINER: &str = "syndicationartifacts";
+const GROUPS: &str = "2016-02-01";
+const STORAGE: &str = "2016-01-01";
+/// What every supported build's blob service speaks.
+const BLOBS: &str = "2017-11-09";
+/// The sum that a finished upload leaves with its blob.
+const SUM: &str = "x-ms-meta-azsreg_sha256";
+
+/// An account that was opened.
+#[derive(Clone)]
+struct Account {
+    /// The blob endpoint, with a slash at the end.
+    endpoint: String,
+    key: Vec<u8>,
+}
+
+/// What is known of the account: nothing, that there is none, or where it is.
+#[derive(Default)]
+pub(crate) struct StampStorage(RefCell<Option<Account>>);
+
+/// An answer of the blob service.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// The texts of all elements of a name, in order.
+fn texts(xml: &[u8], name: &str) -> Vec<String> {
+    use quick_xml::events::Event;
+    let text = String::from_utf8_lossy(xml);
+    let mut reader = quick_xml::Reader::from_str(text.trim_start_matches('\u{feff}'));
+    let (mut found, mut inside) = (Vec::new(), None::<String>);
+    while let Ok(event) = reader.read_event() {
+        match event {
+            Event::Start(tag) if tag.name().as_ref() == name => inside = Some(String::new()),
+            Event::End(tag) if tag.name().as_ref() == name => found.extend(inside.take()),
+            Event::Eof => break,
+            event => {
+                let Some(inside) = &mut inside else { continue };
+                match event {
+                    Event::Text(part) => inside.push_str(&part.xml10_content()),
+                    Event::GeneralRef(part) => match (part.resolve_char_ref(), &*part.xml10_content()) {
+                        (Ok(Some(c)), _) => inside.push(c),
+                        (_, "amp") => inside.push('&'),
+                        (_, "lt") => inside.push('<'),
+                        (_, "gt") => inside.push('>'),
+                        (_, "quot") => inside.push('"'),
+                        (_, "apos") => inside.push('\''),
+                        _ => {}
+                    },
+                    _ => {}
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A block's id: of one length, as the service wants it.
+fn block_id(number: u64) -> String {
+    BASE64_STANDARD.encode(format!("azsreg-{number:09}"))
+}
+
+impl MarketPort<'_> {
+    /// The account, made if asked to.
+    async fn account(&self, make: bool) -> Result<Option<Account>, PortError> {
+        if let Some(known) = self.storage.0.borrow().clone() {
+            return Ok(Some(known));
+        }
+        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
+        let group = format!("{subscription}/resourceGroups/{GROUP}");
+        let path = format!("{group}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}");
+        let mut found = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?;
+        if found.is_none() && make {
+            let location = self.information.region.clone().unwrap_or_else(|| "local".into());
+            let body = json!({ "location": location });
+            manager.call(Method::PUT, &group, GROUPS, Some(&body)).await.map_err(at_the_stamp)?;
+            let body = json!({"location": location, "kind": "Storage", "sku": {"name": "Standard_LRS"}, "properties": {}});
+            found = Some(manager.call(Method::PUT, &path, STORAGE, Some(&body)).await.map_err(at_the_stamp)?);
+        }
+        let Some(mut resource) = found else { return Ok(None) };
+        let endpoint = |resource: &Value| resource.pointer("/properties/primaryEndpoints/blob").and_then(Value::as_str).map(str::to_owned);
+        let mut polls = 0;
+        let endpoint = loop {
+            match endpoint(&resource) {
+                Some(endpoint) => break endpoint,
+                None if polls > 60 => {
+                    let message = format!("the storage account {ACCOUNT} does not say where it is");
+                    return Err(PortError::permanent(Problem::new(&code::STAMP_STORAGE, message)));
+                }
+                // One that was made a moment ago.
+                None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
+            }
+            polls += 1;
+            resource = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?.unwrap_or_default();
+        };
+        let keys = manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
+        let key = keys.pointer("/keys/0/value").and_then(Value::as_str).and_then(|key| BASE64_STANDARD.decode(key).ok());
+        let Some(key) = key else {
+            return Err(PortError::permanent(Problem::new(&code::STAMP_STORAGE, "the storage account gives no key")));
+        };
+        let account = Account { endpoint: format!("{}/", endpoint.trim_end_matches('/')), key };
+        self.storage.0.replace(Some(account.clone()));
+        Ok(Some(account))
+    }
+
+    /// A call to the blob service: `blob` is empty for the container itself.
+    async fn blob_call(
+        &self,
+        account: &Account,
+        method: Method,
+        blob: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, String)],
+        body: Option<Bytes>,
+    ) -> Result<Answer, PortError> {
+        let mut url = format!("{}{CONTAINER}", account.endpoint);
+        if !blob.is_empty() {
+            url.push('/');
+            url.push_str(&segment(blob));
+        }
+        let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned())).unwrap_or_default();
+        let now = Timestamp::now() + clock_skew().unwrap_or_default();
+        let mut own: Vec<(String, String)> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        own.push(("x-ms-date".into(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+        own.push(("x-ms-version".into(), BLOBS.into()));
+        let length = body.as_ref().map_or(0, Bytes::len);
+        let of = |name: &str| own.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str()).to_owned();
+        let length_text = if length == 0 { String::new() } else { length.to_string() };
+        // Verb, twelve headers in this order, then what the service knows of itself.
+        let standard = ["", "", &length_text, &of("content-md5"), &of("content-type"), "", "", "", "", "", ""];
+        let mut text = method.to_string();
+        standard.iter().for_each(|part| text.push_str(&format!("\n{part}")));
+        let mut special: Vec<&(String, String)> = own.iter().filter(|(name, _)| name.starts_with("x-ms-")).collect();
+        special.sort();
+        special.iter().for_each(|(name, value)| text.push_str(&format!("\n{name}:{value}")));
+        text.push_str(&format!("\n/{ACCOUNT}{path}"));
+        let mut sorted = query.to_vec();
+        sorted.sort_unstable();
+        sorted.iter().for_each(|(name, value)| text.push_str(&format!("\n{name}:{value}")));
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &account.key), text.as_bytes());
+        own.push(("authorization".into(), format!("SharedKey {ACCOUNT}:{}", BASE64_STANDARD.encode(signature))));
+        let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
+        if !pairs.is_empty() {
+            url = format!("{url}?{}", pairs.join("&"));
+        }
+        let sent = self.records.http().raw(method, &url, &own, body).await;
+        let (status, headers, body) = sent.map_err(|error| storage_error(error.into(), &url))?;
+        Ok(Answer { status: status.as_u16(), headers, body })
+    }
+
+    /// A call on an account that has to be there.
+    async fn on(
+        &self,
+        method: Method,
+        blob: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, String)],
+        body: Option<Bytes>,
+    ) -> Result<Answer, PortError> {
+        let account = self.account(true).await?;
+        let Some(account) = account else { return Err(refused(404, "ResourceNotFound")) };
+        let answer = self.blob_call(&account, method, blob, query, headers, body).await?;
+        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(refused(answer.status, answer.header("x-ms-error-code").unwrap_or_default())) }
+    }
+
+    /// Likewise, where neither the account nor the blob may be there.
+    async fn find_blob(&self, method: Method, blob: &str, query: &[(&str, &str)]) -> Result<Option<Answer>, PortError> {
+        let Some(account) = self.account(false).await? else { return Ok(None) };
+        let answer = self.blob_call(&account, method, blob, query, &[], None).await?;
+        match answer.status {
+            404 => Ok(None),
+            200..=299 => Ok(Some(answer)),
+            status => Err(refused(status, answer.header("x-ms-error-code").unwrap_or_default())),
+        }
+    }
+}
+
+fn storage_error(error: PortError, url: &str) -> PortError {
+    let mut problem = Problem::new(&code::STAMP_STORAGE, format!("the stamp's blob endpoint {} failed", host_of(url)));
+    problem.details.push(error.problem.message.clone());
+    let class = if error.class == Class::Permanent { Class::Permanent } else { Class::Transient };
+    PortError::new(class, problem)
+}
+
+fn refused(status: u16, said: &str) -> PortError {
+    let problem = Problem::new(&code::STAMP_STORAGE, format!("the stamp's blob service refused with HTTP status {status} {said}"));
+    // A container that was deleted a moment ago is not made anew at once.
+    let passing = status >= 500 || status == 408 || status == 429 || said == "ContainerBeingDeleted" || said == "Md5Mismatch";
+    PortError::new(if passing { Class::Transient } else { Class::Permanent }, problem)
+}
+
+fn md5_header(bytes: &[u8]) -> (&'static str, String) {
+    ("content-md5", BASE64_STANDARD.encode(Md5::digest(bytes)))
+}
+
+impl Staging for MarketPort<'_> {
+    async fn open(&self) -> Result<(), PortError> {
+        let account = self.account(true).await?;
+        let Some(account) = account else { return Err(refused(404, "ResourceNotFound")) };
+        // The stamp's bridge reads without a signature, as of the offline tool's container.
+        let public = [("x-ms-blob-public-access", "blob".to_owned())];
+        let answer = self.blob_call(&account, Method::PUT, "", &[("restype", "container")], &public, None).await?;
+        match (answer.status, answer.header("x-ms-error-code").unwrap_or_default()) {
+            (200..=299, _) | (409, "ContainerAlreadyExists") => Ok(()),
+            (status, said) => Err(refused(status, said)),
+        }
+    }
+
+    async fn blob(&self, name: &str) -> Result<Option<StagedBlob>, PortError> {
+        let Some(answer) = self.find_blob(Method::HEAD, name, &[]).await? else { return Ok(None) };
+        let length = answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        Ok(Some(StagedBlob { length, sha256: answer.header(SUM).map(str::to_owned) }))
+    }
+
+    async fn blocks(&self, name: &str, block: u64) -> Result<u64, PortError> {
+        let query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")];
+        let Some(answer) = self.find_blob(Method::GET, name, &query).await? else { return Ok(0) };
+        let names = texts(&answer.body, "Name");
+        let sizes = texts(&answer.body, "Size");
+        let whole = |number: u64| {
+            let id = block_id(number);
+            names.iter().zip(&sizes).any(|(name, size)| *name == id && size.parse() == Ok(block))
+        };
+        let count = (0..).take_while(|number| whole(*number)).count() as u64;
+        Ok(count * block)
+    }
+
+    async fn put_block(&self, name: &str, number: u64, bytes: Bytes) -> Result<(), PortError> {
+        let headers = [md5_header(&bytes)];
+        let id = block_id(number);
+        self.on(Method::PUT, name, &[("comp", "block"), ("blockid", &id)], &headers, Some(bytes)).await.map(drop)
+    }
+
+    async fn commit(&self, name: &str, blocks: u64, sha256: &str) -> Result<(), PortError> {
+        let mut xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>".to_owned();
+        (0..blocks).for_each(|number| xml.push_str(&format!("<Latest>{}</Latest>", block_id(number))));
+        xml.push_str("</BlockList>");
+        let headers = [(SUM, sha256.to_owned()), ("content-type", "application/xml".to_owned())];
+        self.on(Method::PUT, name, &[("comp", "blocklist")], &headers, Some(xml.into())).await.map(drop)
+    }
+
+    async fn create_pages(&self, name: &str, length: u64) -> Result<(), PortError> {
+        let headers = [("x-ms-blob-type", "PageBlob".to_owned()), ("x-ms-blob-content-length", length.to_string())];
+        self.on(Method::PUT, name, &[], &headers, None).await.map(drop)
+    }
+
+    async fn pages(&self, name: &str) -> Result<u64, PortError> {
+        let Some(answer) = self.find_blob(Method::GET, name, &[("comp", "pagelist")]).await? else { return Ok(0) };
+        let last = texts(&answer.body, "End").iter().filter_map(|end| end.parse::<u64>().ok()).max();
+        Ok(last.map_or(0, |last| last + 1))
+    }
+
+    async fn put_pages(&self, name: &str, from: u64, bytes: Bytes) -> Result<(), PortError> {
+        let range = format!("bytes={from}-{}", from + bytes.len() as u64 - 1);
+        let headers = [md5_header(&bytes), ("x-ms-page-write", "update".to_owned()), ("x-ms-range", range)];
+        self.on(Method::PUT, name, &[("comp", "page")], &headers, Some(bytes)).await.map(drop)
+    }
+
+    async fn finish_pages(&self, name: &str, sha256: &str) -> Result<(), PortError> {
+        let headers = [(SUM, sha256.to_owned())];
+        self.on(Method::PUT, name, &[("comp", "metadata")], &headers, None).await.map(drop)
+    }
+
+    async fn address(&self, name: &str) -> Result<String, PortError> {
+        let account = self.account(true).await?;
+        let endpoint = account.map(|account| account.endpoint).unwrap_or_default();
+        Ok(format!("{endpoint}{CONTAINER}/{}", segment(name)))
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), PortError> {
+        self.find_blob(Method::DELETE, name, &[]).await.map(drop)
+    }
+
+    async fn names(&self) -> Result<Vec<String>, PortError> {
+        let (mut names, mut marker) = (Vec::new(), String::new());
+        loop {
+            let query: &[(&str, &str)] = &[("restype", "container"), ("comp", "list"), ("marker", &marker)];
+            let query = if marker.is_empty() { &query[..2] } else { query };
+            let Some(answer) = self.find_blob(Method::GET, "", query).await? else { return Ok(names) };
+            names.extend(texts(&answer.body, "Name"));
+            match texts(&answer.body, "NextMarker").pop().filter(|marker| !marker.is_empty()) {
+                Some(next) => marker = next,
+                None => return Ok(names),
+            }
+        }
+    }
+
+    async fn close(&self) -> Result<(), PortError> {
+        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
+        self.storage.0.replace(None);
+        let deleted: Result<(), ArmError> = manager.delete(&format!("{subscription}/resourceGroups/{GROUP}"), GROUPS).await;
+        deleted.map_err(at_the_stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_out_of_a_list_as_they_are() {
+        let xml = "\u{feff}<?xml version=\"1.0\"?><E><Blobs><Blob><Name>a &amp; b</Name></Blob><Blob><Name>c</Name></Blob></Blobs><NextMarker /></E>";
+        assert_eq!(texts(xml.as_bytes(), "Name"), ["a & b", "c"]);
+        assert!(texts(xml.as_bytes(), "NextMarker").is_empty());
+    }
+}
