@@ -12,16 +12,16 @@ use crate::records::{BRIDGE, RecordsPort, at_the_stamp};
 use crate::storage::StampStorage;
 
 /// The marketplace of one stamp, and the storage account for what is carried to it.
-pub struct MarketPort<'a> {
-    pub(crate) records: &'a RecordsPort<'a>,
+pub struct MarketPort<'r, 'a> {
+    pub(crate) records: &'r RecordsPort<'a>,
     pub(crate) information: StampInformation,
     pub(crate) storage: StampStorage,
 }
 
-impl<'a> MarketPort<'a> {
+impl<'r, 'a> MarketPort<'r, 'a> {
     /// The marketplace of a stamp whose records somebody may read.
     #[must_use]
-    pub fn new(records: &'a RecordsPort<'a>, information: &StampInformation) -> Self {
+    pub fn new(records: &'r RecordsPort<'a>, information: &StampInformation) -> Self {
         Self { records, information: information.clone(), storage: StampStorage::default() }
     }
 
@@ -62,7 +62,7 @@ fn refused(error: ArmError) -> PortError {
     PortError::new(Class::Permanent, problem)
 }
 
-impl StampMarket for MarketPort<'_> {
+impl StampMarket for MarketPort<'_, '_> {
     async fn products(&self) -> Result<Vec<Product>, PortError> {
         let found = self.list("products").await?;
         if found.is_empty() {

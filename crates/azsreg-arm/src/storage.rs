@@ -93,7 +93,7 @@ fn block_id(number: u64) -> String {
     BASE64_STANDARD.encode(format!("azsreg-{number:09}"))
 }
 
-impl MarketPort<'_> {
+impl MarketPort<'_, '_> {
     /// The account, made if asked to.
     async fn account(&self, make: bool) -> Result<Option<Account>, PortError> {
         if let Some(known) = self.storage.0.borrow().clone() {
@@ -227,7 +227,7 @@ fn md5_header(bytes: &[u8]) -> (&'static str, String) {
     ("content-md5", BASE64_STANDARD.encode(Md5::digest(bytes)))
 }
 
-impl Staging for MarketPort<'_> {
+impl Staging for MarketPort<'_, '_> {
     async fn open(&self) -> Result<(), PortError> {
         let account = self.account(true).await?;
         let Some(account) = account else { return Err(refused(404, "ResourceNotFound")) };

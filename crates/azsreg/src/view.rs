@@ -49,6 +49,13 @@ fn sentence(report: &Report) -> &'static str {
             "The registration is removed from Azure. The stamp was left as it is."
         }
         "unregister" => "Your environment is now unable to syndicate items and is no longer reporting usage data",
+        "marketplace-add" if report.steps.iter().all(|step| step.step != "wait") => {
+            "The stamp is downloading the items; azsreg marketplace downloaded shows when they are there."
+        }
+        "marketplace-add" => "The items are on the stamp.",
+        "marketplace-remove" => "The items are removed from the stamp.",
+        "marketplace-download" => "The items are downloaded and verified.",
+        "marketplace-import" => "Import marketplace product finished",
         "move" => "The registration is moved, locked, and known to the stamp under its new id.",
         "repair" => "The registration is locked, its role assigned, and the stamp activated for it.",
         "adopt" => "What is registered is read and kept. Nothing was changed.",
@@ -70,6 +77,9 @@ fn nothing(report: &Report) -> String {
     let stamp = report.cloud_id;
     match (report.operation, unread) {
         ("unregister" | "offline-unregister", _) => format!("Nothing to do: the stamp {stamp} is not registered."),
+        ("marketplace-add" | "marketplace-import", _) => "Nothing to do: the stamp has the items, or is bringing them.".into(),
+        ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
+        ("marketplace-download", _) => "Nothing to do: the items are in the folder, whole.".into(),
         ("move", _) => format!("Nothing to do: the registration of the stamp {stamp} is there already."),
         ("repair", _) => {
             format!("Nothing to do: lock, role and activation of the stamp {stamp} are as they should be.")
@@ -105,6 +115,18 @@ impl View {
     pub(crate) fn json(self, value: &impl Serialize) {
         let text = serde_json::to_string_pretty(value).unwrap_or_default();
         say!("{text}");
+    }
+
+    /// Rows under titles, in columns that line up.
+    pub(crate) fn table(self, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+        let mut table: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
+        table.extend(rows);
+        let widths: Vec<usize> =
+            (0..titles.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+        for row in table {
+            let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            say!("{}", line.join("  ").trim_end());
+        }
     }
 
     /// How a command ended, when not well.

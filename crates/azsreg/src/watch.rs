@@ -133,6 +133,18 @@ impl Watch for Screen {
         self.say(&format!("{why}; waiting"));
     }
 
+    fn progress(&mut self, what: &str, done: u64, of: u64) {
+        if let Some(bar) = &self.bar {
+            use azsreg_operations::marketplace::fetch::amount;
+            let percent = done.saturating_mul(100).checked_div(of).unwrap_or(0).min(100);
+            bar.set_message(format!("- {what}: {percent} %, {} of {}", amount(done), amount(of)));
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.aside(text);
+    }
+
     fn warning(&mut self, problem: &Problem) {
         self.aside(&format!("warning[{}]: {}", problem.code.id, problem.message));
     }

@@ -246,7 +246,7 @@ pub async fn remove<M: StampMarket, C: Clock>(
         let mut steps = Steps::new(&mut journal, clock, watch, &none);
         let observe = async || {
             let item = market.item(name).await?;
-            Ok(if item.is_none() { Some(((), format!("{name}: not there"))) } else { None })
+            Ok(if item.is_none() { Some(((), format!("{name}: not on the stamp"))) } else { None })
         };
         let act = async || {
             market.remove(name).await?;

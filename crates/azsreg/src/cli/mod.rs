@@ -1,5 +1,6 @@
 //! The command line. Every option has an environment variable; a secret is never a value on the line.
 
+mod marketplace;
 mod offline;
 mod shared;
 
@@ -11,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+pub(crate) use marketplace::*;
 pub(crate) use offline::*;
 use shared::seconds;
 pub(crate) use shared::*;
@@ -92,6 +94,9 @@ pub(crate) enum Command {
     Unregister(Box<UnregisterOptions>),
     /// Take over a stamp that PowerShell registered: read and keep, change nothing
     Adopt(Box<AdoptOptions>),
+    /// Marketplace items: on a connected stamp, or carried to a disconnected one
+    #[command(subcommand)]
+    Marketplace(MarketplaceCommand),
     /// The least-privilege role for people who register stamps
     #[command(subcommand)]
     Role(RoleCommand),

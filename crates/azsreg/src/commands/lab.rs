@@ -207,6 +207,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
             .next("azsreg lab env --stamp NAME")
     })?;
     variables.extend([
+        ("AZSREG_CLOUD_ID", stamp.cloud_id.to_string()),
         ("AZSREG_PEP", stamp.pep.join(",")),
         ("AZSREG_PEP_USER", stamp.pep_user.clone()),
         ("AZSREG_PEP_PASSWORD", format!("@{}", stamp.pep_password_file.display())),

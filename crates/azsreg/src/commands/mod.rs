@@ -8,6 +8,7 @@ mod files;
 mod inspect;
 pub(crate) mod lab;
 pub(crate) mod login;
+pub(crate) mod marketplace;
 pub(crate) mod moving;
 pub(crate) mod offline;
 pub(crate) mod register;

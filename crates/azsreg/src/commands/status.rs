@@ -175,13 +175,7 @@ pub(crate) async fn list(
         ("EXPIRES", "expires"),
         ("NOTES", "notes"),
     ];
-    let mut table: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
-    table.extend(rows.iter().map(|row| columns.iter().map(|(_, name)| cell(row, name)).collect()));
-    let widths: Vec<usize> =
-        (0..columns.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-    for row in table {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        view.line(line.join("  ").trim_end());
-    }
+    let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+    view.table(&titles, rows.iter().map(|row| columns.iter().map(|(_, name)| cell(row, name)).collect()));
     Ok(ExitCode::Done)
 }
