@@ -58,7 +58,7 @@ fn refused(error: ArmError) -> PortError {
         "OperationNotFound" => Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more"),
         _ => return at_the_stamp(error),
     };
-    let problem = with_id(problem.detail(format!("{inner}: {message}")));
+    let problem = with_id(problem.detail(stamp::words(inner, message)));
     PortError::new(Class::Permanent, problem)
 }
 

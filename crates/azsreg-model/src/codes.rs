@@ -360,7 +360,8 @@ codes! {
     STAMP_STEP_LEFT "AZR6017" Resumable "Azure's part is done; the stamp's is left",
         "The stamp can't be reached from here.", "azsreg repair  from a machine that reaches the stamp.";
     MARKETPLACE_OFF "AZR6018" CheckFailed "The stamp's registration offers no marketplace items",
-        "It was registered with marketplace syndication off.", "azsreg set --marketplace on";
+        "It was registered with marketplace syndication off, as disconnected stamps are.",
+        "Connected: azsreg set --marketplace on. Disconnected: azsreg marketplace download, then import.";
     ITEM_UNKNOWN "AZR6019" NotRegistered "There is no such item",
         "The name is mistyped, or the item is not offered any more.", "azsreg marketplace list --filter TEXT";
     ITEM_INCOMPATIBLE "AZR6020" CheckFailed "The item is not for this stamp",

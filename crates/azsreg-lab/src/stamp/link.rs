@@ -160,7 +160,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     pub(crate) fn broken(error: reqwest::Error) -> Self {
-        Self::Unreachable(format!("Unable to connect to the remote server: {error}"))
+        Self::Unreachable(format!("Unable to connect to the remote server: {}", error.without_url()))
     }
 }
 

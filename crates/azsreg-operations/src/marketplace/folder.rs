@@ -86,6 +86,8 @@ enum Entry {
     Begun { file: String, length: u64, etag: String, md5: Option<String> },
     /// So much of it was written.
     Sum { file: String, to: u64, sha256: String },
+    /// It was wrong: what came is not gone on with.
+    Discarded { file: String },
     /// It is whole.
     Whole { file: String, bytes: u64, sha256: String, md5_held: bool },
 }
@@ -93,7 +95,7 @@ enum Entry {
 impl Entry {
     fn file(&self) -> &str {
         match self {
-            Self::Begun { file, .. } | Self::Sum { file, .. } | Self::Whole { file, .. } => file,
+            Self::Begun { file, .. } | Self::Sum { file, .. } | Self::Discarded { file } | Self::Whole { file, .. } => file,
         }
     }
 }
@@ -185,8 +187,11 @@ impl ItemFolder {
             worker: None,
         };
         let of_file: Vec<&Entry> = self.entries.iter().filter(|entry| entry.file() == file).collect();
-        let begun = of_file.iter().rposition(|entry| matches!(entry, Entry::Begun { .. }));
+        let begun = of_file.iter().rposition(|entry| matches!(entry, Entry::Begun { .. } | Entry::Discarded { .. }));
         let Some(begun) = begun.filter(|_| path.exists()) else { return Ok(fetch) };
+        if matches!(of_file[begun], Entry::Discarded { .. }) {
+            return Ok(fetch);
+        }
         if let Entry::Begun { length, etag, md5, .. } = of_file[begun] {
             let md5 = md5.as_deref().and_then(|text| unhex(text)?.try_into().ok());
             fetch.begun = Some(Begun { length: *length, etag: etag.clone(), md5 });
@@ -349,7 +354,7 @@ impl Fetch {
         }
         if begun.md5.is_some_and(|md5| md5[..] != self.md5.clone().finalize()[..]) {
             // What is wrong is not gone on with.
-            self.record(&Entry::Begun { file: self.file.clone(), length: 0, etag: String::new(), md5: None }).map_err(Unfit::Disk)?;
+            self.record(&Entry::Discarded { file: self.file.clone() }).map_err(Unfit::Disk)?;
             return Err(Unfit::Damaged("its MD5 is another".into()));
         }
         let failed = |error: io::Error| Unfit::Disk(unwritable(&self.target, &error));

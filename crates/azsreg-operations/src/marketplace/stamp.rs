@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 #[must_use]
 pub fn refusal(inner: &str, message: &str) -> Option<Problem> {
     let said = |text: &str| inner.eq_ignore_ascii_case(text) || message.contains(text);
-    let stamp = |entry, text: &str| Some(Problem::new(entry, text).detail(format!("{inner}: {message}")));
+    let stamp = |entry, text: &str| Some(Problem::new(entry, text).detail(words(inner, message)));
     match aadsts_number(message) {
         Some(700_016 | 7_000_215 | 7_000_222) => {
             return stamp(&code::PRINCIPAL_MISSING, "the directory does not know the stamp's principal any more");
@@ -36,7 +36,9 @@ pub fn refusal(inner: &str, message: &str) -> Option<Problem> {
         return stamp(&code::TENANT_CHANGED, "the subscription of the registration is in another directory than before");
     }
     if said("AuthorizationFailed") {
-        return stamp(&code::ROLE_MISSING, "the stamp's principal may not read its registration");
+        let text = "the stamp's principal may not read its registration: its role, or the registration itself, is gone";
+        return stamp(&code::ROLE_MISSING, text)
+            .map(|problem| problem.next("azsreg status  shows which; azsreg repair  gives the role back."));
     }
     if said("RegistrationExpired") {
         return stamp(&code::EXPIRED, "the registration has expired");
@@ -53,8 +55,21 @@ pub fn refusal(inner: &str, message: &str) -> Option<Problem> {
 /// Why the stamp could not bring an item.
 pub(crate) fn failed(name: &str, inner: &str, message: &str) -> Problem {
     refusal(inner, message).unwrap_or_else(|| {
-        Problem::new(&code::ITEM_FAILED, format!("the stamp could not bring {name}")).detail(format!("{inner}: {message}"))
+        Problem::new(&code::ITEM_FAILED, format!("the stamp could not bring {name}")).detail(words(inner, message))
     })
+}
+
+/// Words of the other side, to be shown: an address in them keeps its signature to itself.
+#[must_use]
+pub fn words(inner: &str, message: &str) -> String {
+    let mut text = format!("{inner}: {message}");
+    let mut from = 0;
+    while let Some(at) = text[from..].find("sig=").map(|at| from + at + 4) {
+        let end = text[at..].find(['&', ' ', ')', '"', '\'', '\n', '<']).map_or(text.len(), |end| at + end);
+        text.replace_range(at..end, "...");
+        from = at;
+    }
+    text
 }
 
 /// What is offered, of which some text is found, and which the stamp can have.
@@ -271,4 +286,25 @@ pub async fn remove<M: StampMarket, C: Clock>(
 pub fn no_operator() -> PortError {
     let message = "the stamp's marketplace is managed at its Resource Manager, and nobody is signed in to that";
     PortError::new(Class::Permanent, Problem::new(&code::NO_OPERATOR, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_signature_is_shown() {
+        let shown = words("X", "at https://a/b?sv=1&sig=abc%2F&se=2 (and https://c?sig=def) sig=");
+        assert_eq!(shown, "X: at https://a/b?sv=1&sig=...&se=2 (and https://c?sig=...) sig=...");
+    }
+
+    #[test]
+    fn each_breakage_of_the_bridge_has_its_code() {
+        let of = |inner: &str, message: &str| refusal(inner, message).map(|problem| problem.code.id);
+        assert_eq!(of("unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found"), Some("AZR6010"));
+        assert_eq!(of("RegistrationNotAccessible", "... InvalidAuthenticationTokenTenant: ..."), Some("AZR6011"));
+        assert_eq!(of("AuthorizationFailed", "The client"), Some("AZR6009"));
+        assert_eq!(of("RegistrationExpired", ""), Some("AZR6005"));
+        assert_eq!(of("InternalServerError", "oops"), None);
+    }
 }
