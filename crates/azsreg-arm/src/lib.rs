@@ -28,4 +28,4 @@ pub use login::{Identity, Prompt, SignIn, certificate_from_pem};
 pub use manager::Manager;
 pub use market::MarketPort;
 pub use products::{details as product_details, item as stamp_item, product};
-pub use records::RecordsPort;
+pub use records::{RecordsPort, activation};

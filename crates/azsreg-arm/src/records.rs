@@ -97,20 +97,23 @@ impl<'a> RecordsPort<'a> {
 
     async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
         let (manager, path) = self.at(stamp).await?;
-        let Some(record) = manager.find(&path, BRIDGE).await? else { return Ok(None) };
-        let property = |name: &str| record.pointer(&format!("/properties/{name}"));
-        let text = |name: &str| property(name).and_then(Value::as_str).unwrap_or_default();
-        let flag = |name: &str| property(name).and_then(Value::as_bool);
-        // A record that names no registration is what a deactivation leaves: the stamp is not activated.
-        let Ok(registration) = text("azureRegistrationResourceIdentifier").parse() else { return Ok(None) };
-        Ok(Some(ActivationRecord {
-            registration,
-            provisioning_state: text("provisioningState").to_owned(),
-            expiration: Expiration::parse(text("expiration")),
-            marketplace: flag("marketplaceSyndicationEnabled"),
-            usage_reporting: flag("usageReportingEnabled"),
-        }))
+        Ok(manager.find(&path, BRIDGE).await?.as_ref().and_then(activation))
     }
+}
+
+/// The activation record out of its resource; one that names no registration is what a deactivation leaves.
+#[must_use]
+pub fn activation(record: &Value) -> Option<ActivationRecord> {
+    let property = |name: &str| record.pointer(&format!("/properties/{name}"));
+    let text = |name: &str| property(name).and_then(Value::as_str).unwrap_or_default();
+    let flag = |name: &str| property(name).and_then(Value::as_bool);
+    Some(ActivationRecord {
+        registration: text("azureRegistrationResourceIdentifier").parse().ok()?,
+        provisioning_state: text("provisioningState").to_owned(),
+        expiration: Expiration::parse(text("expiration")),
+        marketplace: flag("marketplaceSyndicationEnabled"),
+        usage_reporting: flag("usageReportingEnabled"),
+    })
 }
 
 impl Records for RecordsPort<'_> {

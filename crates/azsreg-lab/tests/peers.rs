@@ -70,3 +70,9 @@ fn the_azure_sdks_register_lock_and_clean_up() {
 fn the_sdks_live_through_roles_moves_expiry_and_ad_fs() {
     run("test_life.py");
 }
+
+#[test]
+#[ignore = "needs Python packages: cargo xtask test"]
+fn the_sdks_list_products_and_move_blobs() {
+    run("test_marketplace.py");
+}

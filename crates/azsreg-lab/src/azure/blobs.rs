@@ -127,6 +127,22 @@ async fn get(state: &Arc<State>, request: &Read) -> Result<Reply, StorageError> 
     };
     let blob = making.await.ok().flatten().ok_or_else(StorageError::missing)?;
     let page = path.ends_with(".vhd");
+    match http::value(&query, "comp") {
+        None => {}
+        // A simulated disk has no hole.
+        Some("pagelist") if page && method == "GET" => {
+            let end = blob.content.length().saturating_sub(1);
+            let xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><PageList><PageRange><Start>0</Start><End>{end}</End></PageRange></PageList>");
+            let mut reply = http::text(StatusCode::OK, xml);
+            http::header(&mut reply, "content-type", "application/xml");
+            http::header(&mut reply, "x-ms-blob-content-length", &blob.content.length().to_string());
+            return Ok(reply);
+        }
+        Some(_) => {
+            let message = "Value for one of the query parameters specified in the request URI is invalid.";
+            return Err(StorageError::new(400, "InvalidQueryParameterValue", message));
+        }
+    }
     let about = About {
         length: blob.content.length(),
         etag: blob.etag.clone(),

@@ -100,6 +100,25 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
                 )
             };
             match (below, record) {
+                // The record is the privileged endpoint's to write: a PUT changes nothing of one that is there.
+                (["default"], Some(record)) if request.method() == "PUT" => Ok(http::json(200, &record)),
+                (["default"], None) if request.method() == "PUT" => {
+                    let message = "The activation is written by New-AzureStackActivation on the privileged endpoint.";
+                    Err(ArmError::new(409, "ActivationKeyRequired", message))
+                }
+                (["default"], record) if request.method() == "DELETE" => {
+                    let mut world = stamp.world();
+                    if let Some(run) = world.running() {
+                        let message = format!("Cannot invoke action plan because another action is in progress: {}", run.id);
+                        return Err(ArmError::new(409, "Conflict", message));
+                    }
+                    world.activation = None;
+                    world.downloaded.clear();
+                    Ok(match record {
+                        Some(record) => http::json(200, &json!({"id": record["id"], "name": record["name"]})),
+                        None => http::text(StatusCode::NO_CONTENT, ""),
+                    })
+                }
                 ([] | ["default"], _) if !reads => Ok(http::text(StatusCode::METHOD_NOT_ALLOWED, "")),
                 ([], record) => Ok(http::json(200, &json!({"value": record.into_iter().collect::<Vec<_>>()}))),
                 (["default"], Some(record)) => Ok(http::json(200, &record)),

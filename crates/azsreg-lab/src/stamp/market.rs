@@ -130,7 +130,7 @@ pub(super) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request:
         ("PUT", ["downloadedproducts", _]) => import(state, stamp, request, name),
         ("DELETE", ["downloadedproducts", _]) => {
             let removed = stamp.world().remove_item(name)?;
-            Ok(text(if removed { StatusCode::OK } else { StatusCode::NO_CONTENT }, ""))
+            Ok(if removed { http::json(200, &json!({})) } else { text(StatusCode::NO_CONTENT, "") })
         }
         (_, ["products" | "downloadedproducts", ..]) => Ok(text(StatusCode::METHOD_NOT_ALLOWED, "")),
         _ => Err(ArmError::new(404, "InvalidResourceType", "The resource type could not be found in the namespace 'Microsoft.AzureBridge.Admin'.")),

@@ -184,6 +184,7 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
     }
     let _lock = FolderLock::take(&request.folder).map_err(refused_as)?;
     for item in &there {
+        ItemFolder::tidy(&request.folder, &item.product.name).map_err(refused_as)?;
         let step = StepReport { step: "download", state: StepState::AlreadyDone, detail: format!("{}: there", item.product.name) };
         watch.step_ended(&step);
         report.steps.push(step);

@@ -152,6 +152,18 @@ impl ItemFolder {
         manifest.files.iter().all(whole).then_some(manifest)
     }
 
+    /// Takes away what a run that died in its last moment left beside a whole item.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn tidy(folder: &Path, product: &str) -> Result<(), Problem> {
+        let ledger = folder.join(product).join(LEDGER);
+        match std::fs::remove_file(&ledger) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&ledger, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// How many bytes of a product's files are there already, whole or not.
     #[must_use]
     pub fn bytes_there(folder: &Path, product: &str) -> u64 {

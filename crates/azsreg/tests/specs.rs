@@ -1,0 +1,362 @@
+//! The official OpenAPI documents and their examples, where they lie beside the project: the lab's answers satisfy the schema
+//! of each route and have every member that the route's example has, and our client reads the examples themselves.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use azsreg_arm::{activation, product, product_details, stamp_item};
+use common::{World, runtime};
+use serde_json::{Value, json};
+
+const VERSIONS: [&str; 4] = ["stable/2016-01-01", "stable/2017-06-01", "preview/2020-06-01-preview", "stable/2022-06-01"];
+
+/// The documents, unless this machine does not have them.
+fn specs(what: &str) -> Option<PathBuf> {
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs").canonicalize().ok();
+    if found.is_none() {
+        println!("{what}: skipped, the specifications are not beside the project");
+    }
+    found
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap()
+}
+
+fn azure(specs: &Path, version: &str) -> PathBuf {
+    specs.join("azurestack/resource-manager/Microsoft.AzureStack").join(version)
+}
+
+fn bridge(specs: &Path) -> PathBuf {
+    specs.join("azsadmin/resource-manager/azurebridge/Microsoft.AzureBridge.Admin/preview/2016-01-01")
+}
+
+/// A schema with all its references written out: Swagger's become JSON Schema's.
+fn schema(file: &Path, value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                let (path, inner) = reference.split_once('#').unwrap();
+                let file = if path.is_empty() { file.to_owned() } else { file.parent().unwrap().join(path) };
+                let document = read(&file);
+                return schema(&file, document.pointer(inner).unwrap_or_else(|| panic!("{reference} in {}", file.display())));
+            }
+            // A list of values that may grow is no rule.
+            let grows = members.get("x-ms-enum").is_some_and(|of| of["modelAsString"] == true);
+            members
+                .iter()
+                .filter(|(name, _)| !(grows && *name == "enum") && !name.starts_with("x-ms") && *name != "readOnly")
+                .map(|(name, inner)| (name.clone(), schema(file, inner)))
+                .collect()
+        }
+        Value::Array(items) => items.iter().map(|inner| schema(file, inner)).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The schema of a route's answer.
+fn answer_schema(file: &Path, ending: &str, method: &str, status: u16) -> Value {
+    let document = read(file);
+    let paths = document["paths"].as_object().unwrap();
+    let (_, route) = paths.iter().find(|(path, _)| path.ends_with(ending)).unwrap_or_else(|| panic!("{ending}"));
+    schema(file, &route[method]["responses"][status.to_string()]["schema"])
+}
+
+fn satisfies(what: &str, schema: &Value, body: &Value) {
+    let validator = jsonschema::validator_for(schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(body).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{what}: {errors:#?}\n{body:#}");
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Members of the example that ours lacks, or has of another kind.
+fn lacks(at: &str, example: &Value, ours: &Value, found: &mut Vec<String>) {
+    if kind(example) != kind(ours) {
+        found.push(format!("{at}: {} in place of {}", kind(ours), kind(example)));
+        return;
+    }
+    match (example, ours) {
+        (Value::Object(example), Value::Object(ours)) => {
+            for (name, inner) in example {
+                match ours.get(name) {
+                    None => found.push(format!("{at}/{name} is missing")),
+                    Some(mine) => lacks(&format!("{at}/{name}"), inner, mine, found),
+                }
+            }
+        }
+        (Value::Array(example), Value::Array(ours)) => {
+            // Each of the example's has one of ours that is like it.
+            for (n, inner) in example.iter().enumerate() {
+                let tries = ours.iter().map(|mine| {
+                    let mut missing = Vec::new();
+                    lacks(&format!("{at}/{n}"), inner, mine, &mut missing);
+                    missing
+                });
+                if let Some(best) = tries.min_by_key(Vec::len).filter(|_| !ours.is_empty()) {
+                    found.extend(best);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn like(what: &str, example: &Path, status: &str, ours: &Value) {
+    let body = &read(example)["responses"][status]["body"];
+    let mut missing = Vec::new();
+    lacks("", body, ours, &mut missing);
+    assert!(missing.is_empty(), "{what}: {missing:#?}\n{ours:#}");
+}
+
+/// A client of the lab's two Resource Managers that is not azsreg's.
+struct Calls {
+    client: reqwest::Client,
+    azure: String,
+    stamp: String,
+    token: String,
+    stamp_token: String,
+    registration: String,
+    record: String,
+}
+
+impl Calls {
+    async fn of(world: &World) -> Self {
+        let told = world.lab.descriptor();
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(&told.ca_file).unwrap()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+        let sign_in = async |id: String, file: &Path, scope: String| {
+            let secret = std::fs::read_to_string(file).unwrap();
+            let form = [("grant_type", "client_credentials"), ("client_id", &id), ("client_secret", &secret), ("scope", &scope)];
+            let url = format!("{}/{}/oauth2/v2.0/token", told.authority, told.tenant_id);
+            let answer: Value = client.post(url).form(&form).send().await.unwrap().json().await.unwrap();
+            answer["access_token"].as_str().unwrap().to_owned()
+        };
+        let stamp = &told.stamps[0];
+        let metadata = format!("{}/metadata/endpoints?api-version=2015-01-01", stamp.admin_arm_endpoint);
+        let metadata: Value = client.get(metadata).send().await.unwrap().json().await.unwrap();
+        let audience = metadata["authentication"]["audiences"][0].as_str().unwrap();
+        let stamp_secret = &stamp.stamp_client_secret_file;
+        Self {
+            token: sign_in(told.client_id.to_string(), &told.client_secret_file, format!("{}/.default", told.audience)).await,
+            stamp_token: sign_in(stamp.stamp_client_id.to_string(), stamp_secret, format!("{audience}/.default")).await,
+            azure: told.arm_endpoint.clone(),
+            stamp: stamp.admin_arm_endpoint.clone(),
+            registration: world.lab.world()["registrations"][0]["id"].as_str().unwrap().to_owned(),
+            record: world.lab.world()["stamps"][0]["activation"]["id"].as_str().unwrap().to_owned(),
+            client,
+        }
+    }
+
+    async fn call(&self, method: &str, url: String, token: &str, body: Option<&Value>) -> (u16, Value) {
+        let mut request = self.client.request(method.parse().unwrap(), url).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn azure(&self, method: &str, path: &str, version: &str, body: Option<&Value>) -> (u16, Value) {
+        let url = format!("{}{}{path}?api-version={version}", self.azure, self.registration);
+        self.call(method, url, &self.token, body).await
+    }
+
+    async fn stamp(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let url = format!("{}{}{path}?api-version=2016-01-01", self.stamp, self.record);
+        self.call(method, url, &self.stamp_token, body).await
+    }
+}
+
+#[test]
+fn azures_answers_are_as_the_specification_says() {
+    let Some(specs) = specs("Microsoft.AzureStack products") else { return };
+    let world = World::with(azsreg_lab::LabOptions { page_size: 100, ..azsreg_lab::LabOptions::default() });
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let mut examples = 0;
+    runtime().block_on(async {
+        let calls = Calls::of(&world).await;
+        let device = json!({"deviceVersion": "1.2501.0.21", "identitySystem": "AzureAD"});
+        let log = json!({"operation": "Download", "status": "Failed", "error": "e", "details": "d"});
+        let extension = "/products/microsoft.vmaccess-linux-1.5.11";
+        for version in VERSIONS {
+            let folder = azure(&specs, version);
+            let file = folder.join("Product.json");
+            let date = version.split_once('/').unwrap().1;
+            let routes: [(&str, String, &str, &str, Option<&Value>); 7] = [
+                ("get", "/products".into(), "/products", "List", None),
+                ("get", extension.into(), "/products/{productName}", "Get", None),
+                ("post", format!("{extension}/listDetails"), "/listDetails", "Post", None),
+                ("post", "/products/_all/getProducts".into(), "/getProducts", "ListPost", Some(&device)),
+                ("post", "/products/_all/listProducts".into(), "/listProducts", "ListPost", Some(&device)),
+                ("post", format!("{extension}/getProduct"), "/getProduct", "GetPost", Some(&device)),
+                ("post", format!("{extension}/uploadProductLog"), "/uploadProductLog", "UploadLog", Some(&log)),
+            ];
+            for (method, path, ending, example, body) in routes {
+                let what = format!("{version} {method} {path}");
+                let (status, answer) = calls.azure(&method.to_uppercase(), &path, date, body).await;
+                if ending == "/listProducts" && date == "2020-06-01-preview" {
+                    assert_eq!(status, 404, "{what}: that version does not have it");
+                    continue;
+                }
+                assert_eq!(status, 200, "{what}: {answer:#}");
+                satisfies(&what, &answer_schema(&file, ending, method, 200), &answer);
+                like(&what, &folder.join(format!("examples/Product/{example}.json")), "200", &answer);
+                examples += 1;
+            }
+        }
+    });
+    println!("{examples} examples of four api-versions");
+    assert_eq!(examples, 27);
+}
+
+#[test]
+fn a_stamps_answers_are_as_the_specification_says() {
+    let Some(specs) = specs("Microsoft.AzureBridge.Admin") else { return };
+    let world = World::with(azsreg_lab::LabOptions { page_size: 35, ..azsreg_lab::LabOptions::default() });
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let folder = bridge(&specs);
+    let example = |name: &str| folder.join(format!("examples/{name}.json"));
+    let tiny = "azsreglab.tiny-linux-1.0.3";
+    runtime().block_on(async {
+        let calls = Calls::of(&world).await;
+        let (status, record) = calls.stamp("GET", "", None).await;
+        assert_eq!(status, 200);
+        let activation = folder.join("Activation.json");
+        satisfies("activation", &answer_schema(&activation, "/activations/{activationName}", "get", 200), &record);
+        like("activation", &example("Activation/Get"), "200", &record);
+        let (status, put) = calls.stamp("PUT", "", Some(&json!({"displayName": "default"}))).await;
+        assert_eq!(status, 200);
+        like("activation, put", &example("Activation/Create"), "200", &put);
+        let list = format!("{}{}?api-version=2016-01-01", calls.stamp, calls.record.trim_end_matches("/default"));
+        let (status, list) = calls.call("GET", list, &calls.stamp_token, None).await;
+        assert_eq!(status, 200);
+        satisfies("activations", &answer_schema(&activation, "/activations", "get", 200), &list);
+        like("activations", &example("Activation/List"), "200", &list);
+
+        let products = folder.join("Product.json");
+        let (status, answer) = calls.stamp("GET", "/products", None).await;
+        assert_eq!(status, 200);
+        satisfies("products", &answer_schema(&products, "/products", "get", 200), &answer);
+        like("products", &example("Product/List"), "200", &answer);
+        let (status, answer) = calls.stamp("GET", &format!("/products/{tiny}"), None).await;
+        assert_eq!(status, 200);
+        satisfies("product", &answer_schema(&products, "/products/{productName}", "get", 200), &answer);
+        like("product", &example("Product/Get"), "200", &answer);
+        let (status, answer) = calls.stamp("POST", &format!("/products/{tiny}/download"), None).await;
+        assert_eq!(status, 202);
+        satisfies("download", &answer_schema(&products, "/download", "post", 202), &answer);
+        like("download", &example("Product/download"), "202", &answer);
+
+        let downloaded = folder.join("DownloadedProduct.json");
+        let (_, answer) = calls.stamp("GET", "/downloadedProducts", None).await;
+        satisfies("downloaded", &answer_schema(&downloaded, "/downloadedProducts", "get", 200), &answer);
+        like("downloaded", &example("DownloadedProduct/List"), "200", &answer);
+        let one = format!("/downloadedProducts/{tiny}");
+        let (_, answer) = calls.stamp("GET", &one, None).await;
+        satisfies("one", &answer_schema(&downloaded, "/downloadedProducts/{productName}", "get", 200), &answer);
+        like("one", &example("DownloadedProduct/Get"), "200", &answer);
+        let (status, answer) = calls.stamp("PUT", "/downloadedProducts/other", Some(&put_body(&answer))).await;
+        assert_eq!(status, 202, "{answer:#}");
+        satisfies("put", &answer_schema(&downloaded, "/downloadedProducts/{productName}", "put", 202), &answer);
+        like("put", &example("DownloadedProduct/Put"), "202", &answer);
+        while calls.stamp("GET", &one, None).await.1["properties"]["provisioningState"] == "Downloading" {
+            tokio::task::yield_now().await;
+        }
+        let (status, answer) = calls.stamp("DELETE", &one, None).await;
+        assert_eq!((status, answer), (200, json!({})));
+        assert_eq!(calls.stamp("DELETE", &one, None).await.0, 204);
+        let (status, answer) = calls.stamp("DELETE", "", None).await;
+        assert_eq!(status, 200);
+        like("activation, delete", &example("Activation/Delete"), "200", &answer);
+        assert_eq!(calls.stamp("DELETE", "", None).await.0, 204);
+        assert_eq!(calls.stamp("GET", "", None).await.0, 404);
+    });
+}
+
+/// An import of an extension, as the example of the route has it.
+fn put_body(known: &Value) -> Value {
+    let mut properties = known["properties"].clone();
+    properties["productKind"] = json!("virtualMachineExtension");
+    properties["galleryPackageBlobSasUri"] = json!("https://elsewhere.invalid/a.azpkg");
+    properties["productDetailsProperties"] = json!({
+        "version": "1.0", "vmOsType": "Linux", "sourceBlob": {"uri": "https://elsewhere.invalid/a.zip"}, "computeRole": "IaaS",
+        "vmScaleSetEnabled": false, "supportMultipleExtensions": false, "isSystemExtension": false,
+    });
+    json!({ "properties": properties })
+}
+
+/// Everything that an example's answer holds is read by our client.
+#[test]
+fn our_client_reads_the_examples_themselves() {
+    let Some(specs) = specs("examples") else { return };
+    let mut read_count = 0;
+    let mut check = |path: &Path, resource: &Value| {
+        let found = product(resource).unwrap_or_else(|| panic!("{}: {resource:#}", path.display()));
+        let last = resource["id"].as_str().unwrap().rsplit('/').next().unwrap();
+        let properties = &resource["properties"];
+        assert_eq!(found.name, last, "{}", path.display());
+        if let Some(title) = properties["displayName"].as_str() {
+            assert_eq!(found.title, title);
+        }
+        assert_eq!(found.bytes, properties["payloadLength"].as_u64());
+        assert_eq!(found.version, properties["productProperties"]["version"].as_str().unwrap_or_default());
+        let wire = properties["productKind"].as_str().unwrap_or_default();
+        assert!(found.kind.wire().eq_ignore_ascii_case(wire), "{wire}");
+        assert_eq!(found.icons.len(), properties["iconUris"].as_object().map_or(0, |icons| icons.len()));
+        assert_eq!(found.compatibility.is_some(), properties.get("compatibility").is_some());
+        read_count += 1;
+    };
+    for version in VERSIONS {
+        let folder = azure(&specs, version).join("examples/Product");
+        for name in ["List", "ListPost", "Get", "GetPost"] {
+            let path = folder.join(format!("{name}.json"));
+            let body = read(&path)["responses"]["200"]["body"].clone();
+            match body["value"].as_array() {
+                Some(list) => list.iter().for_each(|one| check(&path, one)),
+                None => check(&path, &body),
+            }
+        }
+        let path = folder.join("Post.json");
+        let get = read(&folder.join("Get.json"))["responses"]["200"]["body"].clone();
+        let details = product_details(&product(&get).unwrap(), &read(&path)["responses"]["200"]["body"]).unwrap();
+        assert_eq!(details.parts.len(), 2, "{}", path.display());
+        assert!(!details.properties.to_string().contains("sig="), "{}", details.properties);
+    }
+    let folder = bridge(&specs).join("examples");
+    for (name, status) in [("Product/List", "200"), ("Product/Get", "200"), ("Product/download", "202"), ("DownloadedProduct/List", "200"), ("DownloadedProduct/Get", "200"), ("DownloadedProduct/Put", "202")] {
+        let path = folder.join(format!("{name}.json"));
+        let body = read(&path)["responses"][status]["body"].clone();
+        let list = body["value"].as_array().cloned().unwrap_or_else(|| vec![body]);
+        for one in &list {
+            check(&path, one);
+            assert!(stamp_item(one).is_some());
+        }
+    }
+    let mut records = 0;
+    for name in ["Get", "Create", "List"] {
+        let body = read(&folder.join(format!("Activation/{name}.json")))["responses"]["200"]["body"].clone();
+        for one in body["value"].as_array().cloned().unwrap_or_else(|| vec![body]) {
+            let record = activation(&one).unwrap();
+            assert!(record.registration.name.starts_with("AzureStack-"));
+            assert_eq!((record.marketplace, record.usage_reporting), (Some(true), Some(true)));
+            records += 1;
+        }
+    }
+    println!("{read_count} products and {records} activations of the examples are read");
+    assert!(read_count > 200 && records == 3, "{read_count}, {records}");
+}
