@@ -52,6 +52,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             None => refused("advance_seconds is missing"),
         },
+        ("GET", ["blobs", item]) => match state.blobs.payload(state, item) {
+            Some(address) => http::json(200, &json!({ "address": address })),
+            None => refused("no such item"),
+        },
         ("GET", ["blobs"]) => http::json(200, &state.blobs.served()),
         ("DELETE", ["blobs"]) => {
             state.blobs.forget();

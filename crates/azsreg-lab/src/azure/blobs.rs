@@ -72,6 +72,12 @@ impl Blobs {
         Some(blob)
     }
 
+    /// An address of an item's disk or archive, without asking Resource Manager.
+    pub(crate) fn payload(&self, state: &State, item: &str) -> Option<String> {
+        let (_, payload) = catalogue::find(item)?.blobs();
+        Some(self.signed(&Self::base(state), &payload?, state.now() + state.signed_for()))
+    }
+
     /// The ranges that were asked for, oldest first.
     pub(crate) fn served(&self) -> Value {
         let served = lock(&self.served).clone();

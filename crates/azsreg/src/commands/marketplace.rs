@@ -159,9 +159,9 @@ async fn list(
         return Ok(ExitCode::Done);
     }
     let rows = offered.iter().map(|p| {
-        vec![p.name.clone(), p.title.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), fits(p)]
+        vec![p.name.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), p.title.clone(), fits(p)]
     });
-    view.table(&["NAME", "TITLE", "KIND", "VERSION", "SIZE", "FOR THIS STAMP"], rows);
+    view.table(&["NAME", "KIND", "VERSION", "SIZE", "TITLE", "FOR THIS STAMP"], rows);
     Ok(ExitCode::Done)
 }
 
@@ -248,9 +248,9 @@ async fn downloaded(
     }
     let rows = items.iter().map(|item| {
         let p = &item.product;
-        vec![p.name.clone(), p.title.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), item.state.to_string()]
+        vec![p.name.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), item.state.to_string(), p.title.clone()]
     });
-    view.table(&["NAME", "TITLE", "KIND", "VERSION", "SIZE", "STATE"], rows);
+    view.table(&["NAME", "KIND", "VERSION", "SIZE", "STATE", "TITLE"], rows);
     Ok(ExitCode::Done)
 }
 
