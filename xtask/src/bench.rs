@@ -145,8 +145,12 @@ fn against_curl(state: &str) -> Result<(), String> {
     let ours = |arguments: &[&str]| {
         let mut command = Command::new(binary("azsreg"));
         command.args(arguments).env("AZSREG_STATE_DIR", path("state")).env("AZSREG_NON_INTERACTIVE", "true");
-        command.env("AZSREG_CLOUD_ENDPOINT", text(&lab.told["arm_endpoint"])).env("AZSREG_CA_FILE", text(&lab.told["ca_file"]));
-        command.env("AZSREG_TENANT", text(&lab.told["tenant_id"])).env("AZSREG_SUBSCRIPTION", text(&lab.told["subscription_id"]));
+        command
+            .env("AZSREG_CLOUD_ENDPOINT", text(&lab.told["arm_endpoint"]))
+            .env("AZSREG_CA_FILE", text(&lab.told["ca_file"]));
+        command
+            .env("AZSREG_TENANT", text(&lab.told["tenant_id"]))
+            .env("AZSREG_SUBSCRIPTION", text(&lab.told["subscription_id"]));
         command.env("AZSREG_CLIENT_ID", text(&lab.told["client_id"]));
         command.env("AZSREG_CLIENT_SECRET", format!("@{}", text(&lab.told["client_secret_file"])));
         command.env("AZSREG_PEP", text(&stamp["pep"][0])).env("AZSREG_PEP_USER", text(&stamp["pep_user"]));

@@ -42,33 +42,55 @@ impl Blobs for BlobPort<'_> {
             headers.push(("range", format!("bytes={from}-")));
         }
         headers.extend(etag.filter(|etag| !etag.is_empty()).map(|etag| ("if-match", etag.to_owned())));
-        let mut answer = self.0.open(url, &headers).await.map_err(|error| BlobError::Port(error.into()))?;
+        let mut answer = self.0.open(url, &headers).await.map_err(|error| {
+            let error = PortError::from(error);
+            // A host that was never reached may be for a moment: how long to try is the caller's affair.
+            let certificate = error.problem.code == &code::AZURE_CERTIFICATE;
+            BlobError::Port(if certificate { error } else { PortError::new(Class::Transient, *error.problem) })
+        })?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let part = status == 206;
         if !answer.status().is_success() {
             return Err(refused(status, &headers, &host));
         }
-        if from > 0 && !part {
-            // A server that knows no ranges would give all of it again.
-            return Err(BlobError::Changed);
+        let range = header(&headers, "content-range").map(|range| range.trim_start_matches("bytes").trim());
+        let begins = range.and_then(|range| range.split_once('-')?.0.parse::<u64>().ok());
+        if part && begins != Some(from) {
+            let problem = Problem::new(
+                &code::AZURE_PROTOCOL,
+                format!("{host} sent another part of a file than it was asked for"),
+            );
+            return Err(BlobError::Port(PortError::permanent(problem)));
         }
-        let whole = || header(&headers, "content-range").and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let whole = || range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
         let length = if part { whole() } else { answer.content_length() };
         let Some(length) = length else {
             let problem = Problem::new(&code::AZURE_PROTOCOL, format!("{host} does not say how long a file is"));
             return Err(BlobError::Port(PortError::permanent(problem)));
         };
         let etag = header(&headers, "etag").unwrap_or_default().to_owned();
-        sink.begun(&BlobAbout { length, etag, md5: md5_of(&headers, part) }).map_err(BlobError::Sink)?;
+        let same = sink.begun(&BlobAbout { length, etag, md5: md5_of(&headers, part) }).map_err(BlobError::Sink)?;
+        if !same {
+            return Err(BlobError::Changed);
+        }
+        // A proxy that knows no ranges sends all of it again: what is there already is passed over.
+        let mut known = if part { 0 } else { from };
         let broken = |reason: String| {
-            BlobError::Port(PortError::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, format!("the download from {host} broke: {reason}"))))
+            BlobError::Port(PortError::new(
+                Class::Transient,
+                Problem::new(&code::AZURE_UNREACHABLE, format!("the download from {host} broke: {reason}")),
+            ))
         };
         loop {
             match tokio::time::timeout(SILENCE, answer.chunk()).await {
                 Err(_) => return Err(broken("nothing came for a minute".into())),
                 Ok(Err(error)) => return Err(broken(crate::http::chain(&error))),
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Ok(Some(bytes))) => sink.bytes(bytes).map_err(BlobError::Sink)?,
+                Ok(Ok(Some(mut bytes))) => {
+                    let passed = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+                    known -= passed as u64;
+                    sink.bytes(bytes.split_off(passed)).map_err(BlobError::Sink)?;
+                }
             }
         }
     }
@@ -78,7 +100,8 @@ impl Blobs for BlobPort<'_> {
 fn refused(status: u16, headers: &HeaderMap, host: &str) -> BlobError {
     let said = header(headers, "x-ms-error-code").unwrap_or_default();
     let id = header(headers, "x-ms-request-id").unwrap_or_default();
-    let mut problem = Problem::new(&code::BLOB_REFUSED, format!("{host} refused a file with HTTP status {status} {said}"));
+    let mut problem =
+        Problem::new(&code::BLOB_REFUSED, format!("{host} refused a file with HTTP status {status} {said}"));
     if !id.is_empty() {
         problem = problem.detail(format!("x-ms-request-id: {id}"));
     }
@@ -88,7 +111,8 @@ fn refused(status: u16, headers: &HeaderMap, host: &str) -> BlobError {
         404 | 410 => BlobError::Address(PortError::permanent(problem)),
         412 | 416 => BlobError::Changed,
         429 | 503 => {
-            let after = header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+            let after =
+                header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
             match after {
                 Some(_) => BlobError::Port(PortError::new(Class::Throttled(after), problem)),
                 None => BlobError::Port(PortError::new(Class::Transient, problem)),

@@ -47,6 +47,12 @@ fn refused(error: ArmError) -> PortError {
         Some(id) => problem.detail(format!("x-ms-request-id: {id}")),
         None => problem,
     };
+    // The stamp's own refusals of its operator have codes that Azure's refusals of the bridge have too.
+    let operator =
+        ["Authorization", "Authentication", "InvalidAuthentication", "ExpiredAuthentication", "SubscriptionNotFound"];
+    if operator.iter().any(|begins| inner.starts_with(begins)) {
+        return at_the_stamp(error);
+    }
     if let Some(problem) = stamp::refusal(inner, message) {
         return PortError::permanent(with_id(problem));
     }

@@ -32,26 +32,29 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
 pub fn product(resource: &Value) -> Option<Product> {
     let name = text(resource, "/name");
     let name = name.split_once('/').map_or(name, |(_, name)| name);
-    if name.is_empty() {
+    // A name that leads elsewhere as a path is none.
+    if !is_file_name(name) {
         return None;
     }
-    let properties = resource.get("properties").cloned().unwrap_or_default();
-    let compatibility = properties.get("compatibility").filter(|known| known["isCompatible"].is_boolean()).map(|known| {
-        // A stamp says "None" where there is nothing to say.
-        let why = [text(known, "/description"), text(known, "/message")];
-        let why = why.into_iter().find(|why| !why.is_empty() && *why != "None").unwrap_or_default();
-        let issues = known["issues"].as_array().into_iter().flatten();
-        Compatibility {
-            is_compatible: known["isCompatible"].as_bool().unwrap_or(true),
-            why: why.to_owned(),
-            issues: issues.filter_map(|issue| issue.as_str().map(str::to_owned)).collect(),
-        }
-    });
+    let mut properties = resource.get("properties").cloned().unwrap_or_default();
+    let compatibility =
+        properties.get("compatibility").filter(|known| known["isCompatible"].is_boolean()).map(|known| {
+            // A stamp says "None" where there is nothing to say.
+            let why = [text(known, "/description"), text(known, "/message")];
+            let why = why.into_iter().find(|why| !why.is_empty() && *why != "None").unwrap_or_default();
+            let issues = known["issues"].as_array().into_iter().flatten();
+            Compatibility {
+                is_compatible: known["isCompatible"].as_bool().unwrap_or(true),
+                why: why.to_owned(),
+                issues: issues.filter_map(|issue| issue.as_str().map(str::to_owned)).collect(),
+            }
+        });
     let icons = properties.get("iconUris").and_then(Value::as_object).into_iter().flatten();
     let icons = icons
-        .filter_map(|(size, uri)| Some((size.to_lowercase(), uri.as_str().filter(|uri| !uri.is_empty())?.to_owned())))
+        .filter_map(|(size, uri)| Some((size.clone(), uri.as_str().filter(|uri| !uri.is_empty())?.to_owned())))
         .filter(|(size, _)| is_file_name(size))
         .collect();
+    strip(&mut properties);
     let title = [text(&properties, "/displayName"), name].into_iter().find(|title| !title.is_empty());
     Some(Product {
         name: name.to_owned(),
@@ -91,7 +94,12 @@ pub fn details(product: &Product, body: &Value) -> Result<ProductDetails, ArmErr
         }
     };
     let of = |rest: &str| format!("/productDetailsProperties{rest}");
-    add(PartRole::Package, "/galleryPackageBlobSasUri".into(), format!("{gallery}.azpkg"), text(body, "/galleryPackageBlobSasUri"));
+    add(
+        PartRole::Package,
+        "/galleryPackageBlobSasUri".into(),
+        format!("{gallery}.azpkg"),
+        text(body, "/galleryPackageBlobSasUri"),
+    );
     let disk = text(&inner, "/osDiskImage/sourceBlobSasUri");
     add(PartRole::OsDisk, of("/OsDiskImage/sourceBlobSasUri"), format!("{gallery}.vhd"), disk);
     for (at, image) in inner["dataDiskImages"].as_array().into_iter().flatten().enumerate() {
@@ -118,8 +126,7 @@ pub fn details(product: &Product, body: &Value) -> Result<ProductDetails, ArmErr
     if parts.is_empty() {
         return Err(bad("Azure gave no address to download it from".into()));
     }
-    let dependents = inner["dependentProducts"].as_array().into_iter().flatten();
-    let dependents = dependents.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    let dependents = Product::depends_on(&inner);
     strip(&mut inner);
     // As the old tool writes it: these two begin with a capital there, and an extension's archive is a file's name.
     for (name, written) in [("osDiskImage", "OsDiskImage"), ("dataDiskImages", "DataDiskImages")] {
@@ -133,10 +140,13 @@ pub fn details(product: &Product, body: &Value) -> Result<ProductDetails, ArmErr
     let mut properties = json!({
         "galleryPackageBlobSasUri": unsigned(text(body, "/galleryPackageBlobSasUri")), "productDetailsProperties": inner,
     });
-    for name in ["dependentProducts", "fileContainers"] {
-        if let Some(list) = properties["productDetailsProperties"].get(name).cloned() {
-            properties[name] = list;
-        }
+    // At the top the old tool has ids alone.
+    if let Some(containers) = properties["productDetailsProperties"]["fileContainers"].as_array() {
+        let ids: Vec<Value> = containers.iter().map(|container| json!({"id": container["id"]})).collect();
+        properties["fileContainers"] = json!(ids);
+    }
+    if let Some(names) = properties["productDetailsProperties"].get("dependentProducts").cloned() {
+        properties["dependentProducts"] = names;
     }
     Ok(ProductDetails { parts, dependents, properties })
 }
@@ -149,7 +159,9 @@ fn unsigned(address: &str) -> &str {
 /// Takes the signatures off every address.
 fn strip(value: &mut Value) {
     match value {
-        Value::String(text) if text.starts_with("https://") => *text = unsigned(text).to_owned(),
+        Value::String(text) if text.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("https://")) => {
+            *text = unsigned(text).to_owned();
+        }
         Value::Object(members) => members.values_mut().for_each(strip),
         Value::Array(items) => items.iter_mut().for_each(strip),
         _ => {}
@@ -221,7 +233,10 @@ mod tests {
 
     #[test]
     fn a_part_whose_name_is_no_file_is_refused() {
-        let product = product(&json!({"name": "r/p", "properties": {"galleryItemIdentity": "../../x", "productKind": "solution"}})).unwrap();
+        let product = product(
+            &json!({"name": "r/p", "properties": {"galleryItemIdentity": "../../x", "productKind": "solution"}}),
+        )
+        .unwrap();
         assert!(details(&product, &json!({"galleryPackageBlobSasUri": "https://a/b", "properties": {}})).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The port of the stamp's own Resource Manager: the activation record (`facts-stamp.md` section 1).
 
 use azsreg_model::{ActivationRecord, Expiration, Problem, StampInformation, code};
+use azsreg_operations::marketplace::stamp::scrubbed;
 use azsreg_operations::ports::{Class, PortError, Records};
 use reqwest::Method;
 use serde_json::Value;
@@ -31,7 +32,14 @@ impl<'a> RecordsPort<'a> {
     /// Records over a client that takes no proxy; `login` is the client for the directory.
     #[must_use]
     pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
-        Self { login, http, sign_in, prompt, identity: tokio::sync::OnceCell::new(), record: tokio::sync::OnceCell::new() }
+        Self {
+            login,
+            http,
+            sign_in,
+            prompt,
+            identity: tokio::sync::OnceCell::new(),
+            record: tokio::sync::OnceCell::new(),
+        }
     }
 
     /// The client for the stamp.
@@ -142,8 +150,8 @@ pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     if passing || error.problem.code == &code::STAMP_ARM {
         return error;
     }
-    let message = format!("the stamp's Resource Manager can't be read: {}", error.problem.message);
+    let message = format!("the stamp's Resource Manager can't be used: {}", error.problem.message);
     let mut problem = Problem::new(&code::STAMP_ARM, message);
-    problem.details = error.problem.details;
+    problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
     PortError { problem: Box::new(problem), class: error.class }
 }

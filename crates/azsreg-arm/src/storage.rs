@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 
 use crate::error::ArmError;
@@ -30,13 +31,18 @@ const STORAGE: &str = "2016-01-01";
 const BLOBS: &str = "2017-11-09";
 /// The sum that a finished upload leaves with its blob.
 const SUM: &str = "x-ms-meta-azsreg_sha256";
+/// The sum of the file that an upload of pages was begun for, and how far it is: a byte, and the sum of all before it.
+const BEGUN_FOR: &str = "x-ms-meta-azsreg_for";
+const UP_TO: &str = "x-ms-meta-azsreg_up_to";
+/// What azsreg leaves with a group that it made: no other is removed.
+const TAG: &str = "azsreg";
 
 /// An account that was opened.
 #[derive(Clone)]
 struct Account {
     /// The blob endpoint, with a slash at the end.
     endpoint: String,
-    key: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
 }
 
 /// What is known of the account: nothing, that there is none, or where it is.
@@ -88,9 +94,10 @@ fn texts(xml: &[u8], name: &str) -> Vec<String> {
     found
 }
 
-/// A block's id: of one length, as the service wants it.
-fn block_id(number: u64) -> String {
-    BASE64_STANDARD.encode(format!("azsreg-{number:09}"))
+/// How far an upload of pages is, as its mark has it: `BYTE-SUM`.
+fn up_to(mark: &str) -> Option<(u64, String)> {
+    let (byte, sum) = mark.split_once('-')?;
+    Some((byte.parse().ok()?, sum.to_owned()))
 }
 
 impl MarketPort<'_, '_> {
@@ -106,13 +113,19 @@ impl MarketPort<'_, '_> {
         let mut found = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?;
         if found.is_none() && make {
             let location = self.information.region.clone().unwrap_or_else(|| "local".into());
-            let body = json!({ "location": location });
-            manager.call(Method::PUT, &group, GROUPS, Some(&body)).await.map_err(at_the_stamp)?;
-            let body = json!({"location": location, "kind": "Storage", "sku": {"name": "Standard_LRS"}, "properties": {}});
-            found = Some(manager.call(Method::PUT, &path, STORAGE, Some(&body)).await.map_err(at_the_stamp)?);
+            // A group that is there already is somebody's, and keeps its tags.
+            if manager.find(&group, GROUPS).await.map_err(at_the_stamp)?.is_none() {
+                let body = json!({"location": location, "tags": {TAG: "import"}});
+                manager.call(Method::PUT, &group, GROUPS, Some(&body)).await.map_err(being_deleted)?;
+            }
+            let body =
+                json!({"location": location, "kind": "Storage", "sku": {"name": "Standard_LRS"}, "properties": {}});
+            found = Some(manager.call(Method::PUT, &path, STORAGE, Some(&body)).await.map_err(being_deleted)?);
         }
         let Some(mut resource) = found else { return Ok(None) };
-        let endpoint = |resource: &Value| resource.pointer("/properties/primaryEndpoints/blob").and_then(Value::as_str).map(str::to_owned);
+        let endpoint = |resource: &Value| {
+            resource.pointer("/properties/primaryEndpoints/blob").and_then(Value::as_str).map(str::to_owned)
+        };
         let mut polls = 0;
         let endpoint = loop {
             match endpoint(&resource) {
@@ -127,8 +140,11 @@ impl MarketPort<'_, '_> {
             polls += 1;
             resource = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?.unwrap_or_default();
         };
-        let keys = manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
-        let key = keys.pointer("/keys/0/value").and_then(Value::as_str).and_then(|key| BASE64_STANDARD.decode(key).ok());
+        let keys =
+            manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
+        let key =
+            keys.pointer("/keys/0/value").and_then(Value::as_str).and_then(|key| BASE64_STANDARD.decode(key).ok());
+        let key = key.map(Zeroizing::new);
         let Some(key) = key else {
             return Err(PortError::permanent(Problem::new(&code::STAMP_STORAGE, "the storage account gives no key")));
         };
@@ -137,7 +153,7 @@ impl MarketPort<'_, '_> {
         Ok(Some(account))
     }
 
-    /// A call to the blob service: `blob` is empty for the container itself.
+    /// A call to the blob service: `blob` is empty for the container itself, and `/` for the account.
     async fn blob_call(
         &self,
         account: &Account,
@@ -147,21 +163,30 @@ impl MarketPort<'_, '_> {
         headers: &[(&str, String)],
         body: Option<Bytes>,
     ) -> Result<Answer, PortError> {
-        let mut url = format!("{}{CONTAINER}", account.endpoint);
-        if !blob.is_empty() {
+        let mut url = account.endpoint.clone();
+        if blob != "/" {
+            url.push_str(CONTAINER);
+        }
+        if !blob.is_empty() && blob != "/" {
             url.push('/');
             url.push_str(&segment(blob));
         }
-        let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned())).unwrap_or_default();
+        let path = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()))
+            .unwrap_or_default();
         let now = Timestamp::now() + clock_skew().unwrap_or_default();
-        let mut own: Vec<(String, String)> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let mut own: Vec<(String, String)> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         own.push(("x-ms-date".into(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));
         own.push(("x-ms-version".into(), BLOBS.into()));
         let length = body.as_ref().map_or(0, Bytes::len);
-        let of = |name: &str| own.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str()).to_owned();
+        let of =
+            |name: &str| own.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str()).to_owned();
         let length_text = if length == 0 { String::new() } else { length.to_string() };
         // Verb, twelve headers in this order, then what the service knows of itself.
-        let standard = ["", "", &length_text, &of("content-md5"), &of("content-type"), "", "", "", "", "", ""];
+        let none = of("if-none-match");
+        let standard = ["", "", &length_text, &of("content-md5"), &of("content-type"), "", "", "", &none, "", ""];
         let mut text = method.to_string();
         standard.iter().for_each(|part| text.push_str(&format!("\n{part}")));
         let mut special: Vec<&(String, String)> = own.iter().filter(|(name, _)| name.starts_with("x-ms-")).collect();
@@ -194,7 +219,15 @@ impl MarketPort<'_, '_> {
         let account = self.account(true).await?;
         let Some(account) = account else { return Err(refused(404, "ResourceNotFound")) };
         let answer = self.blob_call(&account, method, blob, query, headers, body).await?;
-        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(refused(answer.status, answer.header("x-ms-error-code").unwrap_or_default())) }
+        if (200..300).contains(&answer.status) {
+            return Ok(answer);
+        }
+        let said = answer.header("x-ms-error-code").unwrap_or_default();
+        if ["ResourceNotFound", "ContainerNotFound", "AccountBeingCreated"].contains(&said) {
+            // Another import has cleaned up: where the account is has to be asked for anew.
+            self.storage.0.replace(None);
+        }
+        Err(refusal(&answer))
     }
 
     /// Likewise, where neither the account nor the blob may be there.
@@ -204,8 +237,24 @@ impl MarketPort<'_, '_> {
         match answer.status {
             404 => Ok(None),
             200..=299 => Ok(Some(answer)),
-            status => Err(refused(status, answer.header("x-ms-error-code").unwrap_or_default())),
+            _ => Err(refusal(&answer)),
         }
+    }
+}
+
+/// A group or account that is just being deleted is waited for.
+fn being_deleted(error: ArmError) -> PortError {
+    let passing = matches!(&error, ArmError::Refused { code, .. } if code.contains("BeingDeleted") || code.contains("Deprovisioning"));
+    let error = at_the_stamp(error);
+    if passing { PortError::new(Class::Busy, *error.problem) } else { error }
+}
+
+fn refusal(answer: &Answer) -> PortError {
+    let error = refused(answer.status, answer.header("x-ms-error-code").unwrap_or_default());
+    let after = answer.header("retry-after").and_then(|text| text.parse().ok()).map(std::time::Duration::from_secs);
+    match after {
+        Some(_) if error.class == Class::Transient => PortError::new(Class::Throttled(after), *error.problem),
+        _ => error,
     }
 }
 
@@ -217,9 +266,20 @@ fn storage_error(error: PortError, url: &str) -> PortError {
 }
 
 fn refused(status: u16, said: &str) -> PortError {
-    let problem = Problem::new(&code::STAMP_STORAGE, format!("the stamp's blob service refused with HTTP status {status} {said}"));
-    // A container that was deleted a moment ago is not made anew at once.
-    let passing = status >= 500 || status == 408 || status == 429 || said == "ContainerBeingDeleted" || said == "Md5Mismatch";
+    let problem = Problem::new(
+        &code::STAMP_STORAGE,
+        format!("the stamp's blob service refused with HTTP status {status} {said}"),
+    );
+    // Another import that cleans up, or makes the same blob, is a matter of moments.
+    let others = [
+        "ContainerBeingDeleted",
+        "Md5Mismatch",
+        "BlobAlreadyExists",
+        "InvalidBlockList",
+        "ResourceNotFound",
+        "ContainerNotFound",
+    ];
+    let passing = status >= 500 || status == 408 || status == 429 || others.contains(&said);
     PortError::new(if passing { Class::Transient } else { Class::Permanent }, problem)
 }
 
@@ -233,61 +293,83 @@ impl Staging for MarketPort<'_, '_> {
         let Some(account) = account else { return Err(refused(404, "ResourceNotFound")) };
         // The stamp's bridge reads without a signature, as of the offline tool's container.
         let public = [("x-ms-blob-public-access", "blob".to_owned())];
-        let answer = self.blob_call(&account, Method::PUT, "", &[("restype", "container")], &public, None).await?;
+        let container = [("restype", "container")];
+        let answer = self.blob_call(&account, Method::PUT, "", &container, &public, None).await?;
         match (answer.status, answer.header("x-ms-error-code").unwrap_or_default()) {
-            (200..=299, _) | (409, "ContainerAlreadyExists") => Ok(()),
-            (status, said) => Err(refused(status, said)),
+            (200..=299, _) => Ok(()),
+            (409, "ContainerAlreadyExists") => {
+                let acl = [("restype", "container"), ("comp", "acl")];
+                self.on(Method::PUT, "", &acl, &public, None).await.map(drop)
+            }
+            (404, _) => {
+                self.storage.0.replace(None);
+                Err(refusal(&answer))
+            }
+            _ => Err(refusal(&answer)),
         }
     }
 
     async fn blob(&self, name: &str) -> Result<Option<StagedBlob>, PortError> {
         let Some(answer) = self.find_blob(Method::HEAD, name, &[]).await? else { return Ok(None) };
-        let length = answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(Some(StagedBlob { length, sha256: answer.header(SUM).map(str::to_owned) }))
+        Ok(Some(StagedBlob {
+            length: answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0),
+            sha256: answer.header(SUM).map(str::to_owned),
+            begun_for: answer.header(BEGUN_FOR).map(str::to_owned),
+            up_to: answer.header(UP_TO).and_then(up_to),
+        }))
     }
 
-    async fn blocks(&self, name: &str, block: u64) -> Result<u64, PortError> {
+    async fn blocks(&self, name: &str) -> Result<Vec<String>, PortError> {
         let query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")];
-        let Some(answer) = self.find_blob(Method::GET, name, &query).await? else { return Ok(0) };
-        let names = texts(&answer.body, "Name");
-        let sizes = texts(&answer.body, "Size");
-        let whole = |number: u64| {
-            let id = block_id(number);
-            names.iter().zip(&sizes).any(|(name, size)| *name == id && size.parse() == Ok(block))
-        };
-        let count = (0..).take_while(|number| whole(*number)).count() as u64;
-        Ok(count * block)
+        let Some(answer) = self.find_blob(Method::GET, name, &query).await? else { return Ok(Vec::new()) };
+        let plain = |id: &String| String::from_utf8(BASE64_STANDARD.decode(id).ok()?).ok();
+        Ok(texts(&answer.body, "Name").iter().filter_map(plain).collect())
     }
 
-    async fn put_block(&self, name: &str, number: u64, bytes: Bytes) -> Result<(), PortError> {
+    async fn put_block(&self, name: &str, id: &str, bytes: Bytes) -> Result<(), PortError> {
         let headers = [md5_header(&bytes)];
-        let id = block_id(number);
-        self.on(Method::PUT, name, &[("comp", "block"), ("blockid", &id)], &headers, Some(bytes)).await.map(drop)
+        let id = BASE64_STANDARD.encode(id);
+        let query = [("comp", "block"), ("blockid", id.as_str())];
+        let Some(account) = self.account(true).await? else { return Err(refused(404, "ResourceNotFound")) };
+        let answer = self.blob_call(&account, Method::PUT, name, &query, &headers, Some(bytes.clone())).await?;
+        if answer.header("x-ms-error-code") == Some("InvalidBlobOrBlock") {
+            // Blocks of another tool wait there under ids of another length: an empty blob discards them.
+            let empty = [("x-ms-blob-type", "BlockBlob".to_owned())];
+            self.on(Method::PUT, name, &[], &empty, None).await?;
+        } else if (200..300).contains(&answer.status) {
+            return Ok(());
+        }
+        self.on(Method::PUT, name, &query, &headers, Some(bytes)).await.map(drop)
     }
 
-    async fn commit(&self, name: &str, blocks: u64, sha256: &str) -> Result<(), PortError> {
+    async fn commit(&self, name: &str, ids: &[String], sha256: &str) -> Result<(), PortError> {
         let mut xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>".to_owned();
-        (0..blocks).for_each(|number| xml.push_str(&format!("<Latest>{}</Latest>", block_id(number))));
+        ids.iter().for_each(|id| xml.push_str(&format!("<Latest>{}</Latest>", BASE64_STANDARD.encode(id))));
         xml.push_str("</BlockList>");
         let headers = [(SUM, sha256.to_owned()), ("content-type", "application/xml".to_owned())];
         self.on(Method::PUT, name, &[("comp", "blocklist")], &headers, Some(xml.into())).await.map(drop)
     }
 
-    async fn create_pages(&self, name: &str, length: u64) -> Result<(), PortError> {
-        let headers = [("x-ms-blob-type", "PageBlob".to_owned()), ("x-ms-blob-content-length", length.to_string())];
+    async fn create_pages(&self, name: &str, length: u64, begun_for: &str) -> Result<(), PortError> {
+        let headers = [
+            ("x-ms-blob-type", "PageBlob".to_owned()),
+            ("x-ms-blob-content-length", length.to_string()),
+            (BEGUN_FOR, begun_for.to_owned()),
+            // Never over one that another import has begun meanwhile.
+            ("if-none-match", "*".to_owned()),
+        ];
         self.on(Method::PUT, name, &[], &headers, None).await.map(drop)
-    }
-
-    async fn pages(&self, name: &str) -> Result<u64, PortError> {
-        let Some(answer) = self.find_blob(Method::GET, name, &[("comp", "pagelist")]).await? else { return Ok(0) };
-        let last = texts(&answer.body, "End").iter().filter_map(|end| end.parse::<u64>().ok()).max();
-        Ok(last.map_or(0, |last| last + 1))
     }
 
     async fn put_pages(&self, name: &str, from: u64, bytes: Bytes) -> Result<(), PortError> {
         let range = format!("bytes={from}-{}", from + bytes.len() as u64 - 1);
         let headers = [md5_header(&bytes), ("x-ms-page-write", "update".to_owned()), ("x-ms-range", range)];
         self.on(Method::PUT, name, &[("comp", "page")], &headers, Some(bytes)).await.map(drop)
+    }
+
+    async fn mark_pages(&self, name: &str, begun_for: &str, (byte, sum): (u64, &str)) -> Result<(), PortError> {
+        let headers = [(BEGUN_FOR, begun_for.to_owned()), (UP_TO, format!("{byte}-{sum}"))];
+        self.on(Method::PUT, name, &[("comp", "metadata")], &headers, None).await.map(drop)
     }
 
     async fn finish_pages(&self, name: &str, sha256: &str) -> Result<(), PortError> {
@@ -305,26 +387,49 @@ impl Staging for MarketPort<'_, '_> {
         self.find_blob(Method::DELETE, name, &[]).await.map(drop)
     }
 
-    async fn names(&self) -> Result<Vec<String>, PortError> {
+    async fn close(&self) -> Result<bool, PortError> {
+        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
+        let group = format!("{subscription}/resourceGroups/{GROUP}");
+        let Some(found) = manager.find(&group, GROUPS).await.map_err(at_the_stamp)? else { return Ok(true) };
+        if found["tags"].get(TAG).is_none() {
+            return Ok(false);
+        }
+        let accounts = manager.list(&format!("{group}/providers/Microsoft.Storage/storageAccounts"), STORAGE).await;
+        if accounts.map_err(at_the_stamp)?.iter().any(|account| account["name"].as_str() != Some(ACCOUNT)) {
+            return Ok(false);
+        }
+        let containers = self.all("/", &[("comp", "list")]).await?;
+        if containers.iter().any(|container| container != CONTAINER) {
+            return Ok(false);
+        }
+        // Blobs that somebody is still uploading have no list yet: they count as well.
+        let list = [("comp", "list"), ("include", "uncommittedblobs"), ("restype", "container")];
+        if !self.all("", &list).await?.is_empty() {
+            return Ok(false);
+        }
+        self.storage.0.replace(None);
+        manager.delete(&group, GROUPS).await.map_err(at_the_stamp)?;
+        Ok(true)
+    }
+}
+
+impl MarketPort<'_, '_> {
+    /// All names of a list of the blob service.
+    async fn all(&self, of: &str, query: &[(&str, &str)]) -> Result<Vec<String>, PortError> {
         let (mut names, mut marker) = (Vec::new(), String::new());
         loop {
-            let query: &[(&str, &str)] = &[("restype", "container"), ("comp", "list"), ("marker", &marker)];
-            let query = if marker.is_empty() { &query[..2] } else { query };
-            let Some(answer) = self.find_blob(Method::GET, "", query).await? else { return Ok(names) };
+            let mut query = query.to_vec();
+            if !marker.is_empty() {
+                query.push(("marker", &marker));
+            }
+            let Some(answer) = self.find_blob(Method::GET, of, &query).await? else { return Ok(names) };
             names.extend(texts(&answer.body, "Name"));
             match texts(&answer.body, "NextMarker").pop().filter(|marker| !marker.is_empty()) {
                 Some(next) => marker = next,
                 None => return Ok(names),
             }
         }
-    }
-
-    async fn close(&self) -> Result<(), PortError> {
-        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
-        self.storage.0.replace(None);
-        let deleted: Result<(), ArmError> = manager.delete(&format!("{subscription}/resourceGroups/{GROUP}"), GROUPS).await;
-        deleted.map_err(at_the_stamp)
     }
 }
 

@@ -145,6 +145,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             None => refused("no such stamp"),
         },
+        ("GET", ["stamps", name, "blobs"]) => match stamp(name) {
+            Some(stamp) => http::json(200, &crate::stamp::storage::contents(state, stamp)),
+            None => refused("no such stamp"),
+        },
         ("POST", ["stamps", name]) => {
             let Some(stamp) = stamp(name) else { return refused("no such stamp") };
             let mut world = stamp.world();
@@ -162,6 +166,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             if let Some(items) = body["downloaded"].as_array() {
                 world.downloaded = items.iter().filter_map(|item| item.as_str().map(Downloaded::named)).collect();
+            }
+            if let Some(group) = body["group"].as_str() {
+                // One that somebody made by hand.
+                let _ = world.accounts.put_group(group, &json!({"location": "local"}));
             }
             if let Some(rate) = body["download_rate"].as_u64() {
                 stamp.download_rate.store(rate, std::sync::atomic::Ordering::Relaxed);

@@ -186,9 +186,12 @@ fn damage(reply: &mut Reply, truncate: Option<u64>, corrupt: Option<u64>) {
             Ok(piece) => piece,
             Err(error) => return Some(Err(error)),
         };
-        let most = truncate.map_or(piece.len(), |most| usize::try_from(most - at).unwrap_or(usize::MAX).min(piece.len()));
+        let most =
+            truncate.map_or(piece.len(), |most| usize::try_from(most - at).unwrap_or(usize::MAX).min(piece.len()));
         let mut bytes = piece.slice(..most);
-        if let Some(place) = corrupt.and_then(|place| usize::try_from(place.checked_sub(at)?).ok()).filter(|n| *n < bytes.len()) {
+        if let Some(place) =
+            corrupt.and_then(|place| usize::try_from(place.checked_sub(at)?).ok()).filter(|n| *n < bytes.len())
+        {
             let mut changed = bytes.to_vec();
             changed[place] ^= 0x20;
             bytes = changed.into();

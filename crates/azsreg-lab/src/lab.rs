@@ -452,12 +452,8 @@ impl Lab {
         std::fs::write(&ca_file, &tls.ca_pem)?;
         for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
             let stamp_options = stamp.options.clone();
-            let mut urls = StampUrls {
-                pep: Vec::new(),
-                pep_https: String::new(),
-                admin_arm: String::new(),
-                blobs: String::new(),
-            };
+            let mut urls =
+                StampUrls { pep: Vec::new(), pep_https: String::new(), admin_arm: String::new(), blobs: String::new() };
             for _ in 0..3 {
                 let listener = bind(&mut ports, &mut bound).await?;
                 urls.pep.push(loopback(&listener)?);

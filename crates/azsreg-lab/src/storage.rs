@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use hyper::header::HeaderValue;
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
@@ -78,9 +78,11 @@ impl Account {
     /// The query of an address that may be read until `end`: a service SAS of one blob, `container/path`.
     pub(crate) fn sas(&self, blob: &str, end: Timestamp) -> String {
         let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let query = [("sv", VERSION), ("sr", "b"), ("sp", "r"), ("se", &end)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let query =
+            [("sv", VERSION), ("sr", "b"), ("sp", "r"), ("se", &end)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let signature = self.hmac(&self.sas_text(&query, blob, ""));
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         format!("sv={VERSION}&sr=b&sig={}&se={}&sp=r", encode(&signature), encode(&end))
     }
 
@@ -149,9 +151,17 @@ impl Account {
         let length = of("content-length");
         let mut text = request.method().to_string();
         let standard = [
-            of("content-encoding"), of("content-language"), if length == "0" { "" } else { length }, of("content-md5"),
-            of("content-type"), if of("x-ms-date").is_empty() { of("date") } else { "" }, of("if-modified-since"),
-            of("if-match"), of("if-none-match"), of("if-unmodified-since"), of("range"),
+            of("content-encoding"),
+            of("content-language"),
+            if length == "0" { "" } else { length },
+            of("content-md5"),
+            of("content-type"),
+            if of("x-ms-date").is_empty() { of("date") } else { "" },
+            of("if-modified-since"),
+            of("if-match"),
+            of("if-none-match"),
+            of("if-unmodified-since"),
+            of("range"),
         ];
         for part in standard {
             text.push('\n');
@@ -177,7 +187,9 @@ impl Account {
             let _ = write!(text, "\n{name}:{value}");
         }
         if account != self.name || self.hmac(&text) != signature {
-            return Err(StorageError::authentication("The MAC signature found in the HTTP request is not the same as any computed signature."));
+            return Err(StorageError::authentication(
+                "The MAC signature found in the HTTP request is not the same as any computed signature.",
+            ));
         }
         Ok(())
     }
@@ -204,7 +216,9 @@ pub(crate) type Pieces = Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send>
 /// The range of `x-ms-range` or `Range`: first byte, and the one after the last.
 fn range(request: &Read, length: u64) -> Result<Option<(u64, u64)>, StorageError> {
     let text = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
-    let Some(spec) = text("x-ms-range").or(text("range")).and_then(|r| r.strip_prefix("bytes=")) else { return Ok(None) };
+    let Some(spec) = text("x-ms-range").or(text("range")).and_then(|r| r.strip_prefix("bytes=")) else {
+        return Ok(None);
+    };
     let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
     let Ok(first) = first.parse::<u64>() else { return Ok(None) };
     let end = if last.is_empty() { length } else { last.parse::<u64>().map_or(length, |last| last.saturating_add(1)) };
@@ -227,7 +241,11 @@ pub(crate) fn read(
 ) -> Result<(Reply, u64, u64), StorageError> {
     let given = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
     if given("if-match").is_some_and(|wanted| wanted != "*" && wanted != about.etag) {
-        return Err(StorageError::new(412, "ConditionNotMet", "The condition specified using HTTP conditional header(s) is not met."));
+        return Err(StorageError::new(
+            412,
+            "ConditionNotMet",
+            "The condition specified using HTTP conditional header(s) is not met.",
+        ));
     }
     let head = request.method() == "HEAD";
     let part = if head { None } else { range(request, about.length)? };

@@ -311,7 +311,7 @@ codes! {
         "Make room or choose another --to, then run the same command again: what was fetched stays and is used.";
     ITEM_DAMAGED "AZR5012" CheckFailed "A carried item is not whole",
         "Files are missing, changed, cut, or of another item.",
-        "Copy them once more from where they were made, or download the item again.";
+        "Copy them once more from where they were made, or download the item again: what is good is kept.";
     ITEM_UNFINISHED "AZR5013" CheckFailed "A carried item is an unfinished copy",
         "The folder has no manifest: its download was not finished, or the PowerShell tool made it.",
         "Run azsreg marketplace download again (it goes on where it was), then carry the folder.";

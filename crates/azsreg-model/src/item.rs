@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::product::{PartRole, ProductKind};
 use crate::RegistrationId;
+use crate::product::{PartRole, ProductKind};
 
 /// The manifest's name in the item's folder.
 pub const MANIFEST: &str = "azsreg-manifest.json";
@@ -117,7 +117,8 @@ impl ItemManifest {
     /// A manifest of these contents.
     #[must_use]
     pub fn new(contents: ItemContents) -> Self {
-        let ItemContents { product, title, kind, version, cloud_id, registration, azsreg, at, agreed, mut files } = contents;
+        let ItemContents { product, title, kind, version, cloud_id, registration, azsreg, at, agreed, mut files } =
+            contents;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut made = Self {
             format: FORMAT.into(),
@@ -169,8 +170,10 @@ impl ItemManifest {
         if manifest.checksum != manifest.sum() {
             return Err(ManifestError::Checksum);
         }
-        match manifest.files.iter().find(|file| !is_inside(&file.path)) {
-            Some(file) => Err(ManifestError::Path(file.path.clone())),
+        // The product's name becomes a path too, here and in calls.
+        let mut paths = manifest.files.iter().map(|file| &file.path).filter(|path| !is_inside(path));
+        match paths.next().or(Some(&manifest.product).filter(|product| !is_file_name(product))) {
+            Some(path) => Err(ManifestError::Path(path.clone())),
             None => Ok(manifest),
         }
     }
@@ -192,7 +195,16 @@ pub fn is_inside(path: &str) -> bool {
 #[must_use]
 pub fn is_file_name(name: &str) -> bool {
     let odd = |c: char| c.is_control() || "\\/:*?\"<>|".contains(c);
-    !name.is_empty() && name.len() < 200 && !name.contains(odd) && !name.starts_with('.') && !name.ends_with(['.', ' '])
+    // Windows keeps these for devices, with any ending.
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let numbered = |device: &str| stem.strip_prefix(device).is_some_and(|rest| rest.len() == 1 && rest != "0");
+    let device = ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT");
+    !device
+        && !name.is_empty()
+        && name.len() < 200
+        && !name.contains(odd)
+        && !name.starts_with('.')
+        && !name.ends_with(['.', ' '])
 }
 
 /// Lower-case hexadecimal digits.
@@ -239,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_out_is_refused() {
-        for path in ["../x", "/etc/passwd", "a//b", "C:\\x", "a/../b", "", "a/.", "a\\b", "NUL:"] {
+        for path in ["../x", "/etc/passwd", "a//b", "C:\\x", "a/../b", "", "a/.", "a\\b", "NUL:", "CON", "com1.zip"] {
             assert!(!is_inside(path), "{path}");
             let mut bad = manifest();
             bad.files[0].path = path.into();

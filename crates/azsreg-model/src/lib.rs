@@ -26,9 +26,7 @@ pub use billing::BillingModel;
 pub use bundle::{Bundle, BundleError, BundleKind, Carried, Receipt, decode_text, encode_module_text};
 pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
-pub use item::{
-    Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside,
-};
+pub use item::{Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use module_log::{LogFinding, read_module_log};
 pub use problem::{ExitCode, Problem};

@@ -75,6 +75,13 @@ static PATTERNS: &[(u8, &str, &Code)] = &[
     (13, "resource namespace 'Microsoft.AzureStack' is invalid", &code::GERMAN_CLOUD),
     (14, "RegistrationNotFound", &code::REGISTRATION_MISSING),
     (21, "MetadataResolverBadGatewayError", &code::AZURE_FAULT),
+    // The offline tool for marketplace items.
+    (75, "The subscription does not have Azure Stack registration", &code::NOT_REGISTERED),
+    (76, "json file not exist for product|.json.origin file exists|.marketplace file exists", &code::ITEM_UNFINISHED),
+    (77, "Property value for…is null. Please check JSON contents", &code::ITEM_DAMAGED),
+    (78, "VM vhd source is empty|VM extension zip source is empty|zip source is empty", &code::BLOB_REFUSED),
+    (79, "RequestConflict", &code::ITEM_BUSY),
+    (0, "ProductJobFailed|Unable to complete syndication operation", &code::ITEM_FAILED),
     // This PowerShell: its context, its sign-in, its modules.
     (22, "ErrorCode: AzureContextNotSet|Azure context is not currently set", &code::MODULE_NO_CONTEXT),
     (22, "Run Connect-AzAccount to login|Run Login-AzureRmAccount to login", &code::MODULE_NO_CONTEXT),

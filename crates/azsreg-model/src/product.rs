@@ -98,7 +98,7 @@ pub struct Product {
     pub description: String,
     /// The gallery item's identity.
     pub gallery_item: String,
-    /// Its icons: size (`small`, `medium`, `large`, `wide`, `hero`) and address.
+    /// Its icons: size (`small`, `medium`, `large`, `wide`, `hero`), as it is written, and address.
     pub icons: Vec<(String, String)>,
     /// All its properties, as they came.
     #[serde(skip)]
@@ -106,6 +106,13 @@ pub struct Product {
 }
 
 impl Product {
+    /// The products that it can't do without, by name, as far as its properties say so.
+    #[must_use]
+    pub fn depends_on(properties: &Value) -> Vec<String> {
+        let list = properties["dependentProducts"].as_array().into_iter().flatten();
+        list.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
     /// Whether some text is in its name, title, publisher or kind, whatever the case.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
@@ -186,7 +193,7 @@ impl From<&str> for ItemState {
             "Downloading" | "Starting" | "Running" => Self::Downloading,
             // A stamp that says nothing of it has it.
             "Succeeded" | "" => Self::Succeeded,
-            "Failed" => Self::Failed,
+            "Failed" | "Canceled" | "Cancelled" => Self::Failed,
             other => Self::Other(other.to_owned()),
         }
     }

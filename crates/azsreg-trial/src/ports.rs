@@ -618,6 +618,9 @@ impl Records for InProcess<'_> {
     }
 
     async fn downloaded(&self, _stamp: &StampInformation) -> Result<Vec<String>, PortError> {
-        self.azure("downloaded products", |world| Ok(world.stamp.downloaded.iter().map(|item| item.name.clone()).collect())).await
+        self.azure("downloaded products", |world| {
+            Ok(world.stamp.downloaded.iter().map(|item| item.name.clone()).collect())
+        })
+        .await
     }
 }

@@ -77,7 +77,9 @@ fn nothing(report: &Report) -> String {
     let stamp = report.cloud_id;
     match (report.operation, unread) {
         ("unregister" | "offline-unregister", _) => format!("Nothing to do: the stamp {stamp} is not registered."),
-        ("marketplace-add" | "marketplace-import", _) => "Nothing to do: the stamp has the items, or is bringing them.".into(),
+        ("marketplace-add" | "marketplace-import", _) => {
+            "Nothing to do: the stamp has the items, or is bringing them.".into()
+        }
         ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
         ("marketplace-download", _) => "Nothing to do: the items are in the folder, whole.".into(),
         ("move", _) => format!("Nothing to do: the registration of the stamp {stamp} is there already."),

@@ -1,6 +1,7 @@
 //! The rows of `facts-errors.md` that azsreg can meet, each produced in the lab by a fault or a state: its code, and that the
 //! operator is told what to run next. Rows that other tests produce: 1, 3, 4, 6, 8, 12, 37, 45, 49 (`article`, `refused`),
-//! 2, 10, 65 (`article::acceptance`), 38 (`article::prerequisites`), 58 to 60 (`refused`).
+//! 2, 10, 65 (`article::acceptance`), 38 (`article::prerequisites`), 58 to 60 (`refused`), 70, 72, 75 to 79 and 82
+//! (`marketplace`).
 #![allow(clippy::unwrap_used)]
 
 mod common;

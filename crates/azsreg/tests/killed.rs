@@ -611,7 +611,10 @@ fn marketplace_download_ends_the_same_wherever_it_is_killed() {
             for item in [TINY, VMACCESS] {
                 let inside = std::fs::read_dir(Path::new(&folder).join(item)).unwrap().flatten();
                 let names: Vec<String> = inside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-                assert!(names.iter().all(|name| !name.ends_with(".part") && !name.ends_with(".jsonl")), "{what}: {names:?}");
+                assert!(
+                    names.iter().all(|name| !name.ends_with(".part") && !name.ends_with(".jsonl")),
+                    "{what}: {names:?}"
+                );
             }
         },
         codes: &[0],
@@ -637,6 +640,77 @@ fn marketplace_import_ends_the_same_wherever_it_is_killed() {
         },
         codes: &[0],
     });
+}
+
+/// Writes a manifest anew for a file of an item that was changed.
+fn changed(world: &World, item: &str, ending: &str) -> String {
+    use azsreg_model::{ItemContents, ItemManifest, hex};
+    use sha2::Digest as _;
+    let folder = Path::new(&world.path("carried")).join(item);
+    let path = folder.join("azsreg-manifest.json");
+    let old = ItemManifest::decode(&std::fs::read(&path).unwrap()).unwrap();
+    let mut files = old.files.clone();
+    let file = files.iter_mut().find(|file| file.path.ends_with(ending)).unwrap();
+    let mut bytes = std::fs::read(folder.join(&file.path)).unwrap();
+    bytes[100_000] ^= 0xff;
+    std::fs::write(folder.join(&file.path), &bytes).unwrap();
+    file.sha256 = hex(&sha2::Sha256::digest(&bytes));
+    let sum = file.sha256.clone();
+    let new = ItemManifest::new(ItemContents {
+        product: old.product,
+        title: old.title,
+        kind: old.kind,
+        version: old.version,
+        cloud_id: old.cloud_id,
+        registration: old.registration,
+        azsreg: old.azsreg,
+        at: old.at,
+        agreed: old.agreed,
+        files,
+    });
+    std::fs::write(path, new.encode()).unwrap();
+    sum
+}
+
+/// What an import that was broken off has left is gone on with only where it is what is carried now: never a mixture.
+#[test]
+fn an_import_never_goes_on_with_another_files_bytes() {
+    let world = World::of(vec![away()]);
+    registered_away(&world);
+    let (provider, disk) = ("azsreglab.mysql-provider-2.0.13", "azsreglab.offline-mirror-1.4.0");
+    for (item, ending) in [(provider, ".zip"), (disk, ".vhd")] {
+        let _ = std::fs::remove_dir_all(world.path("carried"));
+        run(&mut marketplace_download(&world, &[item])).ends(0);
+        let import = || world.at_stamp(&["marketplace", "import", &world.path("carried")]);
+        let uploaded = || {
+            let all = world.control_with("GET", "/stamps/stamp1/blobs", &Value::Null);
+            all.as_array().unwrap().iter().find(|blob| blob["name"].as_str().unwrap().ends_with(ending)).cloned()
+        };
+        // Killed when most of the large file is there.
+        let trace = world.path("trace");
+        world.lab.fault(json!({"when": {"plane": "stamp-arm", "method": "PUT", "route": "downloadedProducts"}, "then": {"status": 400}})).unwrap();
+        run(import().env("AZSREG_CRASH_TRACE", &trace)).ends(6);
+        assert_eq!(uploaded().unwrap()["metadata"]["azsreg_sha256"].as_str().unwrap(), uploaded().unwrap()["sha256"]);
+        let points = std::fs::read_to_string(&trace).unwrap().lines().count();
+        let _ = std::fs::remove_file(&trace);
+        let (first, last) = (points * 5 / 10, points * 9 / 10);
+        for (at, point) in [first, last].into_iter().enumerate() {
+            let sum = changed(&world, item, ending);
+            let ran = run(import().env("AZSREG_CRASH_AT", point.to_string()));
+            assert!(ran.code.is_none() || ran.code == Some(6), "{}{}", ran.stdout, ran.stderr);
+            if let Some(blob) = uploaded() {
+                // Whatever is there by now, only what is whole says so.
+                let said = blob["metadata"]["azsreg_sha256"].as_str().map(str::to_owned);
+                assert!(said.is_none_or(|said| said == blob["sha256"]), "{at}: {blob}");
+            }
+            let again = changed(&world, item, ending);
+            assert_ne!(again, sum);
+            run(&mut import()).ends(6);
+            assert_eq!(uploaded().unwrap()["sha256"], again, "{item}, killed at {point} of {points}");
+        }
+        world.control_with("DELETE", "/faults", &Value::Null);
+        run(&mut import()).ends(0);
+    }
 }
 
 /// Killed at twenty places of a large file, by a seed: it goes on each time from where it was, and is whole in the end.

@@ -65,7 +65,8 @@ fn a_connected_stamp_brings_items_of_every_kind() {
     let world = registered();
     let listed = world.run(&["marketplace", "list", "-o", "json"]).ends(0).json();
     assert!(listed["items"].as_array().unwrap().len() >= 38, "{listed}");
-    let fitting = world.run(&["marketplace", "list", "--compatible", "--filter", "server", "-o", "json"]).ends(0).json();
+    let fitting =
+        world.run(&["marketplace", "list", "--compatible", "--filter", "server", "-o", "json"]).ends(0).json();
     for item in fitting["items"].as_array().unwrap() {
         assert_eq!(item["compatibility"]["is_compatible"], true, "{item}");
     }
@@ -80,7 +81,10 @@ fn a_connected_stamp_brings_items_of_every_kind() {
     world.run(&["marketplace", "add", &TINY.to_uppercase()]).ends(0).says("Nothing to do");
     // Azure has been told how it went.
     let logs = world.control_with("GET", "/product-logs", &Value::Null);
-    assert!(logs.as_array().unwrap().iter().any(|log| log["productId"] == TINY && log["status"] == "Succeeded"), "{logs}");
+    assert!(
+        logs.as_array().unwrap().iter().any(|log| log["productId"] == TINY && log["status"] == "Succeeded"),
+        "{logs}"
+    );
     world.run(&["marketplace", "remove", TINY]).ends(2).says("AZR1014").says(TINY);
     world.run(&["marketplace", "remove", TINY, "--yes", "--plan"]).ends(4);
     world.run(&["marketplace", "remove", TINY, "--yes"]).ends(0);
@@ -111,7 +115,8 @@ fn what_is_under_way_is_not_waited_for_or_waited_for_later_and_not_removed() {
 fn nothing_is_begun_where_one_item_is_wrong() {
     let world = registered();
     let ran = world.run(&["marketplace", "add", TINY, "azsreglab.legacy-agent-0.9.0", "tiny-linux"]).ends(7);
-    let ran = ran.says("AZR6020").says("not for Azure Stack build").says("AZR6019").says("is it azsreglab.tiny-linux-1.0.3?");
+    let ran =
+        ran.says("AZR6020").says("not for Azure Stack build").says("AZR6019").says("is it azsreglab.tiny-linux-1.0.3?");
     assert!(ran.stderr.contains("2 checks failed"), "{}", ran.stderr);
     assert_eq!(items(&world), []);
     world.run(&["marketplace", "show", "nothing"]).ends(3).says("AZR6019");
@@ -185,7 +190,10 @@ fn each_breakage_has_its_message_and_code() {
 #[test]
 fn a_download_that_fails_at_the_stamp_says_why_and_can_be_begun_again() {
     let world = registered();
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 100_000}, "limit": 1})).unwrap();
+    world
+        .lab
+        .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 100_000}, "limit": 1}))
+        .unwrap();
     world.run(&["marketplace", "add", TINY]).ends(1).says("AZR2022").says("Unable to connect");
     assert_eq!(items(&world), [(TINY.to_owned(), "failed".to_owned())]);
     // A failed item has to be deleted before it is tried again: the same command does it.
@@ -201,10 +209,18 @@ fn a_download_that_fails_at_the_stamp_says_why_and_can_be_begun_again() {
 fn items_are_downloaded_carried_verified_and_imported() {
     let world = away();
     let folder = world.path("carried");
-    let list = world.at_azure(&["marketplace", "list", "--compatible", "--stamp-build", "1.2501.0.21", "-o", "json"]).args(["--cloud-id", &cloud_id(&world)]).output().unwrap();
+    let list = world
+        .at_azure(&["marketplace", "list", "--compatible", "--stamp-build", "1.2501.0.21", "-o", "json"])
+        .args(["--cloud-id", &cloud_id(&world)])
+        .output()
+        .unwrap();
     let list = Ran::of(list).ends(0).json();
-    let names: Vec<&str> = list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"azsreglab.offline-mirror-1.4.0") && !names.contains(&"fabrikam.firewall-vm-4.5.0"), "{names:?}");
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+    assert!(
+        names.contains(&"azsreglab.offline-mirror-1.4.0") && !names.contains(&"fabrikam.firewall-vm-4.5.0"),
+        "{names:?}"
+    );
     // The registration is that of the stamp, and never the first one.
     let mut command = world.at_azure(&["marketplace", "download", TINY, "--to", &folder]);
     run(&mut command).ends(2).says("AZR1019").says(&cloud_id(&world));
@@ -215,7 +231,10 @@ fn items_are_downloaded_carried_verified_and_imported() {
     assert!(!Path::new(&folder).exists());
     let wanted = [TINY, VMACCESS, PROVIDER, "fabrikam.firewall-cluster-4.5.0"];
     run(download(&world, &wanted, &folder).arg("--plan")).ends(4).says("would be downloaded");
-    run(&mut download(&world, &wanted, &folder)).ends(0).says("downloaded and verified").says("fabrikam.load-balancer-4.5.0");
+    run(&mut download(&world, &wanted, &folder))
+        .ends(0)
+        .says("downloaded and verified")
+        .says("fabrikam.load-balancer-4.5.0");
     run(&mut download(&world, &wanted, &folder)).ends(0).says("Nothing to do");
     // No signature is carried.
     for path in ["json", "txt"].map(|ending| file(&folder, TINY, &format!(".{ending}"))) {
@@ -303,11 +322,23 @@ fn a_download_goes_on_through_breaks_expiry_and_damage() {
     let world = away();
     let folder = world.path("carried");
     // The connection breaks, twice; then the service has a bad moment.
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 3_000_000}, "limit": 2})).unwrap();
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd", "nth": 3}, "then": {"status": 503}, "limit": 1})).unwrap();
+    world
+        .lab
+        .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 3_000_000}, "limit": 2}))
+        .unwrap();
+    world
+        .lab
+        .fault(json!({"when": {"plane": "blobs", "route": ".vhd", "nth": 3}, "then": {"status": 503}, "limit": 1}))
+        .unwrap();
     run(&mut download(&world, &[TINY], &folder)).ends(0);
     let served = world.control_with("GET", "/blobs", &Value::Null);
-    let from: Vec<u64> = served.as_array().unwrap().iter().filter(|s| s["path"].as_str().unwrap().ends_with(".vhd")).map(|s| s["from"].as_u64().unwrap()).collect();
+    let from: Vec<u64> = served
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|s| s["path"].as_str().unwrap().ends_with(".vhd"))
+        .map(|s| s["from"].as_u64().unwrap())
+        .collect();
     assert_eq!(from.len(), 3, "{served}");
     // What came before a break was kept, but for what was still on its way: each goes on from there.
     assert!(from[1] > 3_000_000 - (1 << 20) && from[2] > from[1] + 3_000_000 - (1 << 20), "{from:?}");
@@ -316,7 +347,10 @@ fn a_download_goes_on_through_breaks_expiry_and_damage() {
     let folder = world.path("expiring");
     world.control_with("DELETE", "/blobs", &Value::Null);
     world.control_with("DELETE", "/faults", &Value::Null);
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 5_000_000}, "limit": 1})).unwrap();
+    world
+        .lab
+        .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 5_000_000}, "limit": 1}))
+        .unwrap();
     world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd", "nth": 2}, "then": {"status": 403, "error": "AuthenticationFailed"}, "limit": 1})).unwrap();
     run(&mut download(&world, &[TINY], &folder)).ends(0);
     world.run(&["marketplace", "verify", &folder]).ends(0);
@@ -330,7 +364,10 @@ fn a_download_goes_on_through_breaks_expiry_and_damage() {
 
     // A byte is changed on the way: fetched anew, and if that is no better, refused.
     let folder = world.path("damaged");
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"corrupt": 4_000_000}, "limit": 1})).unwrap();
+    world
+        .lab
+        .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"corrupt": 4_000_000}, "limit": 1}))
+        .unwrap();
     run(&mut download(&world, &[TINY], &folder)).ends(0);
     world.run(&["marketplace", "verify", &folder]).ends(0);
     let folder = world.path("damaged twice");
@@ -354,6 +391,65 @@ fn two_downloads_into_one_folder_take_turns() {
     run(&mut download(&world, &[VMACCESS], &folder)).ends(0);
 }
 
+#[test]
+fn what_is_somebody_elses_is_left_alone() {
+    // A name that leads elsewhere as a path is no item: nothing is asked for it, and nothing removed.
+    let world = registered();
+    world.run(&["marketplace", "add", TINY]).ends(0);
+    for name in ["..", ".", "../default", "a/b"] {
+        world.run(&["marketplace", "remove", name, "--yes"]).ends(0).says("Nothing to do");
+        world.run(&["marketplace", "add", name]).ends(3).says("AZR6019");
+        world.run(&["marketplace", "show", name]).ends(3).says("AZR6019");
+    }
+    assert_eq!(items(&world), [there(TINY)]);
+    world.run(&["status"]).ends(0).says("Registered");
+
+    // A group that azsreg did not make stays, and what is in it.
+    let world = away();
+    let folder = world.path("carried");
+    run(&mut download(&world, &[VMACCESS], &folder)).ends(0);
+    world.control("/stamps/stamp1", &json!({"group": "System.syndication"}));
+    run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("System.syndication stays at the stamp");
+    let accounts = world.lab.export()["stamps"][0]["accounts"].clone();
+    assert!(accounts["groups"].get("system.syndication").is_some(), "{accounts}");
+    let blobs = world.control_with("GET", "/stamps/stamp1/blobs", &Value::Null);
+    assert_eq!(blobs, json!([]), "our own files are gone");
+}
+
+#[test]
+fn what_rotted_or_was_replaced_is_fetched_anew_and_nothing_else() {
+    let world = away();
+    let folder = world.path("carried");
+    run(&mut download(&world, &[TINY, VMACCESS], &folder)).ends(0);
+    let vhd = file(&folder, TINY, ".vhd");
+    let mut bytes = std::fs::read(&vhd).unwrap();
+    bytes[9_000_000] ^= 4;
+    std::fs::write(&vhd, &bytes).unwrap();
+    world.control_with("DELETE", "/blobs", &Value::Null);
+    run(&mut download(&world, &[TINY, VMACCESS], &folder)).ends(0).says("downloaded and verified");
+    world.run(&["marketplace", "verify", &folder]).ends(0);
+    let served = world.control_with("GET", "/blobs", &Value::Null);
+    let paths: Vec<&str> = served.as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
+    assert!(paths.len() == 1 && paths[0].ends_with(".vhd"), "{paths:?}");
+    // A folder of another stamp is left as it is.
+    let manifest = Path::new(&folder).join(TINY).join("azsreg-manifest.json");
+    let before = std::fs::read(&manifest).unwrap();
+    let other = World::with(azsreg_lab::LabOptions { seed: 2, ..azsreg_lab::LabOptions::default() });
+    other.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    run(&mut download(&other, &[TINY], &folder)).ends(7).says("AZR5009").says("--to");
+    assert_eq!(std::fs::read(&manifest).unwrap(), before);
+    // What an item can't do without is missed before anything changes.
+    let needy = world.path("needy");
+    run(&mut download(&world, &["fabrikam.firewall-cluster-4.5.0"], &needy)).ends(0);
+    std::fs::remove_dir_all(Path::new(&needy).join("fabrikam.load-balancer-4.5.0")).unwrap();
+    std::fs::create_dir_all(Path::new(&needy).join("System Volume Information")).unwrap();
+    run(&mut world.at_stamp(&["marketplace", "import", &needy]))
+        .ends(7)
+        .says("can't do without fabrikam.load-balancer");
+    run(&mut download(&world, &["fabrikam.firewall-cluster-4.5.0"], &needy)).ends(0);
+    run(&mut world.at_stamp(&["marketplace", "import", &needy])).ends(0);
+}
+
 /// A file system that is just too small, where this machine lets us have one.
 #[cfg(target_os = "linux")]
 #[test]
@@ -367,12 +463,15 @@ fn a_full_disk_leaves_what_was_fetched_usable() {
         sh.args(["-Urm", "sh", "-c"]);
         sh.arg(format!("mount -t tmpfs -o size={size} none '{small}' && {script}"));
         sh.arg(command.get_program());
-        let arguments: Vec<_> = command.get_args().map(|a| if a == "DIR" { small.as_str().into() } else { a.to_owned() }).collect();
+        let arguments: Vec<_> =
+            command.get_args().map(|a| if a == "DIR" { small.as_str().into() } else { a.to_owned() }).collect();
         sh.args(arguments).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         sh.envs(command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
         Ran::of(sh.output().unwrap())
     };
-    if Ran::of(Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "none", &small]).output().unwrap()).code != Some(0) {
+    if Ran::of(Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "none", &small]).output().unwrap()).code
+        != Some(0)
+    {
         println!("no name space of its own on this machine: left out");
         return;
     }
@@ -384,9 +483,15 @@ fn a_full_disk_leaves_what_was_fetched_usable() {
     let again = "\"$0\" \"$@\"; first=$?; ls -l \"$9\" >&2; mount -o remount,size=64m none '$SMALL' && \"$0\" \"$@\" && \"$0\" marketplace verify '$SMALL'; echo first=$first";
     let ran = inside("12300k", &again.replace("$SMALL", &small).replace("ls -l \"$9\" >&2; ", ""));
     assert!(ran.stdout.contains("first=6"), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains("AZR5011") && ran.stdout.contains("Every file is as it was downloaded."), "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stderr.contains("AZR5011") && ran.stdout.contains("Every file is as it was downloaded."),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
     let served = world.control_with("GET", "/blobs", &Value::Null);
-    let disks: Vec<&Value> = served.as_array().unwrap().iter().filter(|s| s["path"].as_str().unwrap().ends_with(".vhd")).collect();
+    let disks: Vec<&Value> =
+        served.as_array().unwrap().iter().filter(|s| s["path"].as_str().unwrap().ends_with(".vhd")).collect();
     assert!(disks[1..].iter().all(|s| s["from"].as_u64().unwrap() > 8_000_000), "what was fetched was used: {served}");
 }
 

@@ -10,7 +10,8 @@ use azsreg_arm::{activation, product, product_details, stamp_item};
 use common::{World, runtime};
 use serde_json::{Value, json};
 
-const VERSIONS: [&str; 4] = ["stable/2016-01-01", "stable/2017-06-01", "preview/2020-06-01-preview", "stable/2022-06-01"];
+const VERSIONS: [&str; 4] =
+    ["stable/2016-01-01", "stable/2017-06-01", "preview/2020-06-01-preview", "stable/2022-06-01"];
 
 /// The documents, unless this machine does not have them.
 fn specs(what: &str) -> Option<PathBuf> {
@@ -42,13 +43,16 @@ fn schema(file: &Path, value: &Value) -> Value {
                 let (path, inner) = reference.split_once('#').unwrap();
                 let file = if path.is_empty() { file.to_owned() } else { file.parent().unwrap().join(path) };
                 let document = read(&file);
-                return schema(&file, document.pointer(inner).unwrap_or_else(|| panic!("{reference} in {}", file.display())));
+                return schema(
+                    &file,
+                    document.pointer(inner).unwrap_or_else(|| panic!("{reference} in {}", file.display())),
+                );
             }
             // A list of values that may grow is no rule.
             let grows = members.get("x-ms-enum").is_some_and(|of| of["modelAsString"] == true);
             members
                 .iter()
-                .filter(|(name, _)| !(grows && *name == "enum") && !name.starts_with("x-ms") && *name != "readOnly")
+                .filter(|(name, _)| !(grows && *name == "enum" || name.starts_with("x-ms") || *name == "readOnly"))
                 .map(|(name, inner)| (name.clone(), schema(file, inner)))
                 .collect()
         }
@@ -67,7 +71,8 @@ fn answer_schema(file: &Path, ending: &str, method: &str, status: u16) -> Value 
 
 fn satisfies(what: &str, schema: &Value, body: &Value) {
     let validator = jsonschema::validator_for(schema).unwrap();
-    let errors: Vec<String> = validator.iter_errors(body).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(body).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{what}: {errors:#?}\n{body:#}");
 }
 
@@ -139,7 +144,12 @@ impl Calls {
         let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
         let sign_in = async |id: String, file: &Path, scope: String| {
             let secret = std::fs::read_to_string(file).unwrap();
-            let form = [("grant_type", "client_credentials"), ("client_id", &id), ("client_secret", &secret), ("scope", &scope)];
+            let form = [
+                ("grant_type", "client_credentials"),
+                ("client_id", &id),
+                ("client_secret", &secret),
+                ("scope", &scope),
+            ];
             let url = format!("{}/{}/oauth2/v2.0/token", told.authority, told.tenant_id);
             let answer: Value = client.post(url).form(&form).send().await.unwrap().json().await.unwrap();
             answer["access_token"].as_str().unwrap().to_owned()
@@ -150,7 +160,8 @@ impl Calls {
         let audience = metadata["authentication"]["audiences"][0].as_str().unwrap();
         let stamp_secret = &stamp.stamp_client_secret_file;
         Self {
-            token: sign_in(told.client_id.to_string(), &told.client_secret_file, format!("{}/.default", told.audience)).await,
+            token: sign_in(told.client_id.to_string(), &told.client_secret_file, format!("{}/.default", told.audience))
+                .await,
             stamp_token: sign_in(stamp.stamp_client_id.to_string(), stamp_secret, format!("{audience}/.default")).await,
             azure: told.arm_endpoint.clone(),
             stamp: stamp.admin_arm_endpoint.clone(),
@@ -338,7 +349,14 @@ fn our_client_reads_the_examples_themselves() {
         assert!(!details.properties.to_string().contains("sig="), "{}", details.properties);
     }
     let folder = bridge(&specs).join("examples");
-    for (name, status) in [("Product/List", "200"), ("Product/Get", "200"), ("Product/download", "202"), ("DownloadedProduct/List", "200"), ("DownloadedProduct/Get", "200"), ("DownloadedProduct/Put", "202")] {
+    for (name, status) in [
+        ("Product/List", "200"),
+        ("Product/Get", "200"),
+        ("Product/download", "202"),
+        ("DownloadedProduct/List", "200"),
+        ("DownloadedProduct/Get", "200"),
+        ("DownloadedProduct/Put", "202"),
+    ] {
         let path = folder.join(format!("{name}.json"));
         let body = read(&path)["responses"][status]["body"].clone();
         let list = body["value"].as_array().cloned().unwrap_or_else(|| vec![body]);

@@ -138,7 +138,9 @@ async fn get(state: &Arc<State>, request: &Read) -> Result<Reply, StorageError> 
         // A simulated disk has no hole.
         Some("pagelist") if page && method == "GET" => {
             let end = blob.content.length().saturating_sub(1);
-            let xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><PageList><PageRange><Start>0</Start><End>{end}</End></PageRange></PageList>");
+            let xml = format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><PageList><PageRange><Start>0</Start><End>{end}</End></PageRange></PageList>"
+            );
             let mut reply = http::text(StatusCode::OK, xml);
             http::header(&mut reply, "content-type", "application/xml");
             http::header(&mut reply, "x-ms-blob-content-length", &blob.content.length().to_string());

@@ -64,7 +64,9 @@ pub(super) fn products(call: &Call<'_>, mut guard: Guard<'_>, group: &str, name:
         Some("getproduct") => "getProduct/action",
         Some("uploadproductlog") => "uploadProductLog/action",
         Some(other) => {
-            let message = format!("The resource type 'registrations/products/{other}' could not be found in the namespace 'Microsoft.AzureStack' for api version '{version}'.");
+            let message = format!(
+                "The resource type 'registrations/products/{other}' could not be found in the namespace 'Microsoft.AzureStack' for api version '{version}'."
+            );
             return Err(ArmError::new(404, "InvalidResourceType", message));
         }
     };
@@ -73,7 +75,8 @@ pub(super) fn products(call: &Call<'_>, mut guard: Guard<'_>, group: &str, name:
     call.may(azure, &format!("Microsoft.AzureStack/registrations/products/{action}"), &scope)?;
     azure.arm.provider_ready(call.subscription)?;
     let registration = found.map_err(|_| {
-        let message = format!("Can not perform requested operation on nested resource. Parent resource '{name}' not found.");
+        let message =
+            format!("Can not perform requested operation on nested resource. Parent resource '{name}' not found.");
         ArmError::new(404, "ParentResourceNotFound", message)
     })?;
     if registration.expires().is_some_and(|end| end <= call.state.now()) {

@@ -91,7 +91,14 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
         ["providers", "microsoft.azurebridge.admin", "locations", _, "operationresults", id] if reads => {
             super::market::operation(stamp, request, id)
         }
-        ["resourcegroups", "azurestack-activation", "providers", "microsoft.azurebridge.admin", "activations", ref below @ ..] => {
+        [
+            "resourcegroups",
+            "azurestack-activation",
+            "providers",
+            "microsoft.azurebridge.admin",
+            "activations",
+            ref below @ ..,
+        ] => {
             let missing = || {
                 ArmError::new(
                     404,
@@ -109,7 +116,8 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
                 (["default"], record) if request.method() == "DELETE" => {
                     let mut world = stamp.world();
                     if let Some(run) = world.running() {
-                        let message = format!("Cannot invoke action plan because another action is in progress: {}", run.id);
+                        let message =
+                            format!("Cannot invoke action plan because another action is in progress: {}", run.id);
                         return Err(ArmError::new(409, "Conflict", message));
                     }
                     world.activation = None;

@@ -145,7 +145,10 @@ impl Link {
         }
         let code = answer.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).unwrap_or("BlobError");
         let status = answer.status().as_u16();
-        Err(Refusal::Azure { code: code.to_owned(), message: format!("The storage service answered with status {status}.") })
+        Err(Refusal::Azure {
+            code: code.to_owned(),
+            message: format!("The storage service answered with status {status}."),
+        })
     }
 }
 

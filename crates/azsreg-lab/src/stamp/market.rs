@@ -56,7 +56,8 @@ impl Azure {
             let device = json!({"deviceVersion": world.options.build, "identitySystem": identity});
             (world.bridge.clone(), registration, device)
         };
-        let none = || Refusal::Unreachable("Unable to connect to the remote server: this Azure Stack is disconnected.".into());
+        let none =
+            || Refusal::Unreachable("Unable to connect to the remote server: this Azure Stack is disconnected.".into());
         let bridge = bridge.ok_or_else(none).map_err(refused)?;
         let token = stamp.link.sign_in(state.urls(), &bridge).await.map_err(refused)?;
         Ok(Self { token, base: format!("{}{registration}/products", state.urls().arm), device })
@@ -77,7 +78,9 @@ impl Azure {
 }
 
 fn not_found(kind: &str, name: &str) -> ArmError {
-    let message = format!("The Resource 'Microsoft.AzureBridge.Admin/activations/default/{kind}/{name}' under resource group 'azurestack-activation' was not found.");
+    let message = format!(
+        "The Resource 'Microsoft.AzureBridge.Admin/activations/default/{kind}/{name}' under resource group 'azurestack-activation' was not found."
+    );
     ArmError::new(404, "ResourceNotFound", message)
 }
 
@@ -133,7 +136,11 @@ pub(super) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request:
             Ok(if removed { http::json(200, &json!({})) } else { text(StatusCode::NO_CONTENT, "") })
         }
         (_, ["products" | "downloadedproducts", ..]) => Ok(text(StatusCode::METHOD_NOT_ALLOWED, "")),
-        _ => Err(ArmError::new(404, "InvalidResourceType", "The resource type could not be found in the namespace 'Microsoft.AzureBridge.Admin'.")),
+        _ => Err(ArmError::new(
+            404,
+            "InvalidResourceType",
+            "The resource type could not be found in the namespace 'Microsoft.AzureBridge.Admin'.",
+        )),
     }
 }
 
@@ -161,10 +168,15 @@ async fn download(state: &Arc<State>, stamp: &Arc<StampState>, _: &Read, name: &
     let properties = product["properties"].clone();
     if properties["compatibility"]["isCompatible"] == json!(false) {
         let why = properties["compatibility"]["description"].as_str().unwrap_or_default();
-        return Err(ArmError::new(400, "ProductNotCompatible", format!("The product '{name}' is not compatible with this Azure Stack. {why}")));
+        return Err(ArmError::new(
+            400,
+            "ProductNotCompatible",
+            format!("The product '{name}' is not compatible with this Azure Stack. {why}"),
+        ));
     }
     // Azure's own way to write the name.
-    let known = product["name"].as_str().and_then(|full| full.split_once('/')).map_or(name, |(_, name)| name).to_owned();
+    let known =
+        product["name"].as_str().and_then(|full| full.split_once('/')).map_or(name, |(_, name)| name).to_owned();
     let (operation, body, begun) = {
         let id = state.azure_draw_guid();
         let mut world = stamp.world();
@@ -187,8 +199,9 @@ async fn download(state: &Arc<State>, stamp: &Arc<StampState>, _: &Read, name: &
 }
 
 fn import(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read, name: &str) -> Answer {
-    let body: Value = serde_json::from_slice(request.body())
-        .map_err(|_| ArmError::new(400, "InvalidRequestContent", "The request content was invalid and could not be deserialized."))?;
+    let body: Value = serde_json::from_slice(request.body()).map_err(|_| {
+        ArmError::new(400, "InvalidRequestContent", "The request content was invalid and could not be deserialized.")
+    })?;
     let (properties, details) = Stamp::import_of(&body)?;
     let id = state.azure_draw_guid();
     let (operation, body, begun) = {
@@ -212,7 +225,8 @@ fn import(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read, name: &st
 /// `locations/{region}/operationResults/{id}`: as a status, or as the resource for who follows `Location`.
 pub(super) fn operation(stamp: &StampState, request: &Read, id: &str) -> Answer {
     let query = http::pairs(request.uri().query().unwrap_or_default());
-    let by_location = http::value(&query, "operationResultResponseType").is_some_and(|kind| kind.eq_ignore_ascii_case("Location"));
+    let by_location =
+        http::value(&query, "operationResultResponseType").is_some_and(|kind| kind.eq_ignore_ascii_case("Location"));
     let world = stamp.world();
     let wanted: Option<Uuid> = id.parse().ok();
     let missing = || ArmError::new(404, "OperationNotFound", format!("The operation '{id}' was not found."));
@@ -231,7 +245,8 @@ pub(super) fn operation(stamp: &StampState, request: &Read, id: &str) -> Answer 
             Ok(accepted(stamp, id, &body))
         }
         Some(Ok(())) => {
-            let item = world.item(&operation.product).ok_or_else(|| not_found("downloadedProducts", &operation.product))?;
+            let item =
+                world.item(&operation.product).ok_or_else(|| not_found("downloadedProducts", &operation.product))?;
             Ok(http::json(200, &world.item_body(item)))
         }
         Some(Err(error)) => {
@@ -273,7 +288,8 @@ async fn log(state: &State, stamp: &StampState, name: &str, failed: Option<Value
     if let Ok(azure) = Azure::open(state, stamp).await {
         let text = |name: &str| failed.as_ref().and_then(|error| error[name].as_str()).unwrap_or_default().to_owned();
         let status = if failed.is_none() { "Succeeded" } else { "Failed" };
-        let body = json!({"operation": "Download", "status": status, "error": text("code"), "details": text("message")});
+        let body =
+            json!({"operation": "Download", "status": status, "error": text("code"), "details": text("message")});
         let _ = azure.post(stamp, &format!("{name}/uploadProductLog"), &body).await;
     }
 }
@@ -308,13 +324,21 @@ async fn bring(state: &State, stamp: &StampState, name: &str, operation: Uuid) -
             #[allow(clippy::cast_precision_loss)]
             let percent = have as f64 / total as f64 * 100.0;
             if !stamp.world().item_progress(operation, percent.min(99.0)) {
-                return Err(ArmError::new(409, "OperationCancelled", "The product was removed while it was downloaded."));
+                return Err(ArmError::new(
+                    409,
+                    "OperationCancelled",
+                    "The product was removed while it was downloaded.",
+                ));
             }
             pause(stamp, chunk.len() as u64).await;
         }
         let whole = expected.is_none_or(|expected| expected == of_part);
         if !whole || wanted.is_some_and(|wanted| wanted[..] != sum.finalize()[..]) {
-            return Err(ArmError::new(409, "ContentMismatch", "A downloaded file is not what the storage service says that it is."));
+            return Err(ArmError::new(
+                409,
+                "ContentMismatch",
+                "A downloaded file is not what the storage service says that it is.",
+            ));
         }
     }
     Ok(())
@@ -323,11 +347,9 @@ async fn bring(state: &State, stamp: &StampState, name: &str, operation: Uuid) -
 /// As long as a stamp of this rate takes for so many bytes; without a rate, no time.
 async fn pause(stamp: &StampState, bytes: u64) {
     let rate = stamp.download_rate.load(Ordering::Relaxed);
-    if rate > 0 {
-        let millis = bytes.saturating_mul(1_000) / rate;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-    } else {
-        tokio::task::yield_now().await;
+    match bytes.saturating_mul(1_000).checked_div(rate) {
+        Some(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        None => tokio::task::yield_now().await,
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{self, Read, Reply, header, text};
 use crate::lab::{StampState, State};
+use crate::world::accounts::StampGroup;
 use crate::world::arm::ArmError;
 
 /// A call below `resourceGroups`: `names` as written, `parts` in lower case.
@@ -18,7 +19,11 @@ pub(super) fn handle(
 ) -> Result<Reply, ArmError> {
     let body = || -> Result<Value, ArmError> {
         serde_json::from_slice(request.body()).map_err(|_| {
-            ArmError::new(400, "InvalidRequestContent", "The request content was invalid and could not be deserialized.")
+            ArmError::new(
+                400,
+                "InvalidRequestContent",
+                "The request content was invalid and could not be deserialized.",
+            )
         })
     };
     // Stamps before Azure, as everywhere.
@@ -27,26 +32,31 @@ pub(super) fn handle(
     let draw = &mut azure.draw;
     let scope = |group: &str, provider| format!("/subscriptions/{provider}/resourceGroups/{group}");
     let (provider, region) = (world.provider_subscription, world.region.clone());
-    let group_body = |name: &str, location: &str| {
-        json!({"id": scope(name, provider), "name": name, "location": location, "properties": {"provisioningState": "Succeeded"}})
+    let group_body = |group: &StampGroup| {
+        json!({
+            "id": scope(&group.name, provider), "name": group.name, "location": group.location, "tags": group.tags,
+            "properties": {"provisioningState": "Succeeded"},
+        })
     };
     let account_missing = |name: &str, group: &str| {
-        let message = format!("The Resource 'Microsoft.Storage/storageAccounts/{name}' under resource group '{group}' was not found.");
+        let message = format!(
+            "The Resource 'Microsoft.Storage/storageAccounts/{name}' under resource group '{group}' was not found."
+        );
         ArmError::new(404, "ResourceNotFound", message)
     };
     let group = names.first().map(String::as_str).unwrap_or_default();
     match (request.method().as_str(), parts) {
         ("GET", []) => {
-            let groups = world.accounts.groups.values().map(|group| group_body(&group.name, &group.location)).collect();
+            let groups = world.accounts.groups.values().map(group_body).collect();
             Ok(http::page(request, &stamp.urls().admin_arm, state.options.page_size, groups))
         }
         ("PUT", [_]) => {
             let (new, made) = world.accounts.put_group(group, &body()?)?;
-            Ok(http::json(if new { 201 } else { 200 }, &group_body(&made.name, &made.location)))
+            Ok(http::json(if new { 201 } else { 200 }, &group_body(made)))
         }
         ("GET", [_]) => {
             let known = world.accounts.group(group)?;
-            Ok(http::json(200, &group_body(&known.name, &known.location)))
+            Ok(http::json(200, &group_body(known)))
         }
         ("HEAD", [_]) => {
             let found = world.accounts.group(group).is_ok();
@@ -55,7 +65,10 @@ pub(super) fn handle(
         ("DELETE", [_]) => {
             world.accounts.delete_group(group)?;
             let mut reply = text(StatusCode::ACCEPTED, "");
-            let url = format!("{}/subscriptions/{provider}/resourceGroups/{group}?api-version=2016-09-01", stamp.urls().admin_arm);
+            let url = format!(
+                "{}/subscriptions/{provider}/resourceGroups/{group}?api-version=2016-09-01",
+                stamp.urls().admin_arm
+            );
             header(&mut reply, "location", &url);
             header(&mut reply, "retry-after", "0");
             Ok(reply)
@@ -66,10 +79,24 @@ pub(super) fn handle(
             let account = world.accounts.put_account(draw, group, &name, &body()?)?;
             Ok(http::json(200, &account.body(&scope(&account.group, provider), &region, &endpoint)))
         }
+        ("GET", [_, "providers", "microsoft.storage", "storageaccounts"]) => {
+            world.accounts.group(group)?;
+            let inside = world.accounts.accounts.values().filter(|account| account.group.eq_ignore_ascii_case(group));
+            let bodies = inside.map(|account| {
+                let endpoint = format!("{}/{}/", stamp.urls().blobs, account.name);
+                account.body(&scope(&account.group, provider), &region, &endpoint)
+            });
+            Ok(http::json(200, &json!({"value": bodies.collect::<Vec<_>>()})))
+        }
         (verb @ ("GET" | "DELETE"), [_, "providers", "microsoft.storage", "storageaccounts", name]) => {
             world.accounts.group(group)?;
-            let Some(account) = world.accounts.accounts.get(*name).filter(|a| a.group.eq_ignore_ascii_case(group)) else {
-                return if verb == "GET" { Err(account_missing(name, group)) } else { Ok(text(StatusCode::NO_CONTENT, "")) };
+            let Some(account) = world.accounts.accounts.get(*name).filter(|a| a.group.eq_ignore_ascii_case(group))
+            else {
+                return if verb == "GET" {
+                    Err(account_missing(name, group))
+                } else {
+                    Ok(text(StatusCode::NO_CONTENT, ""))
+                };
             };
             if verb == "GET" {
                 let endpoint = format!("{}/{name}/", stamp.urls().blobs);

@@ -62,7 +62,9 @@ pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply
 
 fn answer(state: &State, stamp: &StampState, request: &Read) -> Result<Reply, StorageError> {
     let segments = http::segments(request.uri().path());
-    let Some(account) = segments.first() else { return Err(refused(400, "InvalidUri", "The requested URI does not represent any resource on the server.")) };
+    let Some(account) = segments.first() else {
+        return Err(refused(400, "InvalidUri", "The requested URI does not represent any resource on the server."));
+    };
     let query = pairs(request.uri().query().unwrap_or_default());
     let name = Name {
         account: account.clone(),
@@ -81,7 +83,11 @@ fn answer(state: &State, stamp: &StampState, request: &Read) -> Result<Reply, St
         owner.check_key(request)?;
     }
     let file = file_of(&state.blob_dir, &stamp.name, &name);
-    if name.blob.is_empty() { container(&mut world, request, &query, &name) } else { blob(state, &mut world, request, &query, &name, &file) }
+    if name.blob.is_empty() {
+        container(&mut world, request, &query, &name)
+    } else {
+        blob(state, &mut world, request, &query, &name, &file)
+    }
 }
 
 fn is_public(world: &Stamp, name: &Name) -> bool {
@@ -89,15 +95,38 @@ fn is_public(world: &Stamp, name: &Name) -> bool {
     account.and_then(|account| account.containers.get(&name.container)).is_some_and(|container| container.public)
 }
 
-fn containers<'w>(world: &'w mut Stamp, name: &Name) -> Result<&'w mut std::collections::BTreeMap<String, Container>, StorageError> {
+fn containers<'w>(
+    world: &'w mut Stamp,
+    name: &Name,
+) -> Result<&'w mut std::collections::BTreeMap<String, Container>, StorageError> {
     let account = world.accounts.accounts.get_mut(&name.account);
-    Ok(&mut account.ok_or_else(|| refused(404, "ResourceNotFound", "The specified resource does not exist."))?.containers)
+    Ok(&mut account
+        .ok_or_else(|| refused(404, "ResourceNotFound", "The specified resource does not exist."))?
+        .containers)
 }
 
-fn container(world: &mut Stamp, request: &Read, query: &[(String, String)], name: &Name) -> Result<Reply, StorageError> {
+fn container(
+    world: &mut Stamp,
+    request: &Read,
+    query: &[(String, String)],
+    name: &Name,
+) -> Result<Reply, StorageError> {
     let of = |name: &str| value(query, name).unwrap_or_default();
     let containers = containers(world, name)?;
     match (request.method().as_str(), of("restype"), of("comp")) {
+        ("GET", "", "list") if name.container.is_empty() => {
+            let mut xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults><Containers>".to_owned();
+            for name in containers.keys() {
+                let _ = write!(xml, "<Container><Name>{}</Name><Properties></Properties></Container>", escaped(name));
+            }
+            xml.push_str("</Containers><NextMarker /></EnumerationResults>");
+            Ok(as_xml(xml))
+        }
+        ("PUT", "container", "acl") => {
+            let known = containers.get_mut(&name.container).ok_or_else(no_container)?;
+            known.public = request.headers().get("x-ms-blob-public-access").is_some();
+            Ok(text(StatusCode::OK, ""))
+        }
         ("PUT", "container", "") => {
             if containers.contains_key(&name.container) {
                 return Err(refused(409, "ContainerAlreadyExists", "The specified container already exists."));
@@ -116,9 +145,14 @@ fn container(world: &mut Stamp, request: &Read, query: &[(String, String)], name
         }
         ("GET", "container", "list") => {
             let known = containers.get(&name.container).ok_or_else(no_container)?;
-            let prefix = of("prefix");
-            let mut xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{}\"><Blobs>", escaped(&name.container));
-            for (name, blob) in known.blobs.iter().filter(|(name, blob)| blob.committed && name.starts_with(prefix)) {
+            let (prefix, all) = (of("prefix"), of("include").contains("uncommittedblobs"));
+            let mut xml = format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{}\"><Blobs>",
+                escaped(&name.container)
+            );
+            for (name, blob) in
+                known.blobs.iter().filter(|(name, blob)| (blob.committed || all) && name.starts_with(prefix))
+            {
                 let kind = if blob.page { "PageBlob" } else { "BlockBlob" };
                 let modified = blob.modified.strftime("%a, %d %b %Y %H:%M:%S GMT");
                 let _ = write!(
@@ -156,34 +190,56 @@ fn blob(
     let body = request.body();
     let sum = BASE64_STANDARD.encode(storage::md5(std::iter::once(body.clone())));
     if !given("content-md5").is_empty() && given("content-md5") != sum {
-        return Err(refused(400, "Md5Mismatch", "The MD5 value specified in the request did not match with the MD5 value calculated by the server."));
+        return Err(refused(
+            400,
+            "Md5Mismatch",
+            "The MD5 value specified in the request did not match with the MD5 value calculated by the server.",
+        ));
     }
     let blobs = &mut containers(world, name)?.get_mut(&name.container).ok_or_else(no_container)?.blobs;
     let metadata = || {
         request
             .headers()
             .iter()
-            .filter_map(|(name, value)| Some((name.as_str().strip_prefix("x-ms-meta-")?.to_owned(), value.to_str().ok()?.to_owned())))
+            .filter_map(|(name, value)| {
+                Some((name.as_str().strip_prefix("x-ms-meta-")?.to_owned(), value.to_str().ok()?.to_owned()))
+            })
             .collect::<std::collections::BTreeMap<_, _>>()
     };
     match (request.method().as_str(), of("comp")) {
         ("PUT", "") => {
             let page = given("x-ms-blob-type").eq_ignore_ascii_case("PageBlob");
             if !page && !given("x-ms-blob-type").eq_ignore_ascii_case("BlockBlob") {
-                return Err(refused(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format."));
+                return Err(refused(
+                    400,
+                    "InvalidHeaderValue",
+                    "The value for one of the HTTP headers is not in the correct format.",
+                ));
+            }
+            if given("if-none-match") == "*" && blobs.get(&name.blob).is_some_and(|blob| blob.committed) {
+                return Err(refused(409, "BlobAlreadyExists", "The specified blob already exists."));
             }
             std::fs::create_dir_all(&state.blob_dir).map_err(broken)?;
             let made = if page {
                 let length: u64 = given("x-ms-blob-content-length").parse().unwrap_or(1);
-                if length % 512 != 0 {
-                    return Err(refused(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format."));
+                if !length.is_multiple_of(512) {
+                    return Err(refused(
+                        400,
+                        "InvalidHeaderValue",
+                        "The value for one of the HTTP headers is not in the correct format.",
+                    ));
                 }
                 File::create(file).and_then(|file| file.set_len(length)).map_err(broken)?;
                 StoredBlob { metadata: metadata(), ..StoredBlob::new(true, length, now) }
             } else {
                 std::fs::write(file, body).map_err(broken)?;
                 let length = body.len() as u64;
-                StoredBlob { committed: true, md5: Some(sum), metadata: metadata(), ..StoredBlob::new(false, length, now) }
+                StoredBlob {
+                    committed: true,
+                    md5: Some(sum),
+                    metadata: metadata(),
+                    ..StoredBlob::new(false, length, now)
+                }
             };
             let mut reply = text(StatusCode::CREATED, "");
             header(&mut reply, "etag", &made.etag());
@@ -193,13 +249,23 @@ fn blob(
         ("PUT", "block") => {
             let id = of("blockid");
             if BASE64_STANDARD.decode(id).map_or(true, |id| id.is_empty() || id.len() > 64) {
-                return Err(refused(400, "InvalidQueryParameterValue", "Value for one of the query parameters specified in the request URI is invalid."));
+                return Err(refused(
+                    400,
+                    "InvalidQueryParameterValue",
+                    "Value for one of the query parameters specified in the request URI is invalid.",
+                ));
             }
             let known = blobs.entry(name.blob.clone()).or_insert_with(|| StoredBlob::new(false, 0, now));
             if known.page {
                 return Err(refused(409, "InvalidBlobType", "The blob type is invalid for this operation."));
             }
-            std::fs::create_dir_all(&state.blob_dir).and_then(|()| std::fs::write(block_file(file, id), body)).map_err(broken)?;
+            // All ids of a blob are of one length.
+            if known.waiting.iter().any(|(other, _)| other.len() != id.len()) {
+                return Err(refused(400, "InvalidBlobOrBlock", "The specified blob or block content is invalid."));
+            }
+            std::fs::create_dir_all(&state.blob_dir)
+                .and_then(|()| std::fs::write(block_file(file, id), body))
+                .map_err(broken)?;
             known.waiting.retain(|(other, _)| other != id);
             known.waiting.push((id.to_owned(), body.len() as u64));
             let mut reply = text(StatusCode::CREATED, "");
@@ -210,10 +276,15 @@ fn blob(
             let known = blobs.entry(name.blob.clone()).or_insert_with(|| StoredBlob::new(false, 0, now));
             let list = String::from_utf8_lossy(body).into_owned();
             let mut chosen = Vec::new();
-            for part in list.split('<').filter(|part| ["Latest>", "Uncommitted>", "Committed>"].iter().any(|tag| part.starts_with(tag))) {
+            for part in list
+                .split('<')
+                .filter(|part| ["Latest>", "Uncommitted>", "Committed>"].iter().any(|tag| part.starts_with(tag)))
+            {
                 let id = part.split_once('>').map_or("", |(_, id)| id.trim()).to_owned();
                 let found = known.waiting.iter().chain(&known.blocks).find(|(other, _)| *other == id).cloned();
-                chosen.push(found.ok_or_else(|| refused(400, "InvalidBlockList", "The specified block list is invalid."))?);
+                chosen.push(
+                    found.ok_or_else(|| refused(400, "InvalidBlockList", "The specified block list is invalid."))?,
+                );
             }
             let draft = file.with_extension("new");
             let mut out = File::create(&draft).map_err(broken)?;
@@ -258,8 +329,15 @@ fn blob(
             let known = blobs.get_mut(&name.blob).ok_or_else(StorageError::missing)?;
             let spec = if given("x-ms-range").is_empty() { given("range") } else { given("x-ms-range") };
             let bounds = spec.strip_prefix("bytes=").and_then(|r| r.split_once('-'));
-            let bounds = bounds.and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?.checked_add(1)?)));
-            let (from, to) = bounds.ok_or_else(|| refused(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format."))?;
+            let bounds =
+                bounds.and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?.checked_add(1)?)));
+            let (from, to) = bounds.ok_or_else(|| {
+                refused(
+                    400,
+                    "InvalidHeaderValue",
+                    "The value for one of the HTTP headers is not in the correct format.",
+                )
+            })?;
             let clear = given("x-ms-page-write").eq_ignore_ascii_case("clear");
             let whole = known.page && from % 512 == 0 && to % 512 == 0 && from < to && to <= known.length;
             if !whole || (!clear && (to - from > MAX_PAGES || body.len() as u64 != to - from)) {
@@ -361,24 +439,54 @@ pub(crate) fn named_blob(state: &State, stamp: &StampState, address: &str) -> Re
     let base = format!("{}/", stamp.urls().blobs);
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
-    let inside = decoded.strip_prefix(&base).ok_or_else(|| format!("{path} is not in a storage account of this Azure Stack."))?;
+    let inside = decoded
+        .strip_prefix(&base)
+        .ok_or_else(|| format!("{path} is not in a storage account of this Azure Stack."))?;
     let mut parts = inside.splitn(3, '/');
     let mut next = || parts.next().unwrap_or_default().to_owned();
     let name = Name { account: next(), container: next(), blob: next() };
     let world = stamp.world();
-    let account = world.accounts.accounts.get(&name.account).ok_or_else(|| format!("The storage account {} does not exist.", name.account))?;
+    let account = world
+        .accounts
+        .accounts
+        .get(&name.account)
+        .ok_or_else(|| format!("The storage account {} does not exist.", name.account))?;
     let query = pairs(query);
     // The bridge has no rights of its own on an operator's account: the address has to carry them, or everybody has them.
     if !is_public(&world, &name) {
-        let owner = Account { name: account.name.clone(), key: BASE64_STANDARD.decode(&account.key).unwrap_or_default() };
+        let owner =
+            Account { name: account.name.clone(), key: BASE64_STANDARD.decode(&account.key).unwrap_or_default() };
         owner
             .check_sas(&query, (&name.container, &name.blob), 'r', state.now())
             .map_err(|error| format!("{path}: {}", error.1))?;
     }
-    let blob = account.containers.get(&name.container).and_then(|c| c.blobs.get(&name.blob)).filter(|blob| blob.committed);
+    let blob =
+        account.containers.get(&name.container).and_then(|c| c.blobs.get(&name.blob)).filter(|blob| blob.committed);
     let blob = blob.ok_or_else(|| format!("The blob {path} does not exist."))?;
     if blob.length == 0 {
         return Err(format!("The blob {path} is empty."));
     }
     Ok(blob.length)
+}
+
+/// Every blob of a stamp with the sum of its bytes, for looking behind the wires.
+pub(crate) fn contents(state: &State, stamp: &StampState) -> serde_json::Value {
+    let world = stamp.world();
+    let mut all = Vec::new();
+    for account in world.accounts.accounts.values() {
+        for (container, inside) in &account.containers {
+            for (name, blob) in &inside.blobs {
+                let of = Name { account: account.name.clone(), container: container.clone(), blob: name.clone() };
+                let file = file_of(&state.blob_dir, &stamp.name, &of);
+                let mut sum = Sha256::new();
+                file_pieces(&file, 0, blob.length).map_while(Result::ok).for_each(|piece| sum.update(&piece));
+                let sum = sum.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+                all.push(serde_json::json!({
+                    "container": container, "name": name, "bytes": blob.length, "committed": blob.committed,
+                    "waiting": blob.waiting.len(), "sha256": sum, "metadata": blob.metadata,
+                }));
+            }
+        }
+    }
+    serde_json::Value::Array(all)
 }

@@ -19,6 +19,9 @@ pub struct StampGroup {
     pub name: String,
     /// Its location.
     pub location: String,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Value,
 }
 
 /// A storage account.
@@ -146,12 +149,19 @@ impl Accounts {
     /// 400 without a location.
     pub fn put_group(&mut self, name: &str, body: &Value) -> Answer<(bool, &StampGroup)> {
         let Some(location) = body["location"].as_str().filter(|l| !l.is_empty()) else {
-            return Err(ArmError::new(400, "LocationRequired", "The location property is required for this definition."));
+            return Err(ArmError::new(
+                400,
+                "LocationRequired",
+                "The location property is required for this definition.",
+            ));
         };
         let key = name.to_ascii_lowercase();
         let new = !self.groups.contains_key(&key);
-        let made = StampGroup { name: name.to_owned(), location: location.to_owned() };
-        Ok((new, self.groups.entry(key).or_insert(made)))
+        let made = StampGroup { name: name.to_owned(), location: location.to_owned(), tags: Value::Null };
+        let group = self.groups.entry(key).or_insert(made);
+        // A PUT replaces the tags, as of every resource.
+        group.tags = body.get("tags").cloned().unwrap_or(Value::Null);
+        Ok((new, group))
     }
 
     /// The group.
@@ -187,13 +197,20 @@ impl Accounts {
         let group = self.group(group)?.name.clone();
         let fits = (3..=24).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !fits {
-            let message = format!("{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use numbers and lower-case letters only.");
+            let message = format!(
+                "{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use numbers and lower-case letters only."
+            );
             return Err(ArmError::new(400, "AccountNameInvalid", message));
         }
         if self.accounts.get(name).is_some_and(|known| !known.group.eq_ignore_ascii_case(&group)) {
-            return Err(ArmError::new(409, "StorageAccountAlreadyTaken", format!("The storage account named {name} is already taken.")));
+            return Err(ArmError::new(
+                409,
+                "StorageAccountAlreadyTaken",
+                format!("The storage account named {name} is already taken."),
+            ));
         }
-        let key: Vec<u8> = [draw.guid(), draw.guid(), draw.guid(), draw.guid()].iter().flat_map(|g: &Uuid| *g.as_bytes()).collect();
+        let key: Vec<u8> =
+            [draw.guid(), draw.guid(), draw.guid(), draw.guid()].iter().flat_map(|g: &Uuid| *g.as_bytes()).collect();
         Ok(self.accounts.entry(name.to_owned()).or_insert_with(|| StorageAccount {
             name: name.to_owned(),
             group,

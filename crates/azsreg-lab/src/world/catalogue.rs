@@ -173,8 +173,13 @@ pub fn blob(seed: u64, path: &str) -> Option<Content> {
 }
 
 /// The icons that every item has: file, width, height (Swagger, `GalleryIcons`).
-pub const ICONS: &[(&str, u32, u32)] =
-    &[("Hero.png", 815, 290), ("Large.png", 115, 115), ("Wide.png", 255, 115), ("Medium.png", 90, 90), ("Small.png", 40, 40)];
+pub const ICONS: &[(&str, u32, u32)] = &[
+    ("Hero.png", 815, 290),
+    ("Large.png", 115, 115),
+    ("Wide.png", 255, 115),
+    ("Medium.png", 90, 90),
+    ("Small.png", 40, 40),
+];
 
 impl Item {
     /// The gallery item's identity.
@@ -272,7 +277,9 @@ impl Item {
             Kind::ResourceProvider => json!({
                 "version": self.version, "dependentProducts": [], "fileContainers": [{"id": format!("{}-container", self.gallery()), "sourceUri": payload, "type": "Zip"}],
             }),
-            Kind::Solution => json!({"version": self.version, "dependentProducts": self.depends(), "fileContainers": []}),
+            Kind::Solution => {
+                json!({"version": self.version, "dependentProducts": self.depends(), "fileContainers": []})
+            }
         };
         let package = if self.kind == Kind::ResourceProvider { String::new() } else { signed(&package) };
         json!({"galleryPackageBlobSasUri": package, "productKind": self.kind.wire(), "properties": properties})
@@ -296,7 +303,10 @@ impl Item {
                     ("HigherDeviceVersionRequired", format!("It needs Azure Stack build {} or newer.", build(*from)))
                 }),
                 BuildBelow(below) => device.build.is_some_and(|known| known >= *below).then(|| {
-                    ("LowerDeviceVersionRequired", format!("It is not for Azure Stack build {} and newer.", build(*below)))
+                    (
+                        "LowerDeviceVersionRequired",
+                        format!("It is not for Azure Stack build {} and newer.", build(*below)),
+                    )
                 }),
                 Capacity => model("Capacity")
                     .then(|| ("CapacityBillingModelRequired", "It needs a registration with capacity billing.".into())),
@@ -368,12 +378,24 @@ mod tests {
 
     #[test]
     fn each_rule_names_its_issue() {
-        let device = Device { build: Some((1, 2501, 0, 21)), identity: Some("AzureAD".into()), billing_model: "PayAsYouUse".into(), connected: true };
-        let issues = |name: &str, device: &Device| find(name).unwrap().issues(device).iter().map(|(i, _)| *i).collect::<Vec<_>>();
+        let device = Device {
+            build: Some((1, 2501, 0, 21)),
+            identity: Some("AzureAD".into()),
+            billing_model: "PayAsYouUse".into(),
+            connected: true,
+        };
+        let issues = |name: &str, device: &Device| {
+            find(name).unwrap().issues(device).iter().map(|(i, _)| *i).collect::<Vec<_>>()
+        };
         assert_eq!(issues("azsreglab.tiny-linux-1.0.3", &device), [""; 0]);
         assert_eq!(issues("azsreglab.legacy-agent-0.9.0", &device), ["LowerDeviceVersionRequired"]);
         assert_eq!(issues("azsreglab.offline-mirror-1.4.0", &device), ["DisconnectedEnvironmentRequired"]);
-        let away = Device { build: Some((1, 1910, 0, 50)), identity: Some("ADFS".into()), billing_model: "Capacity".into(), connected: false };
+        let away = Device {
+            build: Some((1, 1910, 0, 50)),
+            identity: Some("ADFS".into()),
+            billing_model: "Capacity".into(),
+            connected: false,
+        };
         assert_eq!(
             issues("azsreglab.site-recovery-1.2301.2", &away),
             ["HigherDeviceVersionRequired", "AzureADIdentitySystemRequired", "ConnectionToAzureRequired"]

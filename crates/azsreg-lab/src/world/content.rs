@@ -274,7 +274,8 @@ mod tests {
         let all = whole(&content, 0, u64::MAX);
         assert_eq!(all.len() as u64, content.length());
         assert_eq!(&all[3 << 20..(3 << 20) + 8], b"conectix");
-        for (from, to) in [(0, 1), (5, 30), (1 << 20, (1 << 20) + 17), (777_777, 2_222_222), ((3 << 20) - 3, u64::MAX)] {
+        for (from, to) in [(0, 1), (5, 30), (1 << 20, (1 << 20) + 17), (777_777, 2_222_222), ((3 << 20) - 3, u64::MAX)]
+        {
             let part = whole(&content, from, to);
             assert_eq!(part, all[usize_of(from)..usize_of(to.min(content.length()))], "{from}..{to}");
         }

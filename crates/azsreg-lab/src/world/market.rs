@@ -93,8 +93,16 @@ impl Operation {
 
 /// The members that an import has to give (`facts-stamp.md` section 3).
 const REQUIRED: &[&str] = &[
-    "/displayName", "/publisherDisplayName", "/publisherIdentifier", "/productProperties", "/payloadLength", "/productKind",
-    "/iconUris/small", "/iconUris/medium", "/iconUris/large", "/iconUris/wide",
+    "/displayName",
+    "/publisherDisplayName",
+    "/publisherIdentifier",
+    "/productProperties",
+    "/payloadLength",
+    "/productKind",
+    "/iconUris/small",
+    "/iconUris/medium",
+    "/iconUris/large",
+    "/iconUris/wide",
 ];
 
 impl Stamp {
@@ -125,7 +133,15 @@ impl Stamp {
     }
 
     /// Begins to bring a product; one that is already under way goes on.
-    pub fn begin_item(&mut self, now: Timestamp, id: Uuid, name: &str, properties: Value, details: Value, imported: bool) -> Uuid {
+    pub fn begin_item(
+        &mut self,
+        now: Timestamp,
+        id: Uuid,
+        name: &str,
+        properties: Value,
+        details: Value,
+        imported: bool,
+    ) -> Uuid {
         if let Some(known) = self.item(name).filter(|item| item.state == ItemState::Downloading) {
             return known.operation;
         }
@@ -160,7 +176,8 @@ impl Stamp {
     /// Ends an operation. A product that could not be brought stays as failed, until somebody deletes it.
     pub fn end_item(&mut self, now: Timestamp, operation: Uuid, result: Result<(), Value>) {
         let there = self.downloaded.iter().any(|item| item.operation == operation);
-        let gone = || json!({"code": "OperationCancelled", "message": "The product was removed while it was downloaded."});
+        let gone =
+            || json!({"code": "OperationCancelled", "message": "The product was removed while it was downloaded."});
         let result = if there { result } else { Err(gone()) };
         for item in self.downloaded.iter_mut().filter(|item| item.operation == operation) {
             item.state = if result.is_ok() { ItemState::Succeeded } else { ItemState::Failed };
@@ -199,10 +216,14 @@ impl Stamp {
     /// 400 for a member that is missing.
     pub fn import_of(body: &Value) -> Answer<(Value, Value)> {
         let properties = body.get("properties").cloned().unwrap_or_default();
-        let missing: Vec<&str> = REQUIRED.iter().copied().filter(|pointer| properties.pointer(pointer).is_none_or(Value::is_null)).collect();
+        let missing: Vec<&str> =
+            REQUIRED.iter().copied().filter(|pointer| properties.pointer(pointer).is_none_or(Value::is_null)).collect();
         if !missing.is_empty() {
             let names = missing.join(", ").replace('/', ".").replace("..", ".");
-            let message = format!("The request content is invalid: these properties are missing: {}.", names.trim_start_matches('.'));
+            let message = format!(
+                "The request content is invalid: these properties are missing: {}.",
+                names.trim_start_matches('.')
+            );
             return Err(ArmError::new(400, "InvalidRequestContent", message));
         }
         let details = json!({
@@ -221,7 +242,8 @@ impl Stamp {
             && let Some(icons) = properties["iconUris"].as_object_mut()
         {
             for (size, uri) in icons {
-                *uri = json!(format!("https://azurebridgerp.blob.{}:443/producticons/{}/{size}", self.domain, item.name));
+                *uri =
+                    json!(format!("https://azurebridgerp.blob.{}:443/producticons/{}/{size}", self.domain, item.name));
             }
         }
         if let Some(uri) = item.details.get("galleryPackageBlobSasUri").filter(|uri| uri.is_string()) {

@@ -19,6 +19,8 @@ pub struct Policy {
 impl Policy {
     /// For calls to Azure.
     pub const AZURE: Self = Self { deadline: Duration::from_secs(5 * 60), tries: 6 };
+    /// For a download that has begun to move: a line that is down for half an hour is waited for.
+    pub const BLOBS: Self = Self { deadline: Duration::from_secs(60 * 60), tries: 200 };
     /// For actions of the stamp: ten minutes are normal, and an earlier action may have to end first.
     pub const STAMP: Self = Self { deadline: Duration::from_secs(60 * 60), tries: 6 };
 }

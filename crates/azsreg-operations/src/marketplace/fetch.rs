@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use azsreg_model::{
-    Agreed, ItemContents, ItemFile, ItemManifest, Outcome, Part, PartRole, PlannedStep, Problem, Product, ProductDetails,
-    Registration, RegistrationId, Report, StepReport, StepState, code,
+    Agreed, ItemContents, ItemFile, ItemManifest, Outcome, Part, PartRole, PlannedStep, Problem, Product,
+    ProductDetails, Registration, RegistrationId, Report, StepReport, StepState, code,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::folder::{Fetch, FolderLock, ItemFolder, Unfit, free_space};
-use super::{BlobAbout, BlobError, Blobs, Catalogue, Device, Sink, named};
+use super::{BlobAbout, BlobError, Blobs, Catalogue, Device, Sink, in_order, named};
 use crate::engine::retry::{Backoff, Policy, read};
 use crate::engine::{Failure, Watch, journal};
 use crate::ports::{Azure, Class, Clock, PortError};
@@ -112,7 +112,8 @@ async fn look<A: Catalogue, C: Clock>(
             continue;
         }
         if let Some(why) = known.incompatible() {
-            problems.push(Problem::new(&code::ITEM_INCOMPATIBLE, format!("{} is not for this stamp: {why}", known.name)));
+            problems
+                .push(Problem::new(&code::ITEM_INCOMPATIBLE, format!("{} is not for this stamp: {why}", known.name)));
             continue;
         }
         // A list is short of words; the item itself has them.
@@ -122,6 +123,14 @@ async fn look<A: Catalogue, C: Clock>(
         open.extend(details.dependents.iter().cloned());
         wanted.push(Wanted { product, details });
     }
+    // Those that others can't do without come first: a run that is killed leaves nothing that lacks them.
+    let names: Vec<String> = wanted.iter().map(|item| item.product.name.clone()).collect();
+    let needs = |name: &str| {
+        let item = wanted.iter().find(|item| item.product.name.eq_ignore_ascii_case(name));
+        item.map(|item| item.details.dependents.clone()).unwrap_or_default()
+    };
+    let order = in_order(&names, &needs);
+    wanted.sort_by_key(|item| order.iter().position(|name| *name == item.product.name));
     if problems.is_empty() { Ok(wanted) } else { Err(Failure { exit: problems[0].code.exit, ..refused(problems) }) }
 }
 
@@ -134,6 +143,9 @@ fn refusal(error: PortError) -> Failure {
     Failure::before(problem)
 }
 
+/// Who is shown titles and terms, and says whether they are accepted.
+pub type Agree<'a> = dyn FnMut(&[(String, String)]) -> Result<(), Problem> + 'a;
+
 /// Downloads items. `agree` is shown the terms of those that have any, and says whether they are accepted.
 ///
 /// # Errors
@@ -144,26 +156,52 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
     blobs: &B,
     clock: &C,
     request: &FetchRequest,
-    agree: &mut dyn FnMut(&[(String, String)]) -> Result<(), Problem>,
+    agree: &mut Agree<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
     let registration = registration(azure, clock, request.subscription, Some(request.cloud_id)).await?;
     let id = registration.id;
     let wanted = look(azure, clock, &id, request).await?;
     let mut report = Report::new(NAME, Outcome::Planned, request.cloud_id, Some(id.clone()));
-    let done = |item: &Wanted| {
-        let known = ItemFolder::finished(&request.folder, &item.product.name);
-        known.is_some_and(|manifest| manifest.version == item.product.version && manifest.cloud_id == request.cloud_id)
-    };
     let size = |item: &Wanted| item.product.bytes.unwrap_or(0);
-    let (there, missing): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(|item| done(item));
-    let need: u64 =
-        missing.iter().map(|item| size(item).saturating_sub(ItemFolder::bytes_there(&request.folder, &item.product.name))).sum();
+    let (mut there, mut missing): (Vec<&Wanted>, Vec<&Wanted>) = (Vec::new(), Vec::new());
+    let (mut again, mut elsewhere) = (Vec::new(), Vec::new());
+    watch.step_started("verify", "looking at what is there");
+    for item in &wanted {
+        let Some(manifest) = ItemFolder::manifest(&request.folder, &item.product.name) else {
+            missing.push(item);
+            continue;
+        };
+        if manifest.cloud_id != request.cloud_id {
+            let message =
+                format!("{} of the stamp {} is in {}", manifest.product, manifest.cloud_id, request.folder.display());
+            elsewhere
+                .push(Problem::new(&code::BUNDLE_OTHER_STAMP, message).next("Choose another --to for each stamp."));
+            continue;
+        }
+        let good =
+            ItemFolder::good(&request.folder, &manifest, &mut |file, done, of| watch.progress(file, done, of)).await;
+        if good.len() == manifest.files.len() && manifest.version == item.product.version {
+            there.push(item);
+        } else {
+            // What was replaced in Azure, or has rotted here, is fetched anew.
+            let same = if manifest.version == item.product.version { good } else { Vec::new() };
+            again.push((manifest, same));
+            missing.push(item);
+        }
+    }
+    if !elsewhere.is_empty() {
+        return Err(Failure { exit: elsewhere[0].code.exit, ..refused(elsewhere) });
+    }
+    let need: u64 = missing
+        .iter()
+        .map(|item| size(item).saturating_sub(ItemFolder::bytes_there(&request.folder, &item.product.name)))
+        .sum();
     if request.plan {
         report.plan = wanted
             .iter()
             .map(|item| {
-                let changes = !done(item);
+                let changes = missing.iter().any(|other| other.product.name == item.product.name);
                 let what = if changes { format!("{} would be downloaded", amount(size(item))) } else { "there".into() };
                 PlannedStep { step: "download", changes, detail: format!("{}: {what}", item.product.name) }
             })
@@ -171,7 +209,8 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
         return Ok(report);
     }
     if let Some(free) = free_space(&request.folder).filter(|free| *free < need) {
-        let message = format!("{}: {} are needed and {} are free", request.folder.display(), amount(need), amount(free));
+        let message =
+            format!("{}: {} are needed and {} are free", request.folder.display(), amount(need), amount(free));
         return Err(refused_as(Problem::new(&code::NO_SPACE, message)));
     }
     let terms: Vec<(String, String)> = missing
@@ -183,9 +222,16 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
         agree(&terms).map_err(refused_as)?;
     }
     let _lock = FolderLock::take(&request.folder).map_err(refused_as)?;
+    for (manifest, good) in &again {
+        ItemFolder::reopen(&request.folder, manifest, good).map_err(refused_as)?;
+    }
     for item in &there {
         ItemFolder::tidy(&request.folder, &item.product.name).map_err(refused_as)?;
-        let step = StepReport { step: "download", state: StepState::AlreadyDone, detail: format!("{}: there", item.product.name) };
+        let step = StepReport {
+            step: "download",
+            state: StepState::AlreadyDone,
+            detail: format!("{}: there", item.product.name),
+        };
         watch.step_ended(&step);
         report.steps.push(step);
     }
@@ -207,7 +253,12 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
 
 /// What came stays: the same command goes on.
 fn half_way(problem: Problem, steps: &[StepReport]) -> Failure {
-    Failure { exit: azsreg_model::ExitCode::Resumable, problems: vec![problem], step: Some("download"), steps: steps.to_vec() }
+    Failure {
+        exit: azsreg_model::ExitCode::Resumable,
+        problems: vec![problem],
+        step: Some("download"),
+        steps: steps.to_vec(),
+    }
 }
 
 /// Bytes as people say them.
@@ -232,8 +283,8 @@ struct Addresses<'a, A> {
 }
 
 impl<A: Catalogue> Addresses<'_, A> {
-    fn of(&self, file: &str) -> Option<Part> {
-        self.details.borrow().parts.iter().find(|part| part.file == file).cloned()
+    fn of(&self, pointer: &str) -> Option<Part> {
+        self.details.borrow().parts.iter().find(|part| part.pointer == pointer).cloned()
     }
 
     async fn renew<C: Clock>(&self, clock: &C) -> Result<(), PortError> {
@@ -261,9 +312,11 @@ async fn one<A: Catalogue, B: Blobs, C: Clock>(
     parts.extend(product.icons.iter().map(|(size, address)| Part {
         role: PartRole::Icon,
         pointer: format!("/iconUris/{size}"),
-        file: format!("Icons/{size}.png"),
+        file: format!("Icons/{}.png", size.to_lowercase()),
         address: address.clone().into(),
     }));
+    let written = [format!("{}.json", product.name), format!("{}.txt", package_name(product))];
+    distinct(product, &parts, &written)?;
     let fetched = futures_util::stream::iter(parts.iter().map(|part| async {
         let (bytes, sha256, md5_held) = match folder.whole(&part.file) {
             Some(whole) => {
@@ -272,20 +325,38 @@ async fn one<A: Catalogue, B: Blobs, C: Clock>(
             }
             None => file(blobs, clock, &folder, part, &addresses, came, watch).await?,
         };
-        Ok::<_, Problem>(ItemFile { path: part.file.clone(), role: part.role, pointer: part.pointer.clone(), bytes, sha256, md5_held })
+        Ok::<_, Problem>(ItemFile {
+            path: part.file.clone(),
+            role: part.role,
+            pointer: part.pointer.clone(),
+            bytes,
+            sha256,
+            md5_held,
+        })
     }));
     let fetched: Vec<Result<ItemFile, Problem>> = fetched.buffer_unordered(AT_ONCE).collect().await;
     let mut files = fetched.into_iter().collect::<Result<Vec<_>, _>>()?;
     let described = |path: String, text: String| {
         let (bytes, sha256) = folder.write(&path, text.as_bytes())?;
-        Ok::<_, Problem>(ItemFile { path, role: PartRole::Description, pointer: String::new(), bytes, sha256, md5_held: false })
+        Ok::<_, Problem>(ItemFile {
+            path,
+            role: PartRole::Description,
+            pointer: String::new(),
+            bytes,
+            sha256,
+            md5_held: false,
+        })
     };
     let listed = listing(product, &files);
-    files.push(described(format!("{}.txt", package_name(product)), listed)?);
+    let [json_file, list_file] = written;
+    files.push(described(list_file, listed)?);
     // The old importer takes an item as whole once this is there: it comes last.
-    files.push(described(format!("{}.json", product.name), ascii(&record(product, &item.details)))?);
-    let agreed = (!product.legal_terms.is_empty())
-        .then(|| Agreed { terms: product.legal_terms.clone(), by: journal::who(), at: clock.now() });
+    files.push(described(json_file, ascii(&record(product, &item.details)))?);
+    let agreed = (!product.legal_terms.is_empty()).then(|| Agreed {
+        terms: product.legal_terms.clone(),
+        by: journal::who(),
+        at: clock.now(),
+    });
     let manifest = ItemManifest::new(ItemContents {
         product: product.name.clone(),
         title: product.title.clone(),
@@ -300,6 +371,23 @@ async fn one<A: Catalogue, B: Blobs, C: Clock>(
     });
     folder.finish(&manifest)?;
     Ok(manifest.bytes())
+}
+
+/// Refuses parts that would be one file: in the folder, or in the stamp's storage, where folders do not count.
+fn distinct(product: &Product, parts: &[Part], written: &[String]) -> Result<(), Problem> {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_lowercase();
+    let mut names: Vec<String> =
+        parts.iter().map(|part| last(&part.file)).chain(written.iter().map(|path| last(path))).collect();
+    names.sort();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone());
+    let reserved = names.iter().find(|name| name.starts_with("azsreg-") && name.contains(".json")).cloned();
+    match twice.or(reserved) {
+        Some(name) => {
+            let message = format!("Azure names two parts of {} alike: {name}", product.name);
+            Err(Problem::new(&code::AZURE_PROTOCOL, message).next("Please report this with the item's name."))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The package's name: the gallery item's identity, or the product's name.
@@ -365,7 +453,7 @@ struct Counted<'a, 'w> {
 }
 
 impl Sink for Counted<'_, '_> {
-    fn begun(&mut self, about: &BlobAbout) -> Result<(), Problem> {
+    fn begun(&mut self, about: &BlobAbout) -> Result<bool, Problem> {
         self.fetch.begun(about)
     }
 
@@ -395,7 +483,7 @@ async fn file<A: Catalogue, B: Blobs, C: Clock>(
 ) -> Result<(u64, String, bool), Problem> {
     let mut backoff = Backoff::new(Policy::AZURE, clock.now());
     let (mut renewed, mut changed, mut damaged) = (0, 0, 0);
-    let mut fetch = folder.fetch(&part.file)?;
+    let mut fetch = folder.fetch(&part.file).await?;
     came.borrow_mut().0 += fetch.at();
     loop {
         if fetch.is_complete() {
@@ -404,22 +492,28 @@ async fn file<A: Catalogue, B: Blobs, C: Clock>(
                 Err(Unfit::Disk(problem)) => return Err(problem),
                 Err(Unfit::Damaged(why)) => {
                     damaged += 1;
-                    let problem = Problem::new(&code::BLOB_DAMAGED, format!("{} of {}: {why}", part.file, addresses.name));
+                    let problem =
+                        Problem::new(&code::BLOB_DAMAGED, format!("{} of {}: {why}", part.file, addresses.name));
                     if damaged > 1 {
                         return Err(problem);
                     }
                     tracing::warn!(file = part.file, why, "fetching anew");
-                    fetch = folder.fetch(&part.file)?;
+                    fetch = folder.fetch(&part.file).await?;
                     fetch.restart();
                     continue;
                 }
             }
         }
-        let address = addresses.of(&part.file).map_or_else(|| part.address.clone(), |part| part.address);
+        let address = addresses.of(&part.pointer).map_or_else(|| part.address.clone(), |part| part.address);
         let (from, etag) = (fetch.at(), fetch.etag().map(str::to_owned));
         let mut sink = Counted { fetch: &mut fetch, came, watch, name: addresses.name, any: false };
         let result = blobs.read(&address, from, etag.as_deref(), &mut sink).await;
         let any = sink.any;
+        if any {
+            // It moves: patience begins anew, and a night's break of the line does not end it.
+            backoff = Backoff::new(Policy::BLOBS, clock.now());
+            (renewed, changed) = (0, 0);
+        }
         // What was written counts, not what came.
         let stopped = fetch.stop();
         let error = match (result, stopped) {
@@ -432,7 +526,7 @@ async fn file<A: Catalogue, B: Blobs, C: Clock>(
             (Err(BlobError::Address(error)), Ok(())) => {
                 renewed += 1;
                 // One that is refused as soon as it was given is not refused for its age.
-                if renewed > 3 && !any {
+                if renewed > 3 {
                     return Err(*error.problem);
                 }
                 addresses.renew(clock).await.map_err(|error| *error.problem)?;
@@ -451,10 +545,6 @@ async fn file<A: Catalogue, B: Blobs, C: Clock>(
             }
             (Err(BlobError::Port(error)), Ok(())) => error,
         };
-        if any {
-            // It moves: patience begins anew.
-            backoff = Backoff::new(Policy::AZURE, clock.now());
-        }
         match backoff.next(error.class, clock) {
             Some(wait) => {
                 tracing::info!(file = part.file, at = fetch.at(), problem = %error.problem, "trying again");

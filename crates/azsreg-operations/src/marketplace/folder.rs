@@ -28,6 +28,9 @@ const BLOCK: u64 = 1 << 20;
 /// Bytes go to the disk in pieces of this length at most, and so many wait for it.
 const PIECE: usize = 128 << 10;
 const WAITING: usize = 8;
+/// A manifest or a ledger that is longer is none.
+const MAX_MANIFEST: u64 = 4 << 20;
+const MAX_LEDGER: u64 = 1 << 30;
 
 /// A failure to write, as an operator sees it: a full disk is one that can be mended.
 #[must_use]
@@ -95,7 +98,9 @@ enum Entry {
 impl Entry {
     fn file(&self) -> &str {
         match self {
-            Self::Begun { file, .. } | Self::Sum { file, .. } | Self::Discarded { file } | Self::Whole { file, .. } => file,
+            Self::Begun { file, .. } | Self::Sum { file, .. } | Self::Discarded { file } | Self::Whole { file, .. } => {
+                file
+            }
         }
     }
 }
@@ -127,10 +132,13 @@ impl ItemFolder {
         let path = folder.join(product);
         std::fs::create_dir_all(path.join("Icons")).map_err(|error| unwritable(&path, &error))?;
         let ledger = path.join(LEDGER);
-        let text = std::fs::read_to_string(&ledger).unwrap_or_default();
+        let bytes =
+            if too_large(&ledger, MAX_LEDGER) { Vec::new() } else { std::fs::read(&ledger).unwrap_or_default() };
+        let text = String::from_utf8_lossy(&bytes);
         // A line that was cut by a power failure says nothing, and the next one begins anew.
         let entries = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let mut file = OpenOptions::new().create(true).append(true).open(&ledger).map_err(|e| unwritable(&ledger, &e))?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).open(&ledger).map_err(|e| unwritable(&ledger, &e))?;
         if !text.is_empty() && !text.ends_with('\n') {
             file.write_all(b"\n").map_err(|error| unwritable(&ledger, &error))?;
         }
@@ -143,13 +151,48 @@ impl ItemFolder {
         &self.path
     }
 
-    /// The manifest of a folder that is whole: all files are there in their length.
+    /// The manifest of a product's folder, where there is one that can be read.
     #[must_use]
-    pub fn finished(folder: &Path, product: &str) -> Option<ItemManifest> {
-        let path = folder.join(product);
-        let manifest = ItemManifest::decode(&std::fs::read(path.join(MANIFEST)).ok()?).ok()?;
-        let whole = |file: &ItemFile| std::fs::metadata(path.join(&file.path)).is_ok_and(|found| found.len() == file.bytes);
-        manifest.files.iter().all(whole).then_some(manifest)
+    pub fn manifest(folder: &Path, product: &str) -> Option<ItemManifest> {
+        let path = folder.join(product).join(MANIFEST);
+        if too_large(&path, MAX_MANIFEST) {
+            return None;
+        }
+        ItemManifest::decode(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// The files of a manifest that are as it says, every byte looked at.
+    pub async fn good(folder: &Path, manifest: &ItemManifest, seen: &mut dyn FnMut(&str, u64, u64)) -> Vec<ItemFile> {
+        let path = folder.join(&manifest.product);
+        let mut good = Vec::new();
+        for file in &manifest.files {
+            if compare(&path, file, seen).await.is_none() {
+                good.push(file.clone());
+            }
+        }
+        good
+    }
+
+    /// Opens the folder of an item that was whole once, keeping of it what is good: the rest is fetched anew.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn reopen(folder: &Path, manifest: &ItemManifest, good: &[ItemFile]) -> Result<(), Problem> {
+        let opened = Self::open(folder, &manifest.product)?;
+        for file in good {
+            let entry = Entry::Whole {
+                file: file.path.clone(),
+                bytes: file.bytes,
+                sha256: file.sha256.clone(),
+                md5_held: file.md5_held,
+            };
+            record(&opened.ledger, &entry).map_err(|error| unwritable(&opened.path, &error))?;
+        }
+        for file in manifest.files.iter().filter(|file| !good.contains(file)) {
+            let _ = std::fs::remove_file(opened.path.join(&file.path));
+        }
+        let path = opened.path.join(MANIFEST);
+        std::fs::remove_file(&path).map_err(|error| unwritable(&path, &error))
     }
 
     /// Takes away what a run that died in its last moment left beside a whole item.
@@ -168,7 +211,11 @@ impl ItemFolder {
     #[must_use]
     pub fn bytes_there(folder: &Path, product: &str) -> u64 {
         let inside = std::fs::read_dir(folder.join(product)).into_iter().flatten().flatten();
-        inside.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|found| found.len()).sum()
+        inside
+            .filter_map(|entry| entry.metadata().ok())
+            .filter(std::fs::Metadata::is_file)
+            .map(|found| found.len())
+            .sum()
     }
 
     /// A file that is whole: its sums.
@@ -184,7 +231,7 @@ impl ItemFolder {
     ///
     /// # Errors
     /// It can't be written.
-    pub fn fetch(&self, file: &str) -> Result<Fetch, Problem> {
+    pub async fn fetch(&self, file: &str) -> Result<Fetch, Problem> {
         let path = self.path.join(format!("{file}.part"));
         let failed = |error: &io::Error| unwritable(&path, error);
         let mut fetch = Fetch {
@@ -233,6 +280,7 @@ impl ItemFolder {
                 fetch.md5.update(&*block);
             }
             fetch.at = to;
+            super::turn().await;
         }
         Ok(fetch)
     }
@@ -256,6 +304,10 @@ impl ItemFolder {
         drop(self.ledger);
         std::fs::remove_file(&ledger).map_err(|error| unwritable(&ledger, &error))
     }
+}
+
+fn too_large(path: &Path, most: u64) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.len() > most)
 }
 
 /// Writes a file whole or not at all, and makes sure that it stays.
@@ -409,14 +461,21 @@ impl Fetch {
 }
 
 impl Sink for Fetch {
-    fn begun(&mut self, about: &BlobAbout) -> Result<(), Problem> {
-        if self.begun.is_none() {
+    fn begun(&mut self, about: &BlobAbout) -> Result<bool, Problem> {
+        if let Some(begun) = &self.begun {
+            let other = !begun.etag.is_empty() && !about.etag.is_empty() && begun.etag != about.etag;
+            if other || begun.length != about.length {
+                return Ok(false);
+            }
+        } else {
             let BlobAbout { length, etag, md5 } = about.clone();
-            let entry = Entry::Begun { file: self.file.clone(), length, etag: etag.clone(), md5: md5.map(|md5| hex(&md5)) };
+            let entry =
+                Entry::Begun { file: self.file.clone(), length, etag: etag.clone(), md5: md5.map(|md5| hex(&md5)) };
             self.record(&entry)?;
             self.begun = Some(Begun { length, etag, md5 });
         }
-        self.start()
+        self.start()?;
+        Ok(true)
     }
 
     fn bytes(&mut self, mut bytes: Bytes) -> Result<(), Problem> {
@@ -520,15 +579,21 @@ pub fn items(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     if folder.join(MANIFEST).is_file() || folder.join(LEDGER).is_file() {
         return Ok(vec![folder.to_owned()]);
     }
-    let mut found: Vec<PathBuf> = listed
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir() && !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
-        .collect();
+    // A stick has folders of its own; an item has a manifest, a ledger, or what the PowerShell tool writes.
+    let is_item = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let has = |file: &str| path.join(file).is_file();
+        let packages = || std::fs::read_dir(path).into_iter().flatten().flatten();
+        let packaged = || packages().any(|entry| entry.path().extension().is_some_and(|ending| ending == "azpkg"));
+        has(MANIFEST) || has(LEDGER) || has(&format!("{name}.json")) || packaged()
+    };
+    let mut found: Vec<PathBuf> =
+        listed.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && is_item(path)).collect();
     found.sort();
     if found.is_empty() {
         let message = format!("{} holds no marketplace item", folder.display());
-        return Err(Problem::new(&code::FILE_UNREADABLE, message).next("Give the folder that azsreg marketplace download --to wrote."));
+        return Err(Problem::new(&code::FILE_UNREADABLE, message)
+            .next("Give the folder that azsreg marketplace download --to wrote."));
     }
     Ok(found)
 }
@@ -537,16 +602,27 @@ pub fn items(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
 ///
 /// # Errors
 /// The folder can't be read, or holds no item.
-pub fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec<ItemVerdict>, Problem> {
+pub async fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec<ItemVerdict>, Problem> {
     let mut verdicts = Vec::new();
     // Sums that do not fit are looked for in the other items: files are swapped more often than they rot.
     let mut known: HashMap<String, String> = HashMap::new();
     let mut strays: Vec<(usize, String, String)> = Vec::new();
     for path in items(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut verdict =
-            ItemVerdict { folder: path.clone(), manifest: None, product: name, files: 0, bytes: 0, wrong: Vec::new(), unfinished: false };
-        match std::fs::read(path.join(MANIFEST)) {
+        let mut verdict = ItemVerdict {
+            folder: path.clone(),
+            manifest: None,
+            product: name,
+            files: 0,
+            bytes: 0,
+            wrong: Vec::new(),
+            unfinished: false,
+        };
+        let manifest = match too_large(&path.join(MANIFEST), MAX_MANIFEST) {
+            true => Err(io::Error::other("it is too large")),
+            false => std::fs::read(path.join(MANIFEST)),
+        };
+        match manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 verdict.unfinished = true;
                 let part = path.join(LEDGER).is_file();
@@ -557,7 +633,12 @@ pub fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec
             }
             Err(error) => verdict.wrong.push(format!("{MANIFEST}: {error}")),
             Ok(bytes) => match ItemManifest::decode(&bytes) {
-                Err(error @ (ManifestError::Malformed(_) | ManifestError::Checksum | ManifestError::Format(_) | ManifestError::Path(_))) => {
+                Err(
+                    error @ (ManifestError::Malformed(_)
+                    | ManifestError::Checksum
+                    | ManifestError::Format(_)
+                    | ManifestError::Path(_)),
+                ) => {
                     verdict.wrong.push(format!("{MANIFEST}: {error}"));
                 }
                 Ok(manifest) => {
@@ -567,7 +648,7 @@ pub fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec
                         known.insert(file.sha256.clone(), format!("{} of {}", file.path, manifest.product));
                     }
                     for file in &manifest.files {
-                        if let Some((wrong, sum)) = compare(&path, file, seen) {
+                        if let Some((wrong, sum)) = compare(&path, file, seen).await {
                             if let Some(sum) = sum {
                                 strays.push((verdicts.len(), sum, file.path.clone()));
                             }
@@ -590,9 +671,13 @@ pub fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec
 }
 
 /// Compares a file with what it has to be: what is wrong, and its sum where it was read.
-fn compare(folder: &Path, file: &ItemFile, seen: &mut dyn FnMut(&str, u64, u64)) -> Option<(String, Option<String>)> {
+async fn compare(
+    folder: &Path,
+    file: &ItemFile,
+    seen: &mut dyn FnMut(&str, u64, u64),
+) -> Option<(String, Option<String>)> {
     let path = folder.join(&file.path);
-    let found = match std::fs::metadata(&path) {
+    let found = match std::fs::symlink_metadata(&path) {
         Ok(found) if found.is_file() => found.len(),
         Ok(_) => return Some((format!("{} is not a file", file.path), None)),
         Err(_) => return Some((format!("{} is missing", file.path), None)),
@@ -600,7 +685,7 @@ fn compare(folder: &Path, file: &ItemFile, seen: &mut dyn FnMut(&str, u64, u64))
     if found < file.bytes {
         return Some((format!("{} is cut: {found} of {} bytes", file.path, file.bytes), None));
     }
-    let sum = match sum(&path, &mut |done| seen(&file.path, done, file.bytes)) {
+    let sum = match sum(&path, &mut |done| seen(&file.path, done, file.bytes)).await {
         Ok(sum) => sum,
         Err(error) => return Some((format!("{}: {error}", file.path), None)),
     };
@@ -611,7 +696,7 @@ fn compare(folder: &Path, file: &ItemFile, seen: &mut dyn FnMut(&str, u64, u64))
 }
 
 /// The SHA-256 of a file.
-fn sum(path: &Path, seen: &mut dyn FnMut(u64)) -> io::Result<String> {
+async fn sum(path: &Path, seen: &mut dyn FnMut(u64)) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -624,6 +709,7 @@ fn sum(path: &Path, seen: &mut dyn FnMut(u64)) -> io::Result<String> {
         hash.update(&buffer[..read]);
         done += read as u64;
         seen(done);
+        super::turn().await;
     }
 }
 
@@ -635,11 +721,13 @@ fn foreign(folder: &Path, manifest: &ItemManifest, wrong: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{prefix}{name}");
-            // What the old importer leaves beside is its mark, not a foreign file.
+            // What the old importer and file managers leave beside is their mark, not a foreign file.
+            let manager = ["thumbs.db", "desktop.ini"].contains(&name.to_lowercase().as_str());
             let mark = name.ends_with(".json.origin") || name.ends_with(".marketplace") || name.starts_with('.');
-            if entry.path().is_dir() {
+            // A link to a folder is not followed: it may lead round.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 open.push((entry.path(), format!("{path}/")));
-            } else if !known(&path) && !mark {
+            } else if !known(&path) && !mark && !manager {
                 wrong.push(format!("{path} is foreign: the manifest does not name it"));
             }
         }

@@ -2,14 +2,16 @@
 //! the files go to a storage account of the stamp, the stamp is told where they are, and the account goes again.
 //!
 //! Before anything changes, every byte in the folder is compared with the manifests. An upload leaves its sum with the blob
-//! when it is whole: unfinished copies are told from finished ones, and go on where they were.
+//! when it is whole: unfinished copies are told from finished ones. One that was broken off goes on where it was, but only
+//! behind bytes whose sum it left there: what some earlier file or an earlier reading put there is never taken for this one.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use azsreg_model::{
-    ItemFile, ItemManifest, ItemState, Outcome, PartRole, PlannedStep, Problem, Report, StepReport, StepState, code, hex,
+    ItemFile, ItemManifest, ItemState, Outcome, PartRole, PlannedStep, Problem, Product, Report, StepReport, StepState,
+    code, hex,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::folder::{FolderLock, ItemVerdict, verify};
-use super::{StagedBlob, Staging, StampMarket, begin, follow};
+use super::{Staging, StampMarket, begin, follow, in_order, turn};
 use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Clock, PortError};
@@ -28,13 +30,16 @@ pub const NAME: &str = "marketplace-import";
 const VERSION: u32 = 1;
 /// One block or one write of pages.
 const BLOCK: u64 = 4 << 20;
+/// After so many bytes a page blob is told how far it is.
+const MARK: u64 = 16 * BLOCK;
 
 /// Reads every byte of a folder and refuses it if anything is wrong with it.
 ///
 /// # Errors
 /// What is wrong, a problem for each item.
-pub fn verified(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<ItemVerdict>, Failure> {
-    let verdicts = verify(folder, &mut |file, done, of| watch.progress(file, done, of)).map_err(Failure::before)?;
+pub async fn verified(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<ItemVerdict>, Failure> {
+    let verdicts =
+        verify(folder, &mut |file, done, of| watch.progress(file, done, of)).await.map_err(Failure::before)?;
     let problems: Vec<Problem> = verdicts.iter().filter_map(ItemVerdict::problem).collect();
     if problems.is_empty() { Ok(verdicts) } else { Err(Failure { exit: problems[0].code.exit, ..refused(problems) }) }
 }
@@ -53,32 +58,22 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
     plan: bool,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
+    // A medium that can't be written is nobody's to change meanwhile.
+    let _held = match FolderLock::take(folder) {
+        Err(problem) if problem.code == &code::FOLDER_BUSY => {
+            return Err(Failure { exit: problem.code.exit, ..refused(vec![problem]) });
+        }
+        other => other.ok(),
+    };
     watch.step_started("verify", "verifying what was carried");
-    let verdicts = verified(folder, watch)?;
-    let _held = FolderLock::take(folder);
-    let mut report = Report::new(NAME, Outcome::Planned, cloud_id, None);
-    let mut wanted: Vec<(&Path, &ItemManifest, Value)> = Vec::new();
-    let mut problems = Vec::new();
-    for verdict in &verdicts {
-        let Some(manifest) = &verdict.manifest else { continue };
-        if manifest.cloud_id != cloud_id {
-            let message = format!("{} was downloaded for the stamp {}", manifest.product, manifest.cloud_id);
-            problems.push(Problem::new(&code::BUNDLE_OTHER_STAMP, message).next("Download it with this stamp's --cloud-id."));
-        }
-        let path = verdict.folder.join(format!("{}.json", manifest.product));
-        let text = std::fs::read_to_string(&path).map_err(|e| Failure::before(Problem::new(&code::FILE_UNREADABLE, format!("{}: {e}", path.display()))))?;
-        match serde_json::from_str(&text) {
-            Ok(properties) => wanted.push((&verdict.folder, manifest, properties)),
-            Err(error) => problems.push(Problem::new(&code::ITEM_DAMAGED, format!("{}: {error}", path.display()))),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(Failure { exit: problems[0].code.exit, ..refused(problems) });
-    }
-    // Those that others can't do without come first.
-    wanted.sort_by_key(|(_, _, properties)| properties["dependentProducts"].as_array().map_or(0, Vec::len));
+    let verdicts = verified(folder, watch).await?;
+    of_this_stamp(&verdicts, cloud_id)?;
     let there = read(clock, Policy::AZURE, async || market.items().await).await?;
-    let state = |name: &str| there.iter().find(|item| item.product.name.eq_ignore_ascii_case(name)).map(|item| item.state.clone());
+    let state = |name: &str| {
+        there.iter().find(|item| item.product.name.eq_ignore_ascii_case(name)).map(|item| item.state.clone())
+    };
+    let wanted = wanted(&verdicts, &|name| state(name) == Some(ItemState::Succeeded))?;
+    let mut report = Report::new(NAME, Outcome::Planned, cloud_id, None);
     if plan {
         report.plan = wanted
             .iter()
@@ -96,29 +91,109 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
     let mut sent = 0;
     let mut changed = false;
     for (path, manifest, properties) in &wanted {
+        let one = Item { market, clock, path, manifest, properties };
         if state(&manifest.product) == Some(ItemState::Succeeded) {
-            let step = StepReport { step: "import", state: StepState::AlreadyDone, detail: format!("{}: there", manifest.product) };
+            let detail = format!("{}: there", manifest.product);
+            let step = StepReport { step: "import", state: StepState::AlreadyDone, detail };
             watch.step_ended(&step);
             report.steps.push(step);
             sent += manifest.bytes();
+            // A run that died before it cleaned up left its files.
+            if let Err(error) = read(clock, Policy::AZURE, async || one.clean().await).await {
+                watch.warning(&error.problem);
+            }
             continue;
         }
         changed = true;
-        let one = Item { market, clock, path, manifest, properties };
         let steps = one.import(state_dir, cloud_id, (&mut sent, total), watch).await.map_err(|mut failure| {
             failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
             failure
         })?;
         report.steps.extend(steps);
     }
-    // A run that died in its last moment left the account: it goes, if nothing of somebody else's is in it.
-    let ours = |name: &String| wanted.iter().any(|(_, manifest, _)| name.starts_with(&format!("{}_", manifest.product)));
-    let left = read(clock, Policy::AZURE, async || market.names().await).await;
-    if left.is_ok_and(|names| names.iter().all(ours)) {
-        read(clock, Policy::AZURE, async || market.close().await).await?;
+    // The items are there whatever becomes of the account.
+    match read(clock, Policy::AZURE, async || market.close().await).await {
+        Ok(true) => {}
+        Ok(false) => watch.note(
+            "The group System.syndication stays at the stamp: something else is in it, or azsreg did not make it.",
+        ),
+        Err(error) => watch.warning(&error.problem),
     }
     report.outcome = if changed { Outcome::Done } else { Outcome::NothingToDo };
     Ok(report)
+}
+
+/// Refuses what was downloaded for another stamp.
+fn of_this_stamp(verdicts: &[ItemVerdict], cloud_id: Uuid) -> Result<(), Failure> {
+    let other = |manifest: &&ItemManifest| manifest.cloud_id != cloud_id;
+    let problems: Vec<Problem> = verdicts
+        .iter()
+        .filter_map(|verdict| verdict.manifest.as_ref())
+        .filter(other)
+        .map(|manifest| {
+            let message = format!("{} was downloaded for the stamp {}", manifest.product, manifest.cloud_id);
+            Problem::new(&code::BUNDLE_OTHER_STAMP, message).next("Download it with this stamp's --cloud-id.")
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(Failure { exit: problems[0].code.exit, ..refused(problems) }) }
+}
+
+/// The items of a folder with their properties, each after those that it can't do without.
+fn wanted<'v>(
+    verdicts: &'v [ItemVerdict],
+    there: &dyn Fn(&str) -> bool,
+) -> Result<Vec<(&'v Path, &'v ItemManifest, Value)>, Failure> {
+    let mut wanted: Vec<(&Path, &ItemManifest, Value)> = Vec::new();
+    let mut problems = Vec::new();
+    for verdict in verdicts {
+        let Some(manifest) = &verdict.manifest else { continue };
+        let path = verdict.folder.join(format!("{}.json", manifest.product));
+        let damaged = |why: String| Problem::new(&code::ITEM_DAMAGED, format!("{}: {why}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.push(damaged(error.to_string()));
+                continue;
+            }
+        };
+        match serde_json::from_str::<Value>(&text) {
+            Ok(properties) => {
+                let parts = manifest.files.iter().filter(|file| file.role != PartRole::Description);
+                for file in parts {
+                    if properties.pointer(&file.pointer).is_none() {
+                        problems.push(damaged(format!("it has no place for {}", file.path)));
+                    }
+                    if file.path.to_lowercase().ends_with(".vhd") && !file.bytes.is_multiple_of(512) {
+                        problems
+                            .push(damaged(format!("{} is no disk: its length is not a multiple of 512", file.path)));
+                    }
+                }
+                wanted.push((&verdict.folder, manifest, properties));
+            }
+            Err(error) => problems.push(damaged(error.to_string())),
+        }
+    }
+    let names: Vec<String> = wanted.iter().map(|(_, manifest, _)| manifest.product.clone()).collect();
+    for (path, manifest, properties) in &wanted {
+        for needed in Product::depends_on(properties) {
+            if !there(&needed) && !names.iter().any(|name| name.eq_ignore_ascii_case(&needed)) {
+                let message = format!("{}: {} can't do without {needed}", path.display(), manifest.product);
+                let problem =
+                    Problem::new(&code::ITEM_DAMAGED, message).cause("It is neither in the folder nor on the stamp.");
+                problems.push(problem.next("Download the item again: what it needs comes along."));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure { exit: problems[0].code.exit, ..refused(problems) });
+    }
+    let needs = |name: &str| {
+        let item = wanted.iter().find(|(_, manifest, _)| manifest.product.eq_ignore_ascii_case(name));
+        item.map(|(_, _, properties)| Product::depends_on(properties)).unwrap_or_default()
+    };
+    let order = in_order(&names, &needs);
+    wanted.sort_by_key(|(_, manifest, _)| order.iter().position(|name| *name == manifest.product));
+    Ok(wanted)
 }
 
 /// One item on its way.
@@ -140,6 +215,14 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
     /// The files that the stamp wants.
     fn files(&self) -> impl Iterator<Item = &ItemFile> {
         self.manifest.files.iter().filter(|file| file.role != PartRole::Description)
+    }
+
+    /// Removes the item's files from the stamp's storage.
+    async fn clean(&self) -> Result<(), PortError> {
+        for file in self.files() {
+            self.market.delete(&self.blob(file)).await?;
+        }
+        Ok(())
     }
 
     async fn import(
@@ -165,8 +248,7 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
         if known.is_none() {
             let observe = async || {
                 for file in self.files() {
-                    let name = self.blob(file);
-                    if !self.is_there(&name, file).await? {
+                    if !self.is_there(&self.blob(file), file).await? {
                         return Ok(None);
                     }
                 }
@@ -174,14 +256,13 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
             };
             let act = async || {
                 self.market.open().await?;
-                let mut done = begun;
                 for file in self.files() {
-                    self.upload(file, done).await?;
-                    done += file.bytes;
+                    self.upload(file).await?;
                 }
                 Ok(None)
             };
-            steps.step("upload", &format!("uploading {product}"), Policy::STAMP, observe, act, |()| json!({ "item": product })).await?;
+            let title = format!("uploading {product}");
+            steps.step("upload", &title, Policy::STAMP, observe, act, |()| json!({ "item": product })).await?;
         }
         let observe = async || Ok(given().await?.map(|detail| (recorded.clone(), detail)));
         let act = async || {
@@ -192,25 +273,28 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
             Ok(Some((operation, format!("{product}: given to the stamp"))))
         };
         let output = |operation: &Option<String>| json!({"item": product, "operation": operation});
-        let operation = steps.step("item", &format!("giving {product} to the stamp"), Policy::STAMP, observe, act, output).await?;
+        let title = format!("giving {product} to the stamp");
+        let operation = steps.step("item", &title, Policy::STAMP, observe, act, output).await?;
         let reports = steps.into_reports();
         *sent = begun + self.manifest.bytes();
         watch.progress(product, *sent, total);
         let waited = follow(self.market, self.clock, product, operation.as_deref(), watch).await;
-        waited.map_err(|failure| Failure { steps: reports.clone(), exit: failure.exit, ..failure })?;
+        waited.map_err(|failure| Failure { steps: reports.clone(), ..failure })?;
         let mut steps = Steps::new(&mut journal, self.clock, watch, &none);
         let observe = async || {
-            let left = self.market.names().await?;
-            let prefix = format!("{product}_");
-            Ok(left.iter().all(|name| !name.starts_with(&prefix)).then(|| ((), format!("{product}: there, its files are removed"))))
+            for file in self.files() {
+                if self.market.blob(&self.blob(file)).await?.is_some() {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(((), format!("{product}: there, its files are removed"))))
         };
         let act = async || {
-            for file in self.files() {
-                self.market.delete(&self.blob(file)).await?;
-            }
+            self.clean().await?;
             Ok(None)
         };
-        steps.step("clean-up", "removing the files from the stamp's storage", Policy::STAMP, observe, act, |()| json!({})).await?;
+        let title = "removing the files from the stamp's storage";
+        steps.step("clean-up", title, Policy::STAMP, observe, act, |()| json!({})).await?;
         steps.finish("imported")?;
         drop(lock);
         Ok([reports, steps.into_reports()].concat())
@@ -222,57 +306,93 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
     }
 
     /// Uploads a file from where an earlier run left it; what is not whole gets no sum.
-    async fn upload(&self, file: &ItemFile, _done: u64) -> Result<(), PortError> {
+    async fn upload(&self, file: &ItemFile) -> Result<(), PortError> {
         let name = self.blob(file);
         if self.is_there(&name, file).await? {
             return Ok(());
         }
+        let sum = match file.path.to_lowercase().ends_with(".vhd") {
+            true => self.pages(&name, file).await?,
+            false => self.blocks(&name, file).await?,
+        };
+        if sum == file.sha256 {
+            return Ok(());
+        }
+        // What was uploaded is of no use to anybody.
+        self.market.delete(&name).await?;
+        let message = format!("{}: its SHA-256 is {sum} now", self.path.join(&file.path).display());
+        Err(PortError::permanent(Problem::new(&code::ITEM_DAMAGED, message)))
+    }
+
+    /// Retries a call that may be repeated: one bad moment of a long upload is not the upload's.
+    async fn again(&self, call: impl AsyncFnMut() -> Result<(), PortError>) -> Result<(), PortError> {
+        read(self.clock, Policy::AZURE, call).await
+    }
+
+    fn open(&self, file: &ItemFile) -> Result<Reader, PortError> {
         let path = self.path.join(&file.path);
-        let unreadable = |error: std::io::Error| PortError::permanent(Problem::new(&code::FILE_UNREADABLE, format!("{}: {error}", path.display())));
-        let mut data = File::open(&path).map_err(unreadable)?;
-        let pages = file.path.to_lowercase().ends_with(".vhd") && file.bytes.is_multiple_of(512);
-        let have = if pages { self.begun_pages(&name, file).await? } else { self.market.blocks(&name, BLOCK).await? };
-        // Whole blocks alone are gone on from; the sum is of every byte, also of those that are there.
-        let have = have.min(file.bytes) / BLOCK * BLOCK;
-        let mut hash = Sha256::new();
-        let mut at = 0;
-        let mut buffer = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
-        while at < file.bytes {
-            let length = usize::try_from((file.bytes - at).min(BLOCK)).unwrap_or(0);
-            let block = &mut buffer[..length];
-            data.read_exact(block).map_err(unreadable)?;
-            hash.update(&*block);
-            if at >= have {
-                if !pages {
-                    self.market.put_block(&name, at / BLOCK, Bytes::copy_from_slice(block)).await?;
-                } else if block.iter().any(|byte| *byte != 0) || at + length as u64 == file.bytes {
-                    // Pages that were never written are zero already.
-                    self.market.put_pages(&name, at, Bytes::copy_from_slice(block)).await?;
-                }
-            }
-            at += length as u64;
-        }
-        let sum = hex(&hash.finalize());
-        if sum != file.sha256 {
-            let message = format!("{}: its SHA-256 is {sum} now", path.display());
-            return Err(PortError::permanent(Problem::new(&code::ITEM_DAMAGED, message)));
-        }
-        if pages {
-            self.market.finish_pages(&name, &sum).await
-        } else {
-            self.market.commit(&name, file.bytes.div_ceil(BLOCK), &sum).await
+        match File::open(&path) {
+            Ok(data) => Ok(Reader { path, data, hash: Sha256::new(), at: 0, length: file.bytes }),
+            Err(error) => Err(unreadable(&path, &error)),
         }
     }
 
-    /// A page blob of this file's length, and how much of it was written.
-    async fn begun_pages(&self, name: &str, file: &ItemFile) -> Result<u64, PortError> {
-        match self.market.blob(name).await? {
-            Some(StagedBlob { length, sha256: None }) if length == file.bytes => self.market.pages(name).await,
-            _ => {
-                self.market.create_pages(name, file.bytes).await?;
-                Ok(0)
+    /// A block blob. A block's id holds the sum of all up to its end: what waits there under it is what is here.
+    async fn blocks(&self, name: &str, file: &ItemFile) -> Result<String, PortError> {
+        let waiting = self.market.blocks(name).await?;
+        let mut reader = self.open(file)?;
+        let mut ids = Vec::new();
+        while let Some((_, block)) = reader.next().await? {
+            let id = format!("azsreg-{:09}-{}", ids.len(), &reader.sum()[..16]);
+            if !waiting.contains(&id) {
+                self.again(async || self.market.put_block(name, &id, block.clone()).await).await?;
+            }
+            ids.push(id);
+        }
+        let sum = reader.sum();
+        if sum == file.sha256 {
+            self.again(async || self.market.commit(name, &ids, &sum).await).await?;
+        }
+        Ok(sum)
+    }
+
+    /// A page blob. It says for which file it was begun and how far it is: what is before that is gone on from if it is what
+    /// is here.
+    async fn pages(&self, name: &str, file: &ItemFile) -> Result<String, PortError> {
+        let found = self.market.blob(name).await?;
+        let known = found.is_some();
+        let ours = found.filter(|blob| blob.length == file.bytes && blob.begun_for.as_ref() == Some(&file.sha256));
+        let mut reader = self.open(file)?;
+        let mut from = None;
+        if let Some((up_to, sum)) = ours.as_ref().and_then(|blob| blob.up_to.clone()) {
+            while reader.at < up_to && reader.next().await?.is_some() {}
+            from = Some(up_to).filter(|up_to| reader.at == *up_to && reader.sum() == sum);
+        }
+        if from.is_none() {
+            reader = self.open(file)?;
+        }
+        if ours.is_none() {
+            if known {
+                self.market.delete(name).await?;
+            }
+            self.again(async || self.market.create_pages(name, file.bytes, &file.sha256).await).await?;
+        }
+        // A new blob is all zero; in one that was begun anything may lie beyond the mark.
+        let fresh = ours.is_none();
+        while let Some((at, block)) = reader.next().await? {
+            if !fresh || block.iter().any(|byte| *byte != 0) {
+                self.again(async || self.market.put_pages(name, at, block.clone()).await).await?;
+            }
+            if reader.at.is_multiple_of(MARK) {
+                let sum = reader.sum();
+                self.again(async || self.market.mark_pages(name, &file.sha256, (reader.at, &sum)).await).await?;
             }
         }
+        let sum = reader.sum();
+        if sum == file.sha256 {
+            self.again(async || self.market.finish_pages(name, &sum).await).await?;
+        }
+        Ok(sum)
     }
 
     /// The item's properties, with the addresses of the uploaded files in place of Azure's.
@@ -285,5 +405,40 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
             }
         }
         Ok(properties)
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> PortError {
+    PortError::permanent(Problem::new(&code::FILE_UNREADABLE, format!("{}: {error}", path.display())))
+}
+
+/// A file, block after block, with the sum of all that was read.
+struct Reader {
+    path: PathBuf,
+    data: File,
+    hash: Sha256,
+    at: u64,
+    length: u64,
+}
+
+impl Reader {
+    /// The next block and where it begins; nothing at the end.
+    async fn next(&mut self) -> Result<Option<(u64, Bytes)>, PortError> {
+        let length = usize::try_from((self.length - self.at).min(BLOCK)).unwrap_or(0);
+        if length == 0 {
+            return Ok(None);
+        }
+        turn().await;
+        let mut block = vec![0; length];
+        self.data.read_exact(&mut block).map_err(|error| unreadable(&self.path, &error))?;
+        self.hash.update(&block);
+        let begins = self.at;
+        self.at += length as u64;
+        Ok(Some((begins, block.into())))
+    }
+
+    /// The SHA-256 of all that was read.
+    fn sum(&self) -> String {
+        hex(&self.hash.clone().finalize())
     }
 }

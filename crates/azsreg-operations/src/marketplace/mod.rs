@@ -10,14 +10,19 @@ pub mod import;
 pub mod stamp;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use azsreg_model::{ItemProgress, Problem, Product, ProductDetails, RegistrationId, StampItem, code};
+use azsreg_model::{
+    ExitCode, ItemProgress, ItemState, Problem, Product, ProductDetails, RegistrationId, StampItem, code,
+};
 use bytes::Bytes;
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::engine::journal::{self, FileJournal, History};
 use crate::engine::lock::StampLock;
+use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Watch};
 use crate::ports::{Clock, PortError};
 
@@ -60,8 +65,8 @@ pub struct BlobAbout {
 /// Where the bytes of a blob go.
 #[allow(async_fn_in_trait)]
 pub trait Sink {
-    /// First, what the blob is.
-    fn begun(&mut self, about: &BlobAbout) -> Result<(), Problem>;
+    /// First, what the blob is: false if it is not the one that was begun with.
+    fn begun(&mut self, about: &BlobAbout) -> Result<bool, Problem>;
     /// Then its bytes, in order.
     fn bytes(&mut self, bytes: Bytes) -> Result<(), Problem>;
 }
@@ -113,13 +118,17 @@ pub trait StampMarket {
     async fn put(&self, name: &str, properties: &Value) -> Result<Option<String>, PortError>;
 }
 
-/// A blob in the stamp's storage, as far as it was uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A blob in the stamp's storage, as far as it was uploaded. What an upload has said of itself tells what may be gone on with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StagedBlob {
     /// All its bytes.
     pub length: u64,
     /// The SHA-256 that a finished upload left with it.
     pub sha256: Option<String>,
+    /// The SHA-256 of the file that an upload of pages was begun for.
+    pub begun_for: Option<String>,
+    /// How far that upload was: a byte, and the SHA-256 of all before it.
+    pub up_to: Option<(u64, String)>,
 }
 
 /// The stamp's storage account that takes the carried files.
@@ -129,28 +138,26 @@ pub trait Staging {
     async fn open(&self) -> Result<(), PortError>;
     /// A blob, finished or not.
     async fn blob(&self, name: &str) -> Result<Option<StagedBlob>, PortError>;
-    /// How many bytes of a block blob wait to be committed, in blocks of this length.
-    async fn blocks(&self, name: &str, block: u64) -> Result<u64, PortError>;
-    /// Uploads a block.
-    async fn put_block(&self, name: &str, number: u64, bytes: Bytes) -> Result<(), PortError>;
-    /// Makes a block blob of so many blocks.
-    async fn commit(&self, name: &str, blocks: u64, sha256: &str) -> Result<(), PortError>;
-    /// Makes an empty page blob.
-    async fn create_pages(&self, name: &str, length: u64) -> Result<(), PortError>;
-    /// The byte after the last page that was written.
-    async fn pages(&self, name: &str) -> Result<u64, PortError>;
+    /// The ids of the blocks of a blob that wait to be committed.
+    async fn blocks(&self, name: &str) -> Result<Vec<String>, PortError>;
+    /// Uploads a block under an id; all ids of a blob are of one length.
+    async fn put_block(&self, name: &str, id: &str, bytes: Bytes) -> Result<(), PortError>;
+    /// Makes a block blob of these blocks.
+    async fn commit(&self, name: &str, ids: &[String], sha256: &str) -> Result<(), PortError>;
+    /// Makes an empty page blob for a file, where there is no blob of this name.
+    async fn create_pages(&self, name: &str, length: u64, begun_for: &str) -> Result<(), PortError>;
     /// Writes pages.
     async fn put_pages(&self, name: &str, from: u64, bytes: Bytes) -> Result<(), PortError>;
+    /// Leaves with a page blob how far its upload is.
+    async fn mark_pages(&self, name: &str, begun_for: &str, up_to: (u64, &str)) -> Result<(), PortError>;
     /// Marks a page blob as finished.
     async fn finish_pages(&self, name: &str, sha256: &str) -> Result<(), PortError>;
     /// The address that the stamp reads it by.
     async fn address(&self, name: &str) -> Result<String, PortError>;
     /// Removes a blob. It is no failure if there is none.
     async fn delete(&self, name: &str) -> Result<(), PortError>;
-    /// The names of all blobs.
-    async fn names(&self) -> Result<Vec<String>, PortError>;
-    /// Removes the group with all that is in it. It is no failure if there is none.
-    async fn close(&self) -> Result<(), PortError>;
+    /// Removes group, account and container, if azsreg made them and nothing else is in them: whether they are gone.
+    async fn close(&self) -> Result<bool, PortError>;
 }
 
 /// Where journals and locks of marketplace commands lie.
@@ -210,7 +217,13 @@ pub fn named<'p>(name: &str, known: &'p [Product]) -> Result<&'p Product, Proble
     known.iter().find(|product| product.name.eq_ignore_ascii_case(name)).ok_or_else(|| unknown(name, known))
 }
 
-/// Waits for an operation of a stamp. What the stamp does goes on when nobody waits.
+/// A stamp that gets no further for so long has given up.
+const STUCK: SignedDuration = SignedDuration::from_hours(6);
+/// What was begun may take so long to be seen.
+const UNSEEN: SignedDuration = SignedDuration::from_mins(5);
+
+/// Waits for an operation of a stamp. What the stamp does goes on when nobody waits: but for its own failures, the same
+/// command goes on waiting.
 pub(crate) async fn follow<M: StampMarket, C: Clock>(
     market: &M,
     clock: &C,
@@ -218,70 +231,122 @@ pub(crate) async fn follow<M: StampMarket, C: Clock>(
     operation: Option<&str>,
     watch: &mut dyn Watch,
 ) -> Result<(), Failure> {
-    use std::time::Duration;
-
-    use azsreg_model::{ExitCode, ItemState};
-    use jiff::SignedDuration;
-
-    use crate::engine::retry::{Policy, read};
-    /// A stamp that gets no further for so long has given up.
-    const STUCK: SignedDuration = SignedDuration::from_hours(6);
-
-    let failed = |problem: Problem| Failure { exit: problem.code.exit, problems: vec![problem], step: Some("wait"), steps: Vec::new() };
+    let ended =
+        |problem: Problem, exit| Failure { exit, problems: vec![problem], step: Some("wait"), steps: Vec::new() };
+    let failed = |problem: Problem| {
+        let exit = problem.code.exit;
+        ended(problem, exit)
+    };
+    let broken = |error: PortError| ended(*error.problem, ExitCode::Resumable);
+    let begun = clock.now();
     let mut wait = Duration::from_millis(200);
-    let (mut since, mut last) = (clock.now(), None);
+    let (mut since, mut last) = (begun, None);
     loop {
+        // Waiting takes hours: so does patience with the line.
         let progress = match operation {
             None => ItemProgress::Running(None),
-            Some(operation) => match read(clock, Policy::AZURE, async || market.progress(operation).await).await {
+            Some(operation) => match read(clock, Policy::STAMP, async || market.progress(operation).await).await {
                 Ok(progress) => progress,
                 // An operation that the stamp has forgotten says nothing; the item does.
                 Err(error) if error.problem.code == &code::ITEM_UNKNOWN => ItemProgress::Running(None),
-                Err(error) => return Err(failed(*error.problem)),
+                Err(error) => return Err(broken(error)),
             },
         };
-        match progress {
-            ItemProgress::Succeeded => return Ok(()),
-            ItemProgress::Failed(code, message) => {
-                return Err(failed(stamp::failed(name, &code, &message)));
+        // The item has the last word: an operation may be an old one.
+        let item = read(clock, Policy::STAMP, async || market.item(name).await).await.map_err(broken)?;
+        let why = |progress: ItemProgress| match progress {
+            ItemProgress::Failed(code, message) => stamp::failed(name, &code, &message),
+            _ => {
+                let message = format!("the stamp could not bring {name}, and does not say why any more");
+                Problem::new(&code::ITEM_FAILED, message)
             }
-            ItemProgress::Running(percent) => {
-                let item = read(clock, Policy::AZURE, async || market.item(name).await).await.map_err(|e| failed(*e.problem))?;
-                match item.map(|item| item.state) {
-                    Some(ItemState::Succeeded) => return Ok(()),
-                    Some(ItemState::Failed) => {
-                        // It may have failed between the two looks.
-                        if let Some(operation) = operation
-                            && let Ok(ItemProgress::Failed(code, message)) = market.progress(operation).await
-                        {
-                            return Err(failed(stamp::failed(name, &code, &message)));
-                        }
-                        let message = format!("the stamp could not bring {name}, and does not say why any more");
-                        return Err(failed(Problem::new(&code::ITEM_FAILED, message)));
-                    }
-                    Some(_) => {}
-                    None => {
-                        let message = format!("the stamp does not have {name} any more: somebody removed it");
-                        return Err(failed(Problem::new(&code::ITEM_FAILED, message)));
-                    }
-                }
-                if percent != last {
-                    (since, last) = (clock.now(), percent);
-                }
-                match percent {
-                    Some(percent) => watch.waiting(&format!("{name}: {percent} %")),
-                    None => watch.waiting(&format!("{name}: the stamp is bringing it")),
-                }
-                if clock.now().duration_since(since) >= STUCK {
-                    let message = format!("the stamp gets no further with {name}");
-                    return Err(Failure {
-                        exit: ExitCode::Resumable,
-                        ..failed(Problem::new(&code::STAMP_TIMEOUT, message).next("Run the same command again: it goes on waiting."))
-                    });
-                }
-                clock.sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(5));
+        };
+        let percent = match (&progress, item.map(|item| item.state)) {
+            (_, Some(ItemState::Succeeded)) => return Ok(()),
+            (_, Some(ItemState::Failed)) => {
+                // It may have failed between the two looks.
+                let late = match (&progress, operation) {
+                    (ItemProgress::Running(_), Some(operation)) => market.progress(operation).await.unwrap_or(progress),
+                    _ => progress,
+                };
+                return Err(failed(why(late)));
+            }
+            (ItemProgress::Failed(..), None) => return Err(failed(why(progress))),
+            (_, None) if clock.now().duration_since(begun) >= UNSEEN => {
+                let message = format!("the stamp does not have {name} any more: somebody removed it");
+                return Err(failed(Problem::new(&code::ITEM_FAILED, message)));
+            }
+            (ItemProgress::Running(percent), _) => *percent,
+            _ => None,
+        };
+        if percent != last {
+            (since, last) = (clock.now(), percent);
+        }
+        match percent {
+            Some(percent) => watch.waiting(&format!("{name}: {percent} %")),
+            None => watch.waiting(&format!("{name}: the stamp is bringing it")),
+        }
+        if clock.now().duration_since(since) >= STUCK {
+            let problem = Problem::new(&code::STAMP_TIMEOUT, format!("the stamp gets no further with {name}"));
+            return Err(ended(problem.next("Run the same command again: it goes on waiting."), ExitCode::Resumable));
+        }
+        clock.sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Lets others have a turn, the one who watches for ^C among them: work on files is long and never waits by itself.
+pub(crate) async fn turn() {
+    let mut first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut first) {
+            context.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+/// Names in an order in which each comes after those that it depends on. A circle is broken anywhere.
+pub(crate) fn in_order(names: &[String], depends: &dyn Fn(&str) -> Vec<String>) -> Vec<String> {
+    fn place(
+        name: &str,
+        names: &[String],
+        depends: &dyn Fn(&str) -> Vec<String>,
+        done: &mut Vec<String>,
+        open: &mut Vec<String>,
+    ) {
+        if done.iter().chain(open.iter()).any(|known| known.eq_ignore_ascii_case(name)) {
+            return;
+        }
+        open.push(name.to_owned());
+        for before in depends(name) {
+            if let Some(before) = names.iter().find(|known| known.eq_ignore_ascii_case(&before)) {
+                place(before, names, depends, done, open);
             }
         }
+        open.retain(|known| known != name);
+        done.push(name.to_owned());
+    }
+    let (mut done, mut open) = (Vec::new(), Vec::new());
+    names.iter().for_each(|name| place(name, names, depends, &mut done, &mut open));
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_need_comes_first_and_a_circle_ends() {
+        let depends = |name: &str| match name {
+            "a" => vec!["b".to_owned()],
+            "b" => vec!["C".to_owned(), "d".to_owned()],
+            "d" => vec!["a".to_owned(), "elsewhere".to_owned()],
+            _ => Vec::new(),
+        };
+        let names = ["a", "b", "c", "d"].map(str::to_owned);
+        assert_eq!(in_order(&names, &depends), ["c", "d", "b", "a"]);
     }
 }

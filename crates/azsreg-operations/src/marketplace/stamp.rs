@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use azsreg_model::{ItemState, Outcome, PlannedStep, Problem, Product, Report, StepReport, StepState, aadsts_number, code};
+use azsreg_model::{
+    ItemState, Outcome, PlannedStep, Problem, Product, Report, StepReport, StepState, aadsts_number, code,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -28,12 +30,17 @@ pub fn refusal(inner: &str, message: &str) -> Option<Problem> {
         Some(700_016 | 7_000_215 | 7_000_222) => {
             return stamp(&code::PRINCIPAL_MISSING, "the directory does not know the stamp's principal any more");
         }
-        Some(90_002) => return stamp(&code::TENANT_CHANGED, "the directory that the stamp signs in to is not there any more"),
+        Some(90_002) => {
+            return stamp(&code::TENANT_CHANGED, "the directory that the stamp signs in to is not there any more");
+        }
         Some(_) => return stamp(&code::SYNDICATION_REFUSED, "the directory refuses the stamp's sign-in"),
         None => {}
     }
     if said("InvalidAuthenticationTokenTenant") || said("SubscriptionNotFound") {
-        return stamp(&code::TENANT_CHANGED, "the subscription of the registration is in another directory than before");
+        return stamp(
+            &code::TENANT_CHANGED,
+            "the subscription of the registration is in another directory than before",
+        );
     }
     if said("AuthorizationFailed") {
         let text = "the stamp's principal may not read its registration: its role, or the registration itself, is gone";
@@ -62,12 +69,21 @@ pub(crate) fn failed(name: &str, inner: &str, message: &str) -> Problem {
 /// Words of the other side, to be shown: an address in them keeps its signature to itself.
 #[must_use]
 pub fn words(inner: &str, message: &str) -> String {
-    let mut text = format!("{inner}: {message}");
-    let mut from = 0;
-    while let Some(at) = text[from..].find("sig=").map(|at| from + at + 4) {
-        let end = text[at..].find(['&', ' ', ')', '"', '\'', '\n', '<']).map_or(text.len(), |end| at + end);
-        text.replace_range(at..end, "...");
-        from = at;
+    scrubbed(&format!("{inner}: {message}"))
+}
+
+/// Text without the signatures of addresses.
+#[must_use]
+pub fn scrubbed(text: &str) -> String {
+    let mut text = text.to_owned();
+    for mark in ["sig=", "sig%3d"] {
+        let mut from = 0;
+        while let Some(at) = text[from..].to_ascii_lowercase().find(mark).map(|at| from + at + mark.len()) {
+            let ends = ['&', ' ', ')', '"', '\'', '\n', '<'];
+            let end = text[at..].find(ends).map_or(text.len(), |end| at + end);
+            text.replace_range(at..end, "...");
+            from = at;
+        }
     }
     text
 }
@@ -116,7 +132,9 @@ pub async fn add<M: StampMarket, C: Clock>(
         return Err(Failure { exit, ..refused(problems) });
     }
     let there = read(clock, Policy::AZURE, async || market.items().await).await?;
-    let state = |name: &str| there.iter().find(|item| item.product.name.eq_ignore_ascii_case(name)).map(|item| item.state.clone());
+    let state = |name: &str| {
+        there.iter().find(|item| item.product.name.eq_ignore_ascii_case(name)).map(|item| item.state.clone())
+    };
     let mut report = Report::new(ADD, Outcome::Planned, cloud_id, None);
     if plan {
         report.plan = chosen
@@ -136,18 +154,28 @@ pub async fn add<M: StampMarket, C: Clock>(
     for product in &chosen {
         let known = state(&product.name);
         if known == Some(ItemState::Succeeded) {
-            let step = StepReport { step: "download", state: StepState::AlreadyDone, detail: format!("{}: there", product.name) };
+            let step = StepReport {
+                step: "download",
+                state: StepState::AlreadyDone,
+                detail: format!("{}: there", product.name),
+            };
             watch.step_ended(&step);
             report.steps.push(step);
             continue;
         }
-        if !product.legal_terms.is_empty() && known.is_none() {
-            watch.note(&format!("{} comes under the terms of {}: {}", product.title, product.publisher, product.legal_terms));
+        if known.is_none() {
+            // A list is short of words; the item itself has them.
+            let whole = read(clock, Policy::AZURE, async || market.product(&product.name).await).await?;
+            let terms = whole.map(|whole| whole.legal_terms).unwrap_or_default();
+            if !terms.is_empty() {
+                watch.note(&format!("{} comes under the terms of {}: {terms}", product.title, product.publisher));
+            }
         }
-        let (step, operation) = start(market, clock, state_dir, cloud_id, &product.name, watch).await.map_err(|mut failure| {
-            failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
-            failure
-        })?;
+        let (step, operation) =
+            start(market, clock, state_dir, cloud_id, &product.name, watch).await.map_err(|mut failure| {
+                failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
+                failure
+            })?;
         report.steps.push(step);
         begun.push((product.name.clone(), operation));
     }
@@ -209,7 +237,8 @@ async fn start<M: StampMarket, C: Clock>(
         Ok(Some((operation, format!("{name}: begun"))))
     };
     let output = |operation: &Option<String>| json!({"item": name, "operation": operation});
-    let operation = steps.step("download", &format!("asking the stamp for {name}"), Policy::AZURE, observe, act, output).await?;
+    let operation =
+        steps.step("download", &format!("asking the stamp for {name}"), Policy::AZURE, observe, act, output).await?;
     steps.finish("begun")?;
     let step = steps.into_reports().pop();
     let step = step.unwrap_or(StepReport { step: "download", state: StepState::Done, detail: name.to_owned() });
@@ -267,7 +296,9 @@ pub async fn remove<M: StampMarket, C: Clock>(
             market.remove(name).await?;
             Ok(None)
         };
-        let removed = steps.step("remove", &format!("removing {name}"), Policy::AZURE, observe, act, |()| json!({ "item": name })).await;
+        let removed = steps
+            .step("remove", &format!("removing {name}"), Policy::AZURE, observe, act, |()| json!({ "item": name }))
+            .await;
         removed.map_err(|mut failure| {
             failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
             failure
@@ -294,14 +325,17 @@ mod tests {
 
     #[test]
     fn no_signature_is_shown() {
-        let shown = words("X", "at https://a/b?sv=1&sig=abc%2F&se=2 (and https://c?sig=def) sig=");
-        assert_eq!(shown, "X: at https://a/b?sv=1&sig=...&se=2 (and https://c?sig=...) sig=...");
+        let shown = words("X", "at https://a/b?sv=1&SIG=abc%2F&se=2 (and https://c?sig=def) sig%3Dx sig=");
+        assert_eq!(shown, "X: at https://a/b?sv=1&SIG=...&se=2 (and https://c?sig=...) sig%3D... sig=...");
     }
 
     #[test]
     fn each_breakage_of_the_bridge_has_its_code() {
         let of = |inner: &str, message: &str| refusal(inner, message).map(|problem| problem.code.id);
-        assert_eq!(of("unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found"), Some("AZR6010"));
+        assert_eq!(
+            of("unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found"),
+            Some("AZR6010")
+        );
         assert_eq!(of("RegistrationNotAccessible", "... InvalidAuthenticationTokenTenant: ..."), Some("AZR6011"));
         assert_eq!(of("AuthorizationFailed", "The client"), Some("AZR6009"));
         assert_eq!(of("RegistrationExpired", ""), Some("AZR6005"));

@@ -35,7 +35,7 @@ pub(crate) async fn run(
         MarketplaceCommand::Downloaded(options) => downloaded(global, options, view, sources).await,
         MarketplaceCommand::Remove(options) => remove(global, options, view, sources).await,
         MarketplaceCommand::Download(options) => download(global, options, view, sources).await,
-        MarketplaceCommand::Verify(options) => verify(global, options, view),
+        MarketplaceCommand::Verify(options) => verify(global, options, view).await,
         MarketplaceCommand::Import(options) => import(global, options, view, sources).await,
     }
 }
@@ -69,9 +69,9 @@ async fn at_stamp<T>(
 /// The stamp that is not asked, as far as it is named.
 fn device(options: &DeviceOptions) -> Result<Option<Device>, Problem> {
     let Some(build) = &options.stamp_build else { return Ok(None) };
-    let version: StampVersion = build
-        .parse()
-        .map_err(|_| Problem::new(&code::BAD_ARGUMENT, format!("--stamp-build {build} is not a build such as 1.2501.0.21")))?;
+    let version: StampVersion = build.parse().map_err(|_| {
+        Problem::new(&code::BAD_ARGUMENT, format!("--stamp-build {build} is not a build such as 1.2501.0.21"))
+    })?;
     let identity = if options.stamp_identity == "aad" { "AzureAD" } else { "ADFS" };
     Ok(Some(Device { build: version.to_string(), identity: identity.into() }))
 }
@@ -102,7 +102,8 @@ async fn offered(
     };
     let device = device(&options.device)?;
     let subscription = options.subscription.ok_or_else(|| {
-        Problem::new(&code::BAD_ARGUMENT, "--cloud-id needs --subscription, the registration's").next("Add --subscription ID.")
+        Problem::new(&code::BAD_ARGUMENT, "--cloud-id needs --subscription, the registration's")
+            .next("Add --subscription ID.")
     })?;
     let azure =
         AzureOptions { cloud: sides.cloud.clone(), sign_in: sides.sign_in.clone(), network: sides.network.clone() };
@@ -132,14 +133,12 @@ fn fits(product: &Product) -> String {
     }
 }
 
-async fn list(
-    global: &Global,
-    options: &ItemListOptions,
-    view: &View,
-    sources: &Sources,
-) -> Result<ExitCode, Ended> {
+async fn list(global: &Global, options: &ItemListOptions, view: &View, sources: &Sources) -> Result<ExitCode, Ended> {
     if options.compatible && options.to.cloud_id.is_some() && options.to.device.stamp_build.is_none() {
-        let problem = Problem::new(&code::BAD_ARGUMENT, "--compatible with --cloud-id needs --stamp-build: Azure does not know the stamp's");
+        let problem = Problem::new(
+            &code::BAD_ARGUMENT,
+            "--compatible with --cloud-id needs --stamp-build: Azure does not know the stamp's",
+        );
         return Err(problem.next("Add --stamp-build BUILD: azsreg stamp info shows it.").into());
     }
     let mut offered = offered(global, &options.to, sources, None).await?;
@@ -158,19 +157,14 @@ async fn list(
         });
         return Ok(ExitCode::Done);
     }
-    let rows = offered.iter().map(|p| {
-        vec![p.name.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), p.title.clone(), fits(p)]
-    });
+    let rows = offered
+        .iter()
+        .map(|p| vec![p.name.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), p.title.clone(), fits(p)]);
     view.table(&["NAME", "KIND", "VERSION", "SIZE", "TITLE", "FOR THIS STAMP"], rows);
     Ok(ExitCode::Done)
 }
 
-async fn show(
-    global: &Global,
-    options: &ItemShowOptions,
-    view: &View,
-    sources: &Sources,
-) -> Result<ExitCode, Ended> {
+async fn show(global: &Global, options: &ItemShowOptions, view: &View, sources: &Sources) -> Result<ExitCode, Ended> {
     let found = offered(global, &options.to, sources, Some(&options.item)).await?;
     let Some(product) = found.first() else {
         return Err(Problem::new(&code::ITEM_UNKNOWN, format!("there is no item {:?}", options.item)).into());
@@ -210,7 +204,12 @@ fn plain(text: &str) -> String {
             _ => {}
         }
     }
-    let text = out.replace("&nbsp;", " ").replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    let text = out
+        .replace("&nbsp;", " ")
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&");
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace(" .", ".").replace(" ,", ",")
 }
 
@@ -243,12 +242,21 @@ async fn downloaded(
         return Ok(ExitCode::Done);
     }
     if items.is_empty() {
-        view.line("The stamp has no marketplace items. Next: azsreg marketplace list, then azsreg marketplace add ITEM.");
+        view.line(
+            "The stamp has no marketplace items. Next: azsreg marketplace list, then azsreg marketplace add ITEM.",
+        );
         return Ok(ExitCode::Done);
     }
     let rows = items.iter().map(|item| {
         let p = &item.product;
-        vec![p.name.clone(), p.kind.to_string(), p.version.clone(), size(p.bytes), item.state.to_string(), p.title.clone()]
+        vec![
+            p.name.clone(),
+            p.kind.to_string(),
+            p.version.clone(),
+            size(p.bytes),
+            item.state.to_string(),
+            p.title.clone(),
+        ]
     });
     view.table(&["NAME", "KIND", "VERSION", "SIZE", "STATE", "TITLE"], rows);
     Ok(ExitCode::Done)
@@ -279,7 +287,8 @@ async fn remove(
         if !found.is_empty() {
             agree(global, &options.care, &shown, "The stamp loses what it has downloaded.", &report.lost)?;
         }
-        Ok(stamp::remove(&port, &CLOCK, &state_dir, cloud_id, &options.items, &mut screen).await?)
+        // What was agreed to, by the stamp's own names: what is not there needs nothing.
+        Ok(stamp::remove(&port, &CLOCK, &state_dir, cloud_id, &found, &mut screen).await?)
     };
     let report = at_stamp(global, &options.stamp, sources, &shown, work).await?;
     Ok(view.report(&report))
@@ -342,14 +351,18 @@ fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, St
     screen.aside(&format!("{text}\nDo you accept them? Type yes: "));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err(refused("the legal terms were not accepted")) }
+    if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") {
+        Ok(())
+    } else {
+        Err(refused("the legal terms were not accepted"))
+    }
 }
 
-fn verify(global: &Global, options: &ItemVerifyOptions, view: &View) -> Result<ExitCode, Ended> {
+async fn verify(global: &Global, options: &ItemVerifyOptions, view: &View) -> Result<ExitCode, Ended> {
     use azsreg_operations::Watch as _;
     let mut screen = Screen::new(global, 1);
     screen.step_started("verify", "verifying");
-    let verdicts = folder::verify(&options.dir, &mut |file, done, of| screen.progress(file, done, of));
+    let verdicts = folder::verify(&options.dir, &mut |file, done, of| screen.progress(file, done, of)).await;
     screen.clear();
     let verdicts = verdicts?;
     let problems: Vec<Problem> = verdicts.iter().filter_map(folder::ItemVerdict::problem).collect();
