@@ -343,17 +343,21 @@ fn a_download_goes_on_through_breaks_expiry_and_damage() {
     // What came before a break was kept, but for what was still on its way: each goes on from there.
     assert!(from[1] > 3_000_000 - (1 << 20) && from[2] > from[1] + 3_000_000 - (1 << 20), "{from:?}");
 
-    // The address expires half-way: another is asked for, and it goes on.
+    // The address expires half-way: another is asked for, and it goes on from where it was.
     let folder = world.path("expiring");
     world.control_with("DELETE", "/blobs", &Value::Null);
     world.control_with("DELETE", "/faults", &Value::Null);
-    world
-        .lab
-        .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 5_000_000}, "limit": 1}))
-        .unwrap();
-    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd", "nth": 2}, "then": {"status": 403, "error": "AuthenticationFailed"}, "limit": 1})).unwrap();
+    world.control("/blobs", &json!({"signed_for_seconds": 2}));
+    let disk = json!({"plane": "blobs", "route": ".vhd"});
+    world.lab.fault(json!({"when": disk, "then": {"truncate": 5_000_000}, "limit": 1})).unwrap();
+    world.lab.fault(json!({"when": {"plane": "blobs", "route": ".vhd", "nth": 2}, "then": {"delay": 2_500}})).unwrap();
     run(&mut download(&world, &[TINY], &folder)).ends(0);
     world.run(&["marketplace", "verify", &folder]).ends(0);
+    let served = world.control_with("GET", "/blobs", &Value::Null);
+    let disks = served.as_array().unwrap().iter().filter(|s| s["path"].as_str().unwrap().ends_with(".vhd"));
+    let from: Vec<u64> = disks.map(|s| s["from"].as_u64().unwrap()).collect();
+    assert!(from.len() == 2 && from[1] > 5_000_000 - (1 << 20), "refused once, then gone on with: {from:?}");
+    world.control_with("DELETE", "/faults", &Value::Null);
 
     // Really expired, from the first moment on: asked for again and again, then given up with a reason.
     world.control("/blobs", &json!({"signed_for_seconds": -5}));

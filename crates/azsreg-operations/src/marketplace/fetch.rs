@@ -26,8 +26,9 @@ use crate::register::refused;
 
 /// The operation's name.
 pub const NAME: &str = "marketplace-download";
-/// So many files come at once.
-const AT_ONCE: usize = 4;
+/// So many items come at once, and of each so many files.
+const ITEMS_AT_ONCE: usize = 3;
+const AT_ONCE: usize = 3;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -237,28 +238,38 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
     }
     let total: u64 = missing.iter().map(|item| size(item)).sum();
     let came = RefCell::new((0, total));
-    for item in &missing {
-        watch.step_started("download", &item.product.name);
+    let first = missing.first().map_or("", |item| item.product.name.as_str());
+    let title = if missing.len() > 1 { format!("{} items", missing.len()) } else { first.to_owned() };
+    watch.step_started("download", &title);
+    if !missing.is_empty() {
         watch.acting("download");
-        let fetched = one(azure, blobs, clock, &id, item, request, &came, &RefCell::new(&mut *watch)).await;
-        let bytes = fetched.map_err(|problem| half_way(problem, &report.steps))?;
-        let detail = format!("{}: {}, verified", item.product.name, amount(bytes));
+    }
+    let watch = RefCell::new(watch);
+    let (came, shared) = (&came, &watch);
+    let fetching = missing.iter().map(|item| async {
+        let fetched = one(azure, blobs, clock, &id, item, request, came, shared).await?;
+        let detail = format!("{}: {}, verified", item.product.name, amount(fetched));
         let step = StepReport { step: "download", state: StepState::Done, detail };
-        watch.step_ended(&step);
-        report.steps.push(step);
+        shared.borrow_mut().step_ended(&step);
+        Ok::<_, Problem>(step)
+    });
+    // Those that others need are begun first. What fails keeps nothing else from coming.
+    let fetched: Vec<Result<StepReport, Problem>> =
+        futures_util::stream::iter(fetching).buffer_unordered(ITEMS_AT_ONCE).collect().await;
+    let mut problems = Vec::new();
+    for result in fetched {
+        match result {
+            Ok(step) => report.steps.push(step),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        // What came stays: the same command goes on.
+        let exit = azsreg_model::ExitCode::Resumable;
+        return Err(Failure { exit, problems, step: Some("download"), steps: report.steps });
     }
     report.outcome = if missing.is_empty() { Outcome::NothingToDo } else { Outcome::Done };
     Ok(report)
-}
-
-/// What came stays: the same command goes on.
-fn half_way(problem: Problem, steps: &[StepReport]) -> Failure {
-    Failure {
-        exit: azsreg_model::ExitCode::Resumable,
-        problems: vec![problem],
-        step: Some("download"),
-        steps: steps.to_vec(),
-    }
 }
 
 /// Bytes as people say them.
@@ -538,8 +549,9 @@ async fn file<A: Catalogue, B: Blobs, C: Clock>(
                     let text = format!("{} of {} changes again and again", part.file, addresses.name);
                     return Err(Problem::new(&code::BLOB_CHANGED, text));
                 }
-                let mut watch = watch.borrow_mut();
-                watch.note(&format!("{} of {} was replaced in Azure: it is fetched anew", part.file, addresses.name));
+                watch
+                    .borrow_mut()
+                    .note(&format!("{} of {} was replaced in Azure: it is fetched anew", part.file, addresses.name));
                 fetch.restart();
                 continue;
             }
