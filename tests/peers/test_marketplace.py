@@ -23,7 +23,7 @@ from test_azure import CA_FILE, REGISTRATION_VERSIONS, STAMPS, TIMEOUT, control,
 import requests
 from azure.core.exceptions import HttpResponseError
 from azure.mgmt.azurestack import AzureStackManagementClient
-from azure.mgmt.azurestack.models import DeviceConfiguration, MarketplaceProductLogUpdate
+from azure.mgmt.azurestack.models import CustomerSubscription, DeviceConfiguration, MarketplaceProductLogUpdate
 from azure.storage.blob import BlobBlock, BlobClient, BlobSasPermissions, BlobServiceClient, generate_blob_sas
 
 EXTENSION = "microsoft.vmaccess-linux-1.5.11"
@@ -94,6 +94,29 @@ class Products(cloud.LabTest):
             products("2017-06-01").get(self.group, self.name, "no.such-1.0")
         with self.refused(404, "ParentResourceNotFound"):
             list(products("2017-06-01").list(self.group, "nothing"))
+
+
+class Customers(cloud.LabTest):
+    """customerSubscriptions, which the provider has from 2017-06-01 on."""
+
+    def test_a_customer_is_made_listed_replaced_and_deleted(self):
+        group, name = self.new_registration()
+        first, second = (control("/subscriptions", {})["subscription_id"] for _ in range(2))
+        tenant = "dbab3982-796f-4d03-9908-044c08aef8a2"
+        for version in REGISTRATION_VERSIONS[1:]:
+            with self.subTest(version):
+                client = sdk(AzureStackManagementClient, api_version=version).customer_subscriptions
+                made = client.create(group, name, first, CustomerSubscription(tenant_id=tenant))
+                self.assertEqual((made.name, made.tenant_id), (f"{name}/{first}", tenant))
+                client.create(group, name, second, CustomerSubscription(tenant_id=tenant))
+                self.assertEqual([found.name for found in client.list(group, name)], [f"{name}/{second}"])
+                with self.refused(404, "CustomerSubscriptionNotFound"):
+                    client.get(group, name, first)
+                with self.refused(400, "BadCustomerSubscriptionId"):
+                    client.create(group, name, second.upper(), CustomerSubscription(tenant_id=tenant))
+                client.delete(group, name, second)
+                client.delete(group, name, second)
+                self.assertEqual(list(client.list(group, name)), [])
 
 
 class AzureBlobs(cloud.LabTest):

@@ -1,10 +1,10 @@
 //! The port of Azure: the providers that registration uses, by resource (`wire-azure.md`, `facts-azure-api.md`).
 
 use azsreg_model::{
-    ActivationKey, Cloud, CustomRole, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID, Registration,
-    RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
+    ActivationKey, Cloud, CustomRole, Customer, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID,
+    Registration, RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
 };
-use azsreg_operations::ports::{Azure, DirectoryRights, PortError, Subscription};
+use azsreg_operations::ports::{Azure, Customers, DirectoryRights, PortError, Subscription};
 use jiff::SignedDuration;
 use reqwest::Method;
 use secrecy::SecretString;
@@ -82,6 +82,36 @@ impl AzurePort<'_> {
 fn assignment_name(id: &RegistrationId, principal: Uuid) -> Uuid {
     let text = format!("{}|{principal}|{REGISTRATION_OWNER_ROLE_ID}", id.to_string().to_lowercase());
     Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes())
+}
+
+impl Customers for AzurePort<'_> {
+    async fn customers(&self, id: &RegistrationId) -> Result<Vec<Customer>, PortError> {
+        let path = format!("{id}/customerSubscriptions");
+        let list = self.manager.list(&path, REGISTRATIONS).await?;
+        Ok(list.iter().filter_map(customer).collect())
+    }
+
+    async fn put_customer(&self, id: &RegistrationId, customer: &Customer) -> Result<(), PortError> {
+        // The id in lower case: its letter case counts.
+        let path = format!("{id}/customerSubscriptions/{}", customer.subscription);
+        let body = json!({"properties": {"tenantId": customer.tenant}});
+        // The answer names nothing in the official example: what was done is looked at, not read here.
+        self.manager.call(Method::PUT, &path, REGISTRATIONS, Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn delete_customer(&self, id: &RegistrationId, subscription: Uuid) -> Result<(), PortError> {
+        let path = format!("{id}/customerSubscriptions/{subscription}");
+        Ok(self.manager.delete(&path, REGISTRATIONS).await?)
+    }
+}
+
+/// A customer out of its resource; `None` where it names no subscription or no tenant.
+#[must_use]
+pub fn customer(resource: &Value) -> Option<Customer> {
+    let name = text(resource, "/name");
+    let subscription = name.rsplit('/').next().unwrap_or(name).parse().ok()?;
+    Some(Customer { subscription, tenant: guid(resource, "/properties/tenantId")? })
 }
 
 impl Azure for AzurePort<'_> {

@@ -169,6 +169,25 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         _ if said("has expired") && arm == "RegistrationExpired" => {
             permanent(&code::EXPIRED_NOT_UPDATED, "the registration has expired and can't be updated".into())
         }
+        (_, "MetadataResolverBadGatewayError") => {
+            PortError::new(Class::Transient, problem(&code::AZURE_FAULT, "a service behind Azure failed".into()))
+        }
+        (_, "RegistrationNotFound") => permanent(&code::REGISTRATION_MISSING, "there is no such registration".into()),
+        (_, "BadCustomerSubscriptionId" | "InvalidCustomerSubscriptionId") => {
+            permanent(&code::CUSTOMER_ID, "Azure does not take the customer's subscription".into())
+        }
+        (_, "InvalidCSPSubscription") => {
+            permanent(&code::CUSTOMER_NOT_CSP, "the customer's subscription is no CSP subscription".into())
+        }
+        (_, "CustomerSubscriptionNotFound") => {
+            permanent(&code::CUSTOMER_MISSING, "the registration does not have the customer's subscription".into())
+        }
+        (_, "CustomerSubscriptionsNotAllowed") => {
+            permanent(&code::CUSTOMERS_NOT_ALLOWED, "a registration with capacity billing has no customers".into())
+        }
+        (_, "UnauthorizedCspRegistration") => {
+            permanent(&code::CSP_NOT_APPROVED, "the registration may not have customers of its own".into())
+        }
         (_, "ScopeLocked") => permanent(&code::SCOPE_LOCKED, "a lock forbids the change".into()),
         (_, "LocationNotAvailableForResourceGroup") => {
             permanent(&code::LOCATION_NOT_AVAILABLE, "the location is not offered to the subscription".into())

@@ -18,7 +18,7 @@ mod products;
 mod records;
 mod storage;
 
-pub use azure::AzurePort;
+pub use azure::{AzurePort, customer};
 pub use blobs::BlobPort;
 pub use cache::{Account, SignInCache};
 pub use cloud::{custom_cloud, tenant_of_subscription};

@@ -91,8 +91,10 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         let providers = if ready { ["microsoft.azurestack".to_owned()].into() } else { [].into() };
         let quota_id = "CSP_2015-05-01".to_owned();
         let partner = Some("partner-1".to_owned());
-        arm.subscriptions
-            .insert(id, Subscription { id, tenant: home, name: name.into(), quota_id, partner, providers });
+        arm.subscriptions.insert(
+            id,
+            Subscription { id, tenant: home, name: name.into(), quota_id, partner, multi_tenant: ready, providers },
+        );
         let scope = format!("/subscriptions/{id}");
         arm.assign(draw, operator.object_id, "User", "Owner", &scope);
         if let Some(principal) = application.principal {

@@ -281,6 +281,16 @@ codes! {
         "Run the same command again; if it persists, look for a proxy that rewrites downloads.";
     SYNDICATION_REFUSED "AZR4032" Failed "The stamp can't use its registration",
         "Azure refused the stamp's bridge; its words are below.", "azsreg status  shows what is wrong on both sides.";
+    CSP_NOT_APPROVED "AZR4033" CheckFailed "The registration is not approved for customers of a CSP",
+        "Microsoft enables multi-tenancy for each registration on request.",
+        "Ask azstCSP@microsoft.com, with the registration's name, resource group and subscription.";
+    CUSTOMER_ID "AZR4034" CheckFailed "The customer's subscription is not one of this partner's",
+        "The id is mistyped, of another CSP partner, or in capital letters: its letter case counts.",
+        "Check the id in Partner Center; azsreg writes it in lower case.";
+    CUSTOMER_NOT_CSP "AZR4035" CheckFailed "The customer's subscription is not a CSP subscription",
+        "The id is mistyped, or the customer's subscription is of another kind.", "Check the id in Partner Center.";
+    CUSTOMERS_NOT_ALLOWED "AZR4036" CheckFailed "The registration can't have customers",
+        "It uses capacity billing, which reports no usage.", "azsreg set --billing-model pay-as-you-use";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
@@ -370,6 +380,8 @@ codes! {
     NO_OPERATOR "AZR6021" CheckFailed "Nobody is signed in to the stamp's Resource Manager",
         "Marketplace items are managed there, and the privileged endpoint's account does not sign in to it.",
         "Add --stamp-client-id ID and --stamp-client-secret @FILE, or --stamp-device-code.";
+    CUSTOMER_MISSING "AZR6022" NotRegistered "The customer's subscription is not one of this registration's",
+        "It was never added, or it is mistyped.", "azsreg customer list";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

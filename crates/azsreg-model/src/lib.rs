@@ -34,7 +34,7 @@ pub use product::{
     Compatibility, ItemProgress, ItemState, Part, PartRole, Product, ProductDetails, ProductKind, StampItem,
 };
 pub use registration::{
-    LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
+    Customer, LOCK_NAME, Lock, LockLevel, PROVIDER, Permission, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
     Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
 pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};

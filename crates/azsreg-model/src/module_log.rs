@@ -35,7 +35,7 @@ const HARMLESS: [&str; 2] =
 /// A row of `facts-errors.md` (0: none), what is said, and what that means. `|` is between alternatives, `…` between
 /// parts that follow each other closely; case, white space and quotes do not matter.
 ///
-/// The first that fits decides, so the most specific come first. Rows 15 to 20 (CSP) have no code and 42 has no text;
+/// The first that fits decides, so the most specific come first. Row 42 has no text;
 /// 56 and 57 show as 55, 6 as 4, and 60 is harmless.
 static PATTERNS: &[(u8, &str, &Code)] = &[
     // The directory's words, mostly inside a failure of the stamp.
@@ -74,6 +74,12 @@ static PATTERNS: &[(u8, &str, &Code)] = &[
     (13, "not supported for registration: AzureGermanCloud", &code::GERMAN_CLOUD),
     (13, "resource namespace 'Microsoft.AzureStack' is invalid", &code::GERMAN_CLOUD),
     (14, "RegistrationNotFound", &code::REGISTRATION_MISSING),
+    (15, "BadCustomerSubscriptionId", &code::CUSTOMER_ID),
+    (16, "InvalidCustomerSubscriptionId", &code::CUSTOMER_ID),
+    (17, "CustomerSubscriptionNotFound", &code::CUSTOMER_MISSING),
+    (18, "UnauthorizedCspRegistration", &code::CSP_NOT_APPROVED),
+    (19, "CustomerSubscriptionsNotAllowed", &code::CUSTOMERS_NOT_ALLOWED),
+    (20, "InvalidCSPSubscription", &code::CUSTOMER_NOT_CSP),
     (21, "MetadataResolverBadGatewayError", &code::AZURE_FAULT),
     // The offline tool for marketplace items.
     (75, "The subscription does not have Azure Stack registration", &code::NOT_REGISTERED),
@@ -433,7 +439,7 @@ mod tests {
             }
         }
         let unseen: Vec<u8> = (1..=69).filter(|row| !PATTERNS.iter().any(|(of, ..)| of == row)).collect();
-        assert_eq!(unseen, [6, 15, 16, 17, 18, 19, 20, 42, 56, 57, 60]);
+        assert_eq!(unseen, [6, 42, 56, 57, 60]);
     }
 
     #[test]

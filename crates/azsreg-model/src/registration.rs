@@ -182,6 +182,15 @@ pub struct RoleAssignment {
     pub role_id: Uuid,
 }
 
+/// A customer of a cloud solution provider: the tenant whose usage of a stamp the customer's subscription pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Customer {
+    /// The customer's Azure subscription.
+    pub subscription: Uuid,
+    /// The tenant.
+    pub tenant: Uuid,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

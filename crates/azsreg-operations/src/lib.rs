@@ -8,6 +8,7 @@ pub mod adopt;
 pub mod change;
 pub mod checks;
 pub mod crash;
+pub mod customer;
 pub mod engine;
 pub mod marketplace;
 pub mod moving;

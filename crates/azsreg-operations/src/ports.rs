@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, CustomRole, Lock, Permission, Problem, Registration, RegistrationId,
-    RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
+    ActionState, ActivationKey, ActivationRecord, CustomRole, Customer, Lock, Permission, Problem, Registration,
+    RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -176,6 +176,17 @@ pub trait Azure {
     }
     /// A user's refresh token for the stamp's bridge.
     async fn bridge_refresh_token(&self) -> Result<SecretString, PortError>;
+}
+
+/// The customers of a registration (`facts-azure-api.md` section 5).
+#[allow(async_fn_in_trait)]
+pub trait Customers {
+    /// All of them.
+    async fn customers(&self, id: &RegistrationId) -> Result<Vec<Customer>, PortError>;
+    /// Maps a tenant to a customer's subscription, in place of the one that it had.
+    async fn put_customer(&self, id: &RegistrationId, customer: &Customer) -> Result<(), PortError>;
+    /// Removes a mapping. It is no failure if there is none.
+    async fn delete_customer(&self, id: &RegistrationId, subscription: Uuid) -> Result<(), PortError>;
 }
 
 /// The arguments of `New-RegistrationToken`.

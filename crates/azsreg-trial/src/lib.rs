@@ -58,6 +58,7 @@ impl World {
                 tenant: home,
                 name: "trial".into(),
                 quota_id: "CSP_2015-05-01".into(),
+                multi_tenant: true,
                 partner: Some("partner".into()),
                 providers: [].into(),
             };

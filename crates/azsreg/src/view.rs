@@ -49,6 +49,8 @@ fn sentence(report: &Report) -> &'static str {
             "The registration is removed from Azure. The stamp was left as it is."
         }
         "unregister" => "Your environment is now unable to syndicate items and is no longer reporting usage data",
+        "customer-add" => "The tenant's usage is shown under the customer's subscription from now on.",
+        "customer-remove" => "The tenant's usage is shown under the registration's own subscription from now on.",
         "marketplace-add" if report.steps.iter().all(|step| step.step != "wait") => {
             "The stamp is downloading the items; azsreg marketplace downloaded shows when they are there."
         }
@@ -80,6 +82,7 @@ fn nothing(report: &Report) -> String {
         ("marketplace-add" | "marketplace-import", _) => {
             "Nothing to do: the stamp has the items, or is bringing them.".into()
         }
+        ("customer-add", _) => "Nothing to do: the tenant's usage is shown there already.".into(),
         ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
         ("marketplace-download", _) => "Nothing to do: the items are in the folder, whole.".into(),
         ("move", _) => format!("Nothing to do: the registration of the stamp {stamp} is there already."),

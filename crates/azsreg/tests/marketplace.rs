@@ -112,6 +112,19 @@ fn what_is_under_way_is_not_waited_for_or_waited_for_later_and_not_removed() {
 }
 
 #[test]
+fn a_lab_that_was_stopped_goes_on_with_what_its_stamps_were_downloading() {
+    let world = registered();
+    world.control("/stamps/stamp1", &json!({"download_rate": 1_000_000}));
+    world.run(&["marketplace", "add", TINY, "--no-wait"]).ends(0);
+    let snapshot = world.lab.snapshot();
+    assert!(snapshot.contains("\"state\":\"Downloading\""));
+    drop(world);
+    let world = World::restored(&snapshot);
+    world.run(&["marketplace", "add", TINY]).ends(0);
+    assert_eq!(items(&world), [there(TINY)]);
+}
+
+#[test]
 fn nothing_is_begun_where_one_item_is_wrong() {
     let world = registered();
     let ran = world.run(&["marketplace", "add", TINY, "azsreglab.legacy-agent-0.9.0", "tiny-linux"]).ends(7);

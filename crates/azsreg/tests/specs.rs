@@ -311,6 +311,42 @@ fn put_body(known: &Value) -> Value {
     json!({ "properties": properties })
 }
 
+#[test]
+fn customers_are_as_the_specification_says() {
+    let Some(specs) = specs("customerSubscriptions") else { return };
+    let world = World::new();
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let customer = world.control("/subscriptions", &json!({}))["subscription_id"].as_str().unwrap().to_owned();
+    runtime().block_on(async {
+        let calls = Calls::of(&world).await;
+        for version in &VERSIONS[1..] {
+            let folder = azure(&specs, version);
+            let file = folder.join("CustomerSubscription.json");
+            let date = version.split_once('/').unwrap().1;
+            let example = |name: &str| folder.join(format!("examples/CustomerSubscription/{name}.json"));
+            let one = format!("/customerSubscriptions/{customer}");
+            let body = json!({"properties": {"tenantId": "dbab3982-796f-4d03-9908-044c08aef8a2"}});
+            let ending = "/customerSubscriptions/{customerSubscriptionName}";
+            let (status, put) = calls.azure("PUT", &one, date, Some(&body)).await;
+            assert_eq!(status, 200, "{put}");
+            satisfies("put", &answer_schema(&file, ending, "put", 200), &put);
+            like("put", &example("Put"), "200", &put);
+            let (_, got) = calls.azure("GET", &one, date, None).await;
+            satisfies("get", &answer_schema(&file, ending, "get", 200), &got);
+            like("get", &example("Get"), "200", &got);
+            let (_, list) = calls.azure("GET", "/customerSubscriptions", date, None).await;
+            satisfies("list", &answer_schema(&file, "/customerSubscriptions", "get", 200), &list);
+            like("list", &example("List"), "200", &list);
+            let theirs = read(&example("List"))["responses"]["200"]["body"]["value"][0].clone();
+            let parsed = azsreg_arm::customer(&theirs).unwrap();
+            assert_eq!(parsed.subscription.to_string(), "e09a4e93-29a7-4eba-a6d4-76202383f07f");
+            assert_eq!(calls.azure("DELETE", &one, date, None).await.0, 200);
+            assert_eq!(calls.azure("DELETE", &one, date, None).await.0, 204);
+        }
+        assert_eq!(calls.azure("GET", "/customerSubscriptions", "2016-01-01", None).await.0, 404);
+    });
+}
+
 /// Everything that an example's answer holds is read by our client.
 #[test]
 fn our_client_reads_the_examples_themselves() {

@@ -414,6 +414,9 @@ fn in_group(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], parts: &[&s
         (_, ["providers", "microsoft.azurestack", "registrations", _, "products", ..]) => {
             super::products::products(call, guard, &names[0], &names[4], &names[6..])
         }
+        (_, ["providers", "microsoft.azurestack", "registrations", _, "customersubscriptions", ..]) => {
+            super::customers::customers(call, guard, &names[0], &names[4], &names[6..])
+        }
         (method, ["providers", "microsoft.azurestack", "registrations", rest @ ..]) => {
             let named = names
                 .get(4)

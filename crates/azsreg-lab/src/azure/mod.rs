@@ -3,6 +3,7 @@
 pub(crate) mod arm;
 mod authorization;
 pub(crate) mod blobs;
+mod customers;
 pub(crate) mod graph;
 pub(crate) mod login;
 pub(crate) mod products;

@@ -20,6 +20,7 @@ pub(super) fn add(state: &State, body: &Value) -> Uuid {
         name: text("name").unwrap_or_else(|| "azsreg lab more".into()),
         quota_id: text("quota_id").unwrap_or_else(|| "CSP_2015-05-01".into()),
         partner: Some(text("partner").unwrap_or_else(|| "partner-1".into())),
+        multi_tenant: body["multi_tenant"].as_bool().unwrap_or(true),
         providers: ["microsoft.azurestack".to_owned()].into(),
     };
     azure.arm.subscriptions.insert(id, subscription);

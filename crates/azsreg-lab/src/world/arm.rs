@@ -62,6 +62,9 @@ pub struct Subscription {
     pub quota_id: String,
     /// The partner that a cloud solution provider's subscription resolves to. Azure shows it to nobody.
     pub partner: Option<String>,
+    /// Whether Microsoft has approved its registrations for multi-tenancy.
+    #[serde(default)]
+    pub multi_tenant: bool,
     /// Registered providers, lower case.
     pub providers: BTreeSet<String>,
 }
@@ -136,6 +139,9 @@ pub struct Arm {
     pub assignments: Vec<Assignment>,
     /// Moves that have not ended.
     pub moves: Vec<super::moves::Move>,
+    /// Customers of cloud solution providers.
+    #[serde(default)]
+    pub customers: Vec<super::customers::Customer>,
 }
 
 /// The scope of a group.
@@ -379,6 +385,7 @@ impl Arm {
             return Err(locked("delete", &scope, &below));
         }
         self.registrations.retain(|r| !is_within(&r.id(), &scope));
+        self.customers.retain(|customer| !is_within(&customer.registration, &scope));
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
         self.groups.remove(&(subscription, name.to_ascii_lowercase()));
         Ok(())
@@ -514,6 +521,7 @@ impl Arm {
         self.deletable(&scope)?;
         self.registrations.remove(at);
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
+        self.customers.retain(|customer| !customer.registration.eq_ignore_ascii_case(&scope));
         Ok(true)
     }
 

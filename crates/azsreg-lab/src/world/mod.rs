@@ -9,6 +9,7 @@ pub mod arm;
 pub mod catalogue;
 pub mod condition;
 pub mod content;
+pub mod customers;
 pub mod directory;
 pub mod graph;
 pub mod market;

@@ -114,6 +114,9 @@ impl Arm {
                 self.registrations[at].subscription = ended.to.0;
                 self.registrations[at].group.clone_from(&ended.to.1);
                 let new = self.registrations[at].id();
+                for customer in self.customers.iter_mut().filter(|c| c.registration.eq_ignore_ascii_case(&old)) {
+                    customer.registration.clone_from(&new);
+                }
                 for lock in self.locks.iter_mut().filter(|lock| lock.scope.eq_ignore_ascii_case(&old)) {
                     lock.scope.clone_from(&new);
                 }

@@ -170,15 +170,25 @@ pub fn state(state_dir: &Path) -> PathBuf {
 pub(crate) fn begin<C: Clock>(
     state_dir: &Path,
     cloud_id: uuid::Uuid,
+    operation: (&'static str, u32),
+    request: &Value,
+    clock: &C,
+) -> Result<(StampLock, FileJournal), Failure> {
+    begin_in(&state(state_dir), cloud_id, operation, request, clock)
+}
+
+/// Likewise, with journals and locks in a directory of their own.
+pub(crate) fn begin_in<C: Clock>(
+    dir: &Path,
+    cloud_id: uuid::Uuid,
     (operation, version): (&'static str, u32),
     request: &Value,
     clock: &C,
 ) -> Result<(StampLock, FileJournal), Failure> {
     use journal::{Event, Journal as _};
-    let dir = state(state_dir);
-    let lock = StampLock::take(&dir, cloud_id, operation, clock.now()).map_err(Failure::before)?;
+    let lock = StampLock::take(dir, cloud_id, operation, clock.now()).map_err(Failure::before)?;
     let failed = |error: journal::JournalError| Failure::before(error.problem());
-    let open = History::read(&dir, cloud_id).map_err(failed)?.open;
+    let open = History::read(dir, cloud_id).map_err(failed)?.open;
     let same = |events: &[Event]| {
         matches!(events.first(), Some(Event::Opened { operation: name, version: of, request: asked, .. })
             if name == operation && *of == version && asked == request)
@@ -186,7 +196,7 @@ pub(crate) fn begin<C: Clock>(
     if let Some(journal) = open.filter(|journal| same(journal.events())) {
         return Ok((lock, journal));
     }
-    let mut journal = FileJournal::create(&dir, cloud_id, operation, clock.now()).map_err(failed)?;
+    let mut journal = FileJournal::create(dir, cloud_id, operation, clock.now()).map_err(failed)?;
     let event = Event::Opened {
         operation: operation.to_owned(),
         version,

@@ -1,5 +1,6 @@
 //! The command line. Every option has an environment variable; a secret is never a value on the line.
 
+mod customer;
 mod marketplace;
 mod offline;
 mod shared;
@@ -12,6 +13,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+pub(crate) use customer::*;
 pub(crate) use marketplace::*;
 pub(crate) use offline::*;
 use shared::seconds;
@@ -97,6 +99,9 @@ pub(crate) enum Command {
     /// Marketplace items: on a connected stamp, or carried to a disconnected one
     #[command(subcommand)]
     Marketplace(MarketplaceCommand),
+    /// Customers of a cloud solution provider: whose usage is shown under which subscription
+    #[command(subcommand)]
+    Customer(CustomerCommand),
     /// The least-privilege role for people who register stamps
     #[command(subcommand)]
     Role(RoleCommand),

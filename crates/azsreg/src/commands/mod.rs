@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod confirm;
 mod connect;
+pub(crate) mod customer;
 pub(crate) mod explain;
 mod files;
 mod inspect;
