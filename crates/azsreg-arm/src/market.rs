@@ -16,13 +16,14 @@ pub struct MarketPort<'r, 'a> {
     pub(crate) records: &'r RecordsPort<'a>,
     pub(crate) information: StampInformation,
     pub(crate) storage: StampStorage,
+    pub(crate) sent: Box<dyn Fn(u64)>,
 }
 
 impl<'r, 'a> MarketPort<'r, 'a> {
-    /// The marketplace of a stamp whose records somebody may read.
+    /// The marketplace of a stamp whose records somebody may read. `sent` is told of the bytes that were uploaded.
     #[must_use]
-    pub fn new(records: &'r RecordsPort<'a>, information: &StampInformation) -> Self {
-        Self { records, information: information.clone(), storage: StampStorage::default() }
+    pub fn new(records: &'r RecordsPort<'a>, information: &StampInformation, sent: Box<dyn Fn(u64)>) -> Self {
+        Self { records, information: information.clone(), storage: StampStorage::default(), sent }
     }
 
     async fn list(&self, kind: &str) -> Result<Vec<Value>, PortError> {
@@ -36,7 +37,10 @@ impl<'r, 'a> MarketPort<'r, 'a> {
             return Ok(());
         }
         let message = format!("the stamp {} is not activated: it has no marketplace", self.information.cloud_id);
-        Err(PortError::permanent(Problem::new(&code::NOT_REGISTERED, message)))
+        let problem = Problem::new(&code::NOT_REGISTERED, message).cause("The stamp has no activation record.");
+        Err(PortError::permanent(problem.next(
+            "azsreg status  shows what is missing; connected: azsreg register, disconnected: azsreg offline token.",
+        )))
     }
 }
 

@@ -337,9 +337,13 @@ impl Staging for MarketPort<'_, '_> {
             let empty = [("x-ms-blob-type", "BlockBlob".to_owned())];
             self.on(Method::PUT, name, &[], &empty, None).await?;
         } else if (200..300).contains(&answer.status) {
+            (self.sent)(bytes.len() as u64);
             return Ok(());
         }
-        self.on(Method::PUT, name, &query, &headers, Some(bytes)).await.map(drop)
+        let length = bytes.len() as u64;
+        self.on(Method::PUT, name, &query, &headers, Some(bytes)).await?;
+        (self.sent)(length);
+        Ok(())
     }
 
     async fn commit(&self, name: &str, ids: &[String], sha256: &str) -> Result<(), PortError> {
@@ -364,7 +368,10 @@ impl Staging for MarketPort<'_, '_> {
     async fn put_pages(&self, name: &str, from: u64, bytes: Bytes) -> Result<(), PortError> {
         let range = format!("bytes={from}-{}", from + bytes.len() as u64 - 1);
         let headers = [md5_header(&bytes), ("x-ms-page-write", "update".to_owned()), ("x-ms-range", range)];
-        self.on(Method::PUT, name, &[("comp", "page")], &headers, Some(bytes)).await.map(drop)
+        let length = bytes.len() as u64;
+        self.on(Method::PUT, name, &[("comp", "page")], &headers, Some(bytes)).await?;
+        (self.sent)(length);
+        Ok(())
     }
 
     async fn mark_pages(&self, name: &str, begun_for: &str, (byte, sum): (u64, &str)) -> Result<(), PortError> {
@@ -387,30 +394,34 @@ impl Staging for MarketPort<'_, '_> {
         self.find_blob(Method::DELETE, name, &[]).await.map(drop)
     }
 
-    async fn close(&self) -> Result<bool, PortError> {
+    async fn close(&self) -> Result<Option<String>, PortError> {
         let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let group = format!("{subscription}/resourceGroups/{GROUP}");
-        let Some(found) = manager.find(&group, GROUPS).await.map_err(at_the_stamp)? else { return Ok(true) };
+        let Some(found) = manager.find(&group, GROUPS).await.map_err(at_the_stamp)? else { return Ok(None) };
         if found["tags"].get(TAG).is_none() {
-            return Ok(false);
+            return Ok(Some("azsreg did not make it".into()));
         }
         let accounts = manager.list(&format!("{group}/providers/Microsoft.Storage/storageAccounts"), STORAGE).await;
         if accounts.map_err(at_the_stamp)?.iter().any(|account| account["name"].as_str() != Some(ACCOUNT)) {
-            return Ok(false);
+            return Ok(Some("another storage account is in it".into()));
         }
         let containers = self.all("/", &[("comp", "list")]).await?;
-        if containers.iter().any(|container| container != CONTAINER) {
-            return Ok(false);
+        if let Some(other) = containers.iter().find(|container| *container != CONTAINER) {
+            return Ok(Some(format!("its account has another container, {other}")));
         }
         // Blobs that somebody is still uploading have no list yet: they count as well.
         let list = [("comp", "list"), ("include", "uncommittedblobs"), ("restype", "container")];
-        if !self.all("", &list).await?.is_empty() {
-            return Ok(false);
+        let left = self.all("", &list).await?;
+        if let Some(blob) = left.first() {
+            let count = left.len();
+            return Ok(Some(format!(
+                "{count} files are in it, {blob} among them: another import is at work or was broken off"
+            )));
         }
         self.storage.0.replace(None);
         manager.delete(&group, GROUPS).await.map_err(at_the_stamp)?;
-        Ok(true)
+        Ok(None)
     }
 }
 

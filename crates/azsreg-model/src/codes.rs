@@ -323,8 +323,8 @@ codes! {
         "Files are missing, changed, cut, or of another item.",
         "Copy them once more from where they were made, or download the item again: what is good is kept.";
     ITEM_UNFINISHED "AZR5013" CheckFailed "A carried item is an unfinished copy",
-        "The folder has no manifest: its download was not finished, or the PowerShell tool made it.",
-        "Run azsreg marketplace download again (it goes on where it was), then carry the folder.";
+        "The folder has no manifest: its download or its copying was not finished, or the PowerShell tool made it.",
+        "Copy it once more; if it is no better where it was made, azsreg marketplace download goes on where it was.";
     FOLDER_BUSY "AZR5014" Locked "Another command works on the folder",
         "One download or import at a time works on a folder.", "Wait until it has ended.";
 
@@ -377,7 +377,7 @@ codes! {
     ITEM_INCOMPATIBLE "AZR6020" CheckFailed "The item is not for this stamp",
         "Azure says that the stamp's build, identity system, billing model or connection does not go with it.",
         "azsreg marketplace list --compatible";
-    NO_OPERATOR "AZR6021" CheckFailed "Nobody is signed in to the stamp's Resource Manager",
+    NO_OPERATOR "AZR6021" Usage "Nobody is signed in to the stamp's Resource Manager",
         "Marketplace items are managed there, and the privileged endpoint's account does not sign in to it.",
         "Add --stamp-client-id ID and --stamp-client-secret @FILE, or --stamp-device-code.";
     CUSTOMER_MISSING "AZR6022" NotRegistered "The customer's subscription is not one of this registration's",

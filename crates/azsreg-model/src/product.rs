@@ -118,7 +118,9 @@ impl Product {
     pub fn matches(&self, text: &str) -> bool {
         let text = text.to_lowercase();
         let kind = self.kind.to_string();
-        [&self.name, &self.title, &self.publisher, &kind].iter().any(|of| of.to_lowercase().contains(&text))
+        [self.name.as_str(), &self.title, &self.publisher, &kind, self.kind.wire()]
+            .iter()
+            .any(|of| of.to_lowercase().contains(&text))
     }
 
     /// What no stamp of this kind can have, said in a line.

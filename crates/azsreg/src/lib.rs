@@ -210,10 +210,17 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
         }
     }
     let problem = Problem::new(&code::BAD_ARGUMENT, message);
-    let problem = match next {
-        Some(next) => problem.next(next),
-        None => problem,
-    };
+    // Without a usage line the help is that of the command that was meant.
+    let next = next.unwrap_or_else(|| {
+        let (mut command, mut words) = (Cli::command(), "azsreg".to_owned());
+        for argument in arguments.iter().skip(1) {
+            let Some(inner) = command.find_subcommand(argument).cloned() else { break };
+            words.push_str(&format!(" {}", inner.get_name()));
+            command = inner;
+        }
+        format!("{words} --help")
+    });
+    let problem = problem.next(next);
     let asked = arguments.iter().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
     let json = asked || std::env::var_os("AZSREG_OUTPUT").is_some_and(|output| output == "json");
     View::new(if json { cli::Output::Json } else { cli::Output::Human }).failure(&problem.into());

@@ -56,7 +56,7 @@ fn sentence(report: &Report) -> &'static str {
         }
         "marketplace-add" => "The items are on the stamp.",
         "marketplace-remove" => "The items are removed from the stamp.",
-        "marketplace-download" => "The items are downloaded and verified.",
+        "marketplace-download" => "The items are downloaded.",
         "marketplace-import" => "Import marketplace product finished",
         "move" => "The registration is moved, locked, and known to the stamp under its new id.",
         "repair" => "The registration is locked, its role assigned, and the stamp activated for it.",
@@ -80,7 +80,9 @@ fn nothing(report: &Report) -> String {
     match (report.operation, unread) {
         ("unregister" | "offline-unregister", _) => format!("Nothing to do: the stamp {stamp} is not registered."),
         ("marketplace-add" | "marketplace-import", _) => {
-            "Nothing to do: the stamp has the items, or is bringing them.".into()
+            let going = report.steps.iter().any(|step| step.detail.ends_with("downloading"));
+            let how = if going { "is bringing" } else { "has" };
+            format!("Nothing to do: the stamp {how} the items.")
         }
         ("customer-add", _) => "Nothing to do: the tenant's usage is shown there already.".into(),
         ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
@@ -137,13 +139,7 @@ impl View {
     /// How a command ended, when not well.
     pub(crate) fn failure(self, ended: &Ended) {
         if self.is_json() {
-            let problems: Vec<_> = ended
-                .problems
-                .iter()
-                .map(|p| {
-                    json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
-                })
-                .collect();
+            let problems: Vec<_> = ended.problems.iter().map(problem_json).collect();
             self.json(
                 &json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)}),
             );
@@ -430,6 +426,11 @@ fn step_line(step: &StepReport) -> String {
         StepState::NotNeeded => format!("{}  ", "no need".dimmed()),
     };
     format!("  {word} {:<18} {}", step.step, step.detail)
+}
+
+/// A problem, for programs.
+pub(crate) fn problem_json(p: &Problem) -> serde_json::Value {
+    json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
 }
 
 fn problem_text(problem: &Problem) -> String {

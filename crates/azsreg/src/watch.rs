@@ -114,7 +114,9 @@ impl Watch for Screen {
         tracing::info!(step, "step");
         if let Some(bar) = &self.bar {
             bar.set_message("");
-            bar.set_prefix(format!("[{}/{}] {title}", self.done.borrow().len() + 1, self.total));
+            // Of how many, where that is known.
+            let of = if self.total > 0 { format!("/{}", self.total) } else { String::new() };
+            bar.set_prefix(format!("[{}{of}] {title}", self.done.borrow().len() + 1));
         }
     }
 
@@ -133,11 +135,11 @@ impl Watch for Screen {
         self.say(&format!("{why}; waiting"));
     }
 
-    fn progress(&mut self, what: &str, done: u64, of: u64) {
+    fn progress(&mut self, _: &str, done: u64, of: u64) {
         if let Some(bar) = &self.bar {
             use azsreg_operations::marketplace::fetch::amount;
             let percent = done.saturating_mul(100).checked_div(of).unwrap_or(0).min(100);
-            bar.set_message(format!("- {what}: {percent} %, {} of {}", amount(done), amount(of)));
+            bar.set_message(format!("- {percent} %, {} of {}", amount(done), amount(of)));
         }
     }
 

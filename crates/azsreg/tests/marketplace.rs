@@ -92,7 +92,7 @@ fn a_connected_stamp_brings_items_of_every_kind() {
     assert_eq!(items(&world), [TEMPLATE, PROVIDER, VMACCESS].map(there));
     // Without an operator of the stamp nothing of it can be read.
     let mut command = world.command(0, &world.state());
-    run(command.args(["marketplace", "downloaded"])).ends(7).says("AZR6021");
+    run(command.args(["marketplace", "downloaded"])).ends(2).says("AZR6021");
     // A deactivation removes what was downloaded, and says so.
     world.run(&["unregister", "--yes"]).ends(0).says("VM Access");
     assert_eq!(world.lab.world()["stamps"][0]["downloaded"], json!([]));
@@ -133,6 +133,20 @@ fn nothing_is_begun_where_one_item_is_wrong() {
     assert!(ran.stderr.contains("2 checks failed"), "{}", ran.stderr);
     assert_eq!(items(&world), []);
     world.run(&["marketplace", "show", "nothing"]).ends(3).says("AZR6019");
+    let ran = world
+        .run(&["marketplace", "show", "azsreglab.tiny-linux-1.0.4"])
+        .ends(3)
+        .says("is it azsreglab.tiny-linux-1.0.3?");
+    assert!(!ran.stderr.contains("bastion"), "{}", ran.stderr);
+    // What an item can't do without comes along.
+    world.run(&["marketplace", "add", "fabrikam.firewall-cluster-4.5.0"]).ends(0);
+    world.run(&["marketplace", "add", "fabrikam.load-balancer-4.5.0"]).ends(0);
+    assert_eq!(items(&world).len(), 2);
+    world
+        .run(&["marketplace", "remove", "nothing", "fabrikam.load-balancer-4.5.0", "--yes"])
+        .ends(0)
+        .says("nothing: not on the stamp");
+    world.run(&["marketplace", "remove", "fabrikam.firewall-cluster-4.5.0", "--yes"]).ends(0);
     // The stamp itself refuses too.
     world.run(&["marketplace", "add", "no.such-item"]).ends(3).says("AZR6019");
 }
@@ -207,7 +221,7 @@ fn a_download_that_fails_at_the_stamp_says_why_and_can_be_begun_again() {
         .lab
         .fault(json!({"when": {"plane": "blobs", "route": ".vhd"}, "then": {"truncate": 100_000}, "limit": 1}))
         .unwrap();
-    world.run(&["marketplace", "add", TINY]).ends(1).says("AZR2022").says("Unable to connect");
+    world.run(&["marketplace", "add", TINY]).ends(6).says("AZR2022").says("Unable to connect");
     assert_eq!(items(&world), [(TINY.to_owned(), "failed".to_owned())]);
     // A failed item has to be deleted before it is tried again: the same command does it.
     world.run(&["marketplace", "add", TINY]).ends(0);
@@ -246,7 +260,7 @@ fn items_are_downloaded_carried_verified_and_imported() {
     run(download(&world, &wanted, &folder).arg("--plan")).ends(4).says("would be downloaded");
     run(&mut download(&world, &wanted, &folder))
         .ends(0)
-        .says("downloaded and verified")
+        .says("The items are downloaded.")
         .says("fabrikam.load-balancer-4.5.0");
     run(&mut download(&world, &wanted, &folder)).ends(0).says("Nothing to do");
     // No signature is carried.
@@ -259,7 +273,10 @@ fn items_are_downloaded_carried_verified_and_imported() {
     run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("Import marketplace product finished");
     let listed = run(&mut world.at_stamp(&["marketplace", "downloaded", "-o", "json"])).ends(0).json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 5, "{listed}");
-    run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("Nothing to do");
+    run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("the stamp has the items");
+    let nowhere = world.path("no/such/folder");
+    run(&mut world.at_stamp(&["marketplace", "import", &nowhere])).ends(2).says("there is no such folder");
+    assert!(!Path::new(&nowhere).exists());
     // The storage account is gone again.
     let export = world.lab.export();
     assert_eq!(export["stamps"][0]["accounts"], json!({"groups": {}, "accounts": {}}));
@@ -305,12 +322,24 @@ fn what_is_damaged_is_named_and_refused() {
 
     let foreign = Path::new(&folder).join(TINY).join("Icons/evil.png");
     std::fs::write(&foreign, "x").unwrap();
-    refused("foreign", &["Icons/evil.png is foreign"]);
+    refused("foreign", &["Icons/evil.png is foreign", "Delete what is foreign"]);
     std::fs::remove_file(&foreign).unwrap();
 
     std::fs::rename(&vhd, world.path("aside")).unwrap();
     refused("missing", &[".vhd is missing"]);
     std::fs::rename(world.path("aside"), &vhd).unwrap();
+
+    // Copied in part, or not at all: the list of the folder misses it.
+    let whole_item = Path::new(&folder).join(VMACCESS);
+    let aside = PathBuf::from(world.path("aside"));
+    std::fs::rename(&whole_item, &aside).unwrap();
+    refused("not copied", &["AZR5013", VMACCESS, "is not here", "azsreg-items.json"]);
+    std::fs::create_dir(&whole_item).unwrap();
+    refused("nothing in it", &["AZR5013", "not copied whole"]);
+    std::fs::create_dir(whole_item.join("Icons")).unwrap();
+    refused("icons alone", &["AZR5013", "not copied whole"]);
+    std::fs::remove_dir_all(&whole_item).unwrap();
+    std::fs::rename(&aside, &whole_item).unwrap();
 
     let manifest = Path::new(&folder).join(TINY).join("azsreg-manifest.json");
     let text = std::fs::read_to_string(&manifest).unwrap();
@@ -443,7 +472,7 @@ fn what_rotted_or_was_replaced_is_fetched_anew_and_nothing_else() {
     bytes[9_000_000] ^= 4;
     std::fs::write(&vhd, &bytes).unwrap();
     world.control_with("DELETE", "/blobs", &Value::Null);
-    run(&mut download(&world, &[TINY, VMACCESS], &folder)).ends(0).says("downloaded and verified");
+    run(&mut download(&world, &[TINY, VMACCESS], &folder)).ends(0).says("The items are downloaded.");
     world.run(&["marketplace", "verify", &folder]).ends(0);
     let served = world.control_with("GET", "/blobs", &Value::Null);
     let paths: Vec<&str> = served.as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
@@ -460,6 +489,8 @@ fn what_rotted_or_was_replaced_is_fetched_anew_and_nothing_else() {
     run(&mut download(&world, &["fabrikam.firewall-cluster-4.5.0"], &needy)).ends(0);
     std::fs::remove_dir_all(Path::new(&needy).join("fabrikam.load-balancer-4.5.0")).unwrap();
     std::fs::create_dir_all(Path::new(&needy).join("System Volume Information")).unwrap();
+    run(&mut world.at_stamp(&["marketplace", "import", &needy])).ends(7).says("AZR5013").says("is not here");
+    std::fs::remove_file(Path::new(&needy).join("azsreg-items.json")).unwrap();
     run(&mut world.at_stamp(&["marketplace", "import", &needy]))
         .ends(7)
         .says("can't do without fabrikam.load-balancer");

@@ -294,7 +294,7 @@ async fn log(state: &State, stamp: &StampState, name: &str, failed: Option<Value
     }
 }
 
-async fn bring(state: &State, stamp: &StampState, name: &str, operation: Uuid) -> Result<(), ArmError> {
+async fn bring(state: &Arc<State>, stamp: &Arc<StampState>, name: &str, operation: Uuid) -> Result<(), ArmError> {
     let item = stamp.world().item(name).cloned().ok_or_else(|| not_found("downloadedProducts", name))?;
     if item.imported {
         for part in parts(&item.details) {
@@ -307,6 +307,17 @@ async fn bring(state: &State, stamp: &StampState, name: &str, operation: Uuid) -
     let details = azure.post(stamp, &format!("{name}/listDetails"), &json!({})).await?;
     for kept in stamp.world().downloaded.iter_mut().filter(|item| item.operation == operation) {
         kept.details.clone_from(&details);
+    }
+    // What it can't do without comes along.
+    for needed in details["properties"]["dependentProducts"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    {
+        if stamp.world().item(needed).is_none() {
+            let product = azure.product(stamp, needed).await?;
+            let id = state.azure_draw_guid();
+            let properties = product["properties"].clone();
+            let begun = stamp.world().begin_item(state.now(), id, needed, properties, Value::Null, false);
+            spawn(state, stamp, needed, begun);
+        }
     }
     let total = item.properties["payloadLength"].as_u64().unwrap_or(0).max(1);
     let mut have = 0;

@@ -17,8 +17,8 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::folder::{Fetch, FolderLock, ItemFolder, Unfit, free_space};
-use super::{BlobAbout, BlobError, Blobs, Catalogue, Device, Sink, in_order, named};
+use super::folder::{Fetch, FolderLock, ItemFolder, Unfit, free_space, list_item};
+use super::{BlobAbout, BlobError, Blobs, Catalogue, Device, Sink, exit_of, in_order, named};
 use crate::engine::retry::{Backoff, Policy, read};
 use crate::engine::{Failure, Watch, journal};
 use crate::ports::{Azure, Class, Clock, PortError};
@@ -105,7 +105,7 @@ async fn look<A: Catalogue, C: Clock>(
         let known = match named(&name, &offered) {
             Ok(known) => known,
             Err(problem) => {
-                problems.push(problem);
+                problems.push(problem.next(format!("azsreg marketplace list --cloud-id {}", request.cloud_id)));
                 continue;
             }
         };
@@ -113,8 +113,12 @@ async fn look<A: Catalogue, C: Clock>(
             continue;
         }
         if let Some(why) = known.incompatible() {
-            problems
-                .push(Problem::new(&code::ITEM_INCOMPATIBLE, format!("{} is not for this stamp: {why}", known.name)));
+            let problem =
+                Problem::new(&code::ITEM_INCOMPATIBLE, format!("{} is not for this stamp: {why}", known.name));
+            let build = request.device.as_ref().map_or("BUILD", |device| device.build.as_str());
+            let next =
+                format!("azsreg marketplace list --compatible --cloud-id {} --stamp-build {build}", request.cloud_id);
+            problems.push(problem.next(next));
             continue;
         }
         // A list is short of words; the item itself has them.
@@ -132,7 +136,7 @@ async fn look<A: Catalogue, C: Clock>(
     };
     let order = in_order(&names, &needs);
     wanted.sort_by_key(|item| order.iter().position(|name| *name == item.product.name));
-    if problems.is_empty() { Ok(wanted) } else { Err(Failure { exit: problems[0].code.exit, ..refused(problems) }) }
+    if problems.is_empty() { Ok(wanted) } else { Err(Failure { exit: exit_of(&problems), ..refused(problems) }) }
 }
 
 fn refusal(error: PortError) -> Failure {
@@ -228,6 +232,9 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
     }
     for item in &there {
         ItemFolder::tidy(&request.folder, &item.product.name).map_err(refused_as)?;
+        if let Some(manifest) = ItemFolder::manifest(&request.folder, &item.product.name) {
+            list_item(&request.folder, &manifest).map_err(refused_as)?;
+        }
         let step = StepReport {
             step: "download",
             state: StepState::AlreadyDone,
@@ -245,10 +252,20 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
         watch.acting("download");
     }
     let watch = RefCell::new(watch);
+    if request.device.is_none() && !missing.is_empty() {
+        let text = "Whether the stamp can have them was not checked: with --stamp-build Azure says so.";
+        watch.borrow_mut().note(text);
+    }
     let (came, shared) = (&came, &watch);
     let fetching = missing.iter().map(|item| async {
-        let fetched = one(azure, blobs, clock, &id, item, request, came, shared).await?;
-        let detail = format!("{}: {}, verified", item.product.name, amount(fetched));
+        let manifest = one(azure, blobs, clock, &id, item, request, came, shared).await?;
+        let sum = |file: &&ItemFile| file.role != PartRole::Description && !file.md5_held;
+        let how = match manifest.files.iter().any(|file| sum(&file)) {
+            // What Azure gives no sum of can only be told from what it was when it came.
+            true => "summed up; Azure has no MD5 of a file this large",
+            false => "verified",
+        };
+        let detail = format!("{}: {}, {how}", item.product.name, amount(manifest.bytes()));
         let step = StepReport { step: "download", state: StepState::Done, detail };
         shared.borrow_mut().step_ended(&step);
         Ok::<_, Problem>(step)
@@ -315,7 +332,7 @@ async fn one<A: Catalogue, B: Blobs, C: Clock>(
     request: &FetchRequest,
     came: &RefCell<(u64, u64)>,
     watch: &RefCell<&mut dyn Watch>,
-) -> Result<u64, Problem> {
+) -> Result<ItemManifest, Problem> {
     let product = &item.product;
     let folder = ItemFolder::open(&request.folder, &product.name)?;
     let addresses = Addresses { azure, id, name: &product.name, details: RefCell::new(item.details.clone()) };
@@ -381,7 +398,8 @@ async fn one<A: Catalogue, B: Blobs, C: Clock>(
         files,
     });
     folder.finish(&manifest)?;
-    Ok(manifest.bytes())
+    list_item(&request.folder, &manifest)?;
+    Ok(manifest)
 }
 
 /// Refuses parts that would be one file: in the folder, or in the stamp's storage, where folders do not count.

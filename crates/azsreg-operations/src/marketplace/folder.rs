@@ -23,6 +23,8 @@ use crate::crash;
 
 /// The ledger's name in the item's folder.
 const LEDGER: &str = "azsreg-download.jsonl";
+/// The list of what a folder should hold: an item that was not copied at all is missed by it.
+const LIST: &str = "azsreg-items.json";
 /// After so many bytes the ledger has a sum. No byte that was fetched is fetched again beyond four of these.
 const BLOCK: u64 = 1 << 20;
 /// Bytes go to the disk in pieces of this length at most, and so many wait for it.
@@ -79,6 +81,27 @@ impl FolderLock {
             Err(std::fs::TryLockError::Error(error)) => Err(unwritable(&path, &error)),
         }
     }
+}
+
+/// The items that a folder should hold, by name, each with its version.
+fn listed(folder: &Path) -> BTreeMap<String, String> {
+    let path = folder.join(LIST);
+    if too_large(&path, MAX_MANIFEST) {
+        return BTreeMap::new();
+    }
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Puts an item on the folder's list.
+///
+/// # Errors
+/// It can't be written.
+pub fn list_item(folder: &Path, manifest: &ItemManifest) -> Result<(), Problem> {
+    let mut list = listed(folder);
+    if list.insert(manifest.product.clone(), manifest.version.clone()).as_ref() == Some(&manifest.version) {
+        return Ok(());
+    }
+    whole(&folder.join(LIST), (serde_json::to_string_pretty(&list).unwrap_or_default() + "\n").as_bytes())
 }
 
 /// A line of the ledger.
@@ -566,6 +589,12 @@ impl ItemVerdict {
         };
         let mut problem = Problem::new(entry, format!("{}: the item {} {what}", self.folder.display(), self.product));
         problem.details.clone_from(&self.wrong);
+        if self.wrong.iter().all(|wrong| wrong.contains(FOREIGN)) {
+            problem = problem.next("Delete what is foreign, or move it elsewhere; the item itself is whole.");
+        } else if self.unfinished && !self.folder.is_dir() {
+            let next = format!("Copy it too. If it was left out on purpose, delete {LIST} from the copy.");
+            problem = problem.next(next);
+        }
         Some(problem)
     }
 }
@@ -575,20 +604,31 @@ impl ItemVerdict {
 /// # Errors
 /// It can't be read, or holds no item.
 pub fn items(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let listed = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    if !folder.is_dir() {
+        let message = format!("{}: there is no such folder", folder.display());
+        return Err(Problem::new(&code::FILE_UNREADABLE, message));
+    }
+    let inside = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
     if folder.join(MANIFEST).is_file() || folder.join(LEDGER).is_file() {
         return Ok(vec![folder.to_owned()]);
     }
-    // A stick has folders of its own; an item has a manifest, a ledger, or what the PowerShell tool writes.
+    // A stick has folders of its own; an item has something of an item in it, or stands on the list.
+    let list = listed(folder);
     let is_item = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let has = |file: &str| path.join(file).is_file();
-        let packages = || std::fs::read_dir(path).into_iter().flatten().flatten();
-        let packaged = || packages().any(|entry| entry.path().extension().is_some_and(|ending| ending == "azpkg"));
-        has(MANIFEST) || has(LEDGER) || has(&format!("{name}.json")) || packaged()
+        let item = |entry: std::fs::DirEntry| {
+            let entry = entry.file_name().to_string_lossy().to_lowercase();
+            let ending = entry.rsplit_once('.').map_or("", |(_, ending)| ending);
+            entry == MANIFEST
+                || entry == LEDGER
+                || entry == "icons"
+                || ["azpkg", "vhd", "json", "part"].contains(&ending)
+        };
+        list.contains_key(&name) || std::fs::read_dir(path).into_iter().flatten().flatten().any(item)
     };
     let mut found: Vec<PathBuf> =
-        listed.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && is_item(path)).collect();
+        inside.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && is_item(path)).collect();
+    found.extend(list.keys().map(|name| folder.join(name)).filter(|path| is_file_name_of(path) && !path.exists()));
     found.sort();
     if found.is_empty() {
         let message = format!("{} holds no marketplace item", folder.display());
@@ -596,6 +636,10 @@ pub fn items(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
             .next("Give the folder that azsreg marketplace download --to wrote."));
     }
     Ok(found)
+}
+
+fn is_file_name_of(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| is_file_name(&name.to_string_lossy()))
 }
 
 /// Reads every byte of the items in a folder and compares it with their manifests. `seen` is told of the bytes.
@@ -625,10 +669,12 @@ pub async fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Resu
         match manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 verdict.unfinished = true;
-                let part = path.join(LEDGER).is_file();
-                verdict.wrong.push(match part {
-                    true => "its download was not finished".into(),
-                    false => format!("it has no {MANIFEST}: azsreg did not make it"),
+                verdict.wrong.push(match (path.is_dir(), path.join(LEDGER).is_file()) {
+                    (false, _) => format!("it stands in {LIST} and is not here"),
+                    (true, true) => "its download was not finished".into(),
+                    (true, false) => {
+                        format!("it has no {MANIFEST}: it was not copied whole, or azsreg did not make it")
+                    }
                 });
             }
             Err(error) => verdict.wrong.push(format!("{MANIFEST}: {error}")),
@@ -713,6 +759,9 @@ async fn sum(path: &Path, seen: &mut dyn FnMut(u64)) -> io::Result<String> {
     }
 }
 
+/// How a foreign file is named.
+const FOREIGN: &str = " is foreign: the manifest does not name it";
+
 /// What is in the folder and not in the manifest.
 fn foreign(folder: &Path, manifest: &ItemManifest, wrong: &mut Vec<String>) {
     let known = |path: &str| path == MANIFEST || path == LEDGER || manifest.files.iter().any(|file| file.path == path);
@@ -728,7 +777,7 @@ fn foreign(folder: &Path, manifest: &ItemManifest, wrong: &mut Vec<String>) {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 open.push((entry.path(), format!("{path}/")));
             } else if !known(&path) && !mark && !manager {
-                wrong.push(format!("{path} is foreign: the manifest does not name it"));
+                wrong.push(format!("{path}{FOREIGN}"));
             }
         }
     }

@@ -58,6 +58,8 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
     plan: bool,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
+    // Nothing is made where there is nothing to import.
+    super::folder::items(folder).map_err(Failure::before)?;
     // A medium that can't be written is nobody's to change meanwhile.
     let _held = match FolderLock::take(folder) {
         Err(problem) if problem.code == &code::FOLDER_BUSY => {
@@ -113,10 +115,8 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
     }
     // The items are there whatever becomes of the account.
     match read(clock, Policy::AZURE, async || market.close().await).await {
-        Ok(true) => {}
-        Ok(false) => watch.note(
-            "The group System.syndication stays at the stamp: something else is in it, or azsreg did not make it.",
-        ),
+        Ok(None) => {}
+        Ok(Some(why)) => watch.note(&format!("The group System.syndication stays at the stamp: {why}.")),
         Err(error) => watch.warning(&error.problem),
     }
     report.outcome = if changed { Outcome::Done } else { Outcome::NothingToDo };
@@ -132,7 +132,8 @@ fn of_this_stamp(verdicts: &[ItemVerdict], cloud_id: Uuid) -> Result<(), Failure
         .filter(other)
         .map(|manifest| {
             let message = format!("{} was downloaded for the stamp {}", manifest.product, manifest.cloud_id);
-            Problem::new(&code::BUNDLE_OTHER_STAMP, message).next("Download it with this stamp's --cloud-id.")
+            let next = format!("Download it with --cloud-id {cloud_id}, into another --to.");
+            Problem::new(&code::BUNDLE_OTHER_STAMP, message).next(next)
         })
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(Failure { exit: problems[0].code.exit, ..refused(problems) }) }

@@ -156,8 +156,8 @@ pub trait Staging {
     async fn address(&self, name: &str) -> Result<String, PortError>;
     /// Removes a blob. It is no failure if there is none.
     async fn delete(&self, name: &str) -> Result<(), PortError>;
-    /// Removes group, account and container, if azsreg made them and nothing else is in them: whether they are gone.
-    async fn close(&self) -> Result<bool, PortError>;
+    /// Removes group, account and container, if azsreg made them and nothing else is in them; otherwise says what is.
+    async fn close(&self) -> Result<Option<String>, PortError>;
 }
 
 /// Where journals and locks of marketplace commands lie.
@@ -209,13 +209,30 @@ pub(crate) fn begin_in<C: Clock>(
     Ok((lock, journal))
 }
 
+/// The exit code of several refusals: their own if they have one.
+pub(crate) fn exit_of(problems: &[Problem]) -> ExitCode {
+    let first = problems.first().map_or(ExitCode::Failed, |problem| problem.code.exit);
+    if problems.iter().all(|problem| problem.code.exit == first) { first } else { ExitCode::CheckFailed }
+}
+
 /// A name that nothing has, with what it may have been meant to be.
 #[must_use]
 pub fn unknown(name: &str, known: &[Product]) -> Problem {
     let mut problem = Problem::new(&code::ITEM_UNKNOWN, format!("there is no item {name:?}"));
-    let words: Vec<&str> = name.split(['.', '-', '_', ' ']).filter(|word| word.len() > 3).collect();
-    let near = |product: &&Product| product.matches(name) || words.iter().any(|word| product.matches(word));
-    problem.details = known.iter().filter(near).take(5).map(|product| format!("is it {}?", product.name)).collect();
+    // What begins alike is meant most often: a version is forgotten or wrong.
+    let wanted = name.to_lowercase();
+    let alike = |product: &Product| {
+        let known = product.name.to_lowercase();
+        let begins = known.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).count();
+        let words = wanted.split(['.', '-', '_', ' ']).filter(|word| word.len() > 3 && product.matches(word)).count();
+        let whole = usize::from(wanted.len() > 3 && product.matches(&wanted));
+        whole * 100 + begins + words * 4
+    };
+    let mut near: Vec<(usize, &Product)> = known.iter().map(|product| (alike(product), product)).collect();
+    near.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    let best = near.first().map_or(0, |(score, _)| *score);
+    let near = near.iter().filter(|(score, _)| *score > 5 && *score * 4 >= best * 3).take(3);
+    problem.details = near.map(|(_, product)| format!("is it {}?", product.name)).collect();
     problem
 }
 
@@ -243,10 +260,8 @@ pub(crate) async fn follow<M: StampMarket, C: Clock>(
 ) -> Result<(), Failure> {
     let ended =
         |problem: Problem, exit| Failure { exit, problems: vec![problem], step: Some("wait"), steps: Vec::new() };
-    let failed = |problem: Problem| {
-        let exit = problem.code.exit;
-        ended(problem, exit)
-    };
+    // It had begun: the same command begins it anew.
+    let failed = |problem: Problem| ended(problem, ExitCode::Resumable);
     let broken = |error: PortError| ended(*error.problem, ExitCode::Resumable);
     let begun = clock.now();
     let mut wait = Duration::from_millis(200);

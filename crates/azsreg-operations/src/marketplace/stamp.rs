@@ -8,7 +8,7 @@ use azsreg_model::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{StampMarket, begin, follow, named};
+use super::{StampMarket, begin, exit_of, follow, named};
 use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Class, Clock, PortError};
@@ -128,8 +128,7 @@ pub async fn add<M: StampMarket, C: Clock>(
         }
     }
     if !problems.is_empty() {
-        let exit = problems[0].code.exit;
-        return Err(Failure { exit, ..refused(problems) });
+        return Err(Failure { exit: exit_of(&problems), ..refused(problems) });
     }
     let there = read(clock, Policy::AZURE, async || market.items().await).await?;
     let state = |name: &str| {

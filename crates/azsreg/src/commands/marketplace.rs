@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, IsTerminal as _};
 
 use azsreg_arm::{BlobPort, MarketPort};
-use azsreg_model::{ExitCode, Outcome, PlannedStep, Problem, Product, Report, StampVersion, code};
+use azsreg_model::{
+    ExitCode, Outcome, PlannedStep, Problem, Product, Report, StampVersion, StepReport, StepState, code,
+};
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::marketplace::fetch::{self, FetchRequest, amount};
 use azsreg_operations::marketplace::{Catalogue as _, Device, StampMarket as _, folder, import, named, stamp};
@@ -60,7 +62,12 @@ async fn at_stamp<T>(
     }
     let work = async |stamp: Stamp<'_, '_>| {
         let records = stamp.world.records.ok_or_else(|| Ended::from(*stamp::no_operator().problem))?;
-        let port = MarketPort::new(records, &stamp.information);
+        let (shown, sent) = (screen.clone(), std::cell::Cell::new(0));
+        let count = move |bytes| {
+            sent.set(sent.get() + bytes);
+            shown.say(&format!("{} sent", amount(sent.get())));
+        };
+        let port = MarketPort::new(records, &stamp.information, Box::new(count));
         work(Market { port, cloud_id: stamp.information.cloud_id, state_dir: stamp.state_dir }).await
     };
     connect::stamp(global, options, sources, screen, work).await
@@ -242,9 +249,8 @@ async fn downloaded(
         return Ok(ExitCode::Done);
     }
     if items.is_empty() {
-        view.line(
-            "The stamp has no marketplace items. Next: azsreg marketplace list, then azsreg marketplace add ITEM.",
-        );
+        view.line("The stamp has no marketplace items.");
+        view.line("Next: azsreg marketplace add ITEM (connected) or azsreg marketplace import DIR (disconnected).");
         return Ok(ExitCode::Done);
     }
     let rows = items.iter().map(|item| {
@@ -272,7 +278,7 @@ async fn remove(
     let shown = screen.clone();
     let work = async |market: Market<'_, '_>| {
         let Market { port, cloud_id, state_dir } = market;
-        let (found, _) = stamp::to_remove(&port, &CLOCK, &options.items).await?;
+        let (found, absent) = stamp::to_remove(&port, &CLOCK, &options.items).await?;
         let mut report = Report::new(stamp::REMOVE, Outcome::Planned, cloud_id, None);
         report.lost = found.iter().map(|name| format!("the downloaded item {name}")).collect();
         if options.care.plan {
@@ -288,7 +294,13 @@ async fn remove(
             agree(global, &options.care, &shown, "The stamp loses what it has downloaded.", &report.lost)?;
         }
         // What was agreed to, by the stamp's own names: what is not there needs nothing.
-        Ok(stamp::remove(&port, &CLOCK, &state_dir, cloud_id, &found, &mut screen).await?)
+        let mut report = stamp::remove(&port, &CLOCK, &state_dir, cloud_id, &found, &mut screen).await?;
+        report.steps.extend(absent.iter().map(|name| StepReport {
+            step: "remove",
+            state: StepState::AlreadyDone,
+            detail: format!("{name}: not on the stamp"),
+        }));
+        Ok(report)
     };
     let report = at_stamp(global, &options.stamp, sources, &shown, work).await?;
     Ok(view.report(&report))
@@ -326,7 +338,9 @@ async fn download(
     let report = connect::azure(global, &options.azure, sources, &shown, Some(options.subscription), work).await?;
     let exit = view.report(&report);
     if !view.is_json() && report.outcome == Outcome::Done {
-        let folder = options.to.display();
+        let folder = options.to.display().to_string();
+        let plain = folder.chars().all(|c| c.is_alphanumeric() || "/._-\\:".contains(c));
+        let folder = if plain { folder } else { format!("'{}'", folder.replace('\'', "'\\''")) };
         view.line(&format!("Next: carry {folder} to the stamp, then there: azsreg marketplace import {folder}"));
     }
     Ok(exit)
@@ -367,8 +381,10 @@ async fn verify(global: &Global, options: &ItemVerifyOptions, view: &View) -> Re
     let verdicts = verdicts?;
     let problems: Vec<Problem> = verdicts.iter().filter_map(folder::ItemVerdict::problem).collect();
     if view.is_json() {
-        view.json(&json!({ "items": verdicts }));
-        return Ok(problems.first().map_or(ExitCode::Done, |problem| problem.code.exit));
+        let exit = problems.first().map_or(ExitCode::Done, |problem| problem.code.exit);
+        let listed: Vec<_> = problems.iter().map(crate::view::problem_json).collect();
+        view.json(&json!({ "items": verdicts, "problems": listed, "exit": u8::from(exit) }));
+        return Ok(exit);
     }
     for verdict in verdicts.iter().filter(|verdict| verdict.wrong.is_empty()) {
         view.line(&format!("  ok      {}: {} files, {}", verdict.product, verdict.files, amount(verdict.bytes)));
@@ -388,7 +404,7 @@ async fn import(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let mut screen = Screen::new(global, 3);
+    let mut screen = Screen::new(global, 0);
     let shown = screen.clone();
     let work = async |market: Market<'_, '_>| {
         let Market { port, cloud_id, state_dir } = market;
