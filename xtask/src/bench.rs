@@ -131,6 +131,21 @@ fn measure(command: &mut Command) -> Result<(f64, f64), String> {
     }
 }
 
+/// azsreg, pointed at a lab by the environment.
+fn pointed(lab: &Lab, state: &str, arguments: &[&str]) -> Command {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (told, stamp) = (&lab.told, &lab.told["stamps"][0]);
+    let mut command = Command::new(binary("azsreg"));
+    command.args(arguments).env("AZSREG_STATE_DIR", state).env("AZSREG_NON_INTERACTIVE", "true");
+    command.env("AZSREG_CLOUD_ENDPOINT", text(&told["arm_endpoint"])).env("AZSREG_CA_FILE", text(&told["ca_file"]));
+    command.env("AZSREG_TENANT", text(&told["tenant_id"])).env("AZSREG_SUBSCRIPTION", text(&told["subscription_id"]));
+    command.env("AZSREG_CLIENT_ID", text(&told["client_id"]));
+    command.env("AZSREG_CLIENT_SECRET", format!("@{}", text(&told["client_secret_file"])));
+    command.env("AZSREG_PEP", text(&stamp["pep"][0])).env("AZSREG_PEP_USER", text(&stamp["pep_user"]));
+    command.env("AZSREG_PEP_PASSWORD", format!("@{}", text(&stamp["pep_password_file"])));
+    command
+}
+
 /// `marketplace download` of a disk of 2 GiB, beside `curl -o F` and `sha256sum F` of the same blob, in turns.
 fn against_curl(state: &str) -> Result<(), String> {
     const ITEM: &str = "canonical.ubuntu-server-jammy22.04-22.04.202410150";
@@ -143,18 +158,7 @@ fn against_curl(state: &str) -> Result<(), String> {
     let stamp = &lab.told["stamps"][0];
     let path = |name: &str| work.join(name).display().to_string();
     let ours = |arguments: &[&str]| {
-        let mut command = Command::new(binary("azsreg"));
-        command.args(arguments).env("AZSREG_STATE_DIR", path("state")).env("AZSREG_NON_INTERACTIVE", "true");
-        command
-            .env("AZSREG_CLOUD_ENDPOINT", text(&lab.told["arm_endpoint"]))
-            .env("AZSREG_CA_FILE", text(&lab.told["ca_file"]));
-        command
-            .env("AZSREG_TENANT", text(&lab.told["tenant_id"]))
-            .env("AZSREG_SUBSCRIPTION", text(&lab.told["subscription_id"]));
-        command.env("AZSREG_CLIENT_ID", text(&lab.told["client_id"]));
-        command.env("AZSREG_CLIENT_SECRET", format!("@{}", text(&lab.told["client_secret_file"])));
-        command.env("AZSREG_PEP", text(&stamp["pep"][0])).env("AZSREG_PEP_USER", text(&stamp["pep_user"]));
-        command.env("AZSREG_PEP_PASSWORD", format!("@{}", text(&stamp["pep_password_file"])));
+        let mut command = pointed(&lab, &path("state"), arguments);
         command.stdin(Stdio::null());
         command
     };
@@ -220,18 +224,7 @@ fn against_scripts(delay: u64, state: &str, python: Option<&PathBuf>) -> Result<
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let stamp = &lab.told["stamps"][0];
     let path = |name: &str| work.join(name).display().to_string();
-    let ours = |arguments: &[&str]| {
-        let mut command = Command::new(binary("azsreg"));
-        command.args(arguments).env("AZSREG_STATE_DIR", path("state")).env("AZSREG_NON_INTERACTIVE", "true");
-        command.env("AZSREG_CLOUD_ENDPOINT", text(&lab.told["arm_endpoint"]));
-        command.env("AZSREG_CA_FILE", text(&lab.told["ca_file"])).env("AZSREG_TENANT", text(&lab.told["tenant_id"]));
-        command.env("AZSREG_SUBSCRIPTION", text(&lab.told["subscription_id"]));
-        command.env("AZSREG_CLIENT_ID", text(&lab.told["client_id"]));
-        command.env("AZSREG_CLIENT_SECRET", format!("@{}", text(&lab.told["client_secret_file"])));
-        command.env("AZSREG_PEP", text(&stamp["pep"][0])).env("AZSREG_PEP_USER", text(&stamp["pep_user"]));
-        command.env("AZSREG_PEP_PASSWORD", format!("@{}", text(&stamp["pep_password_file"])));
-        measure(&mut command)
-    };
+    let ours = |arguments: &[&str]| measure(&mut pointed(&lab, &path("state"), arguments));
     let script = |name: &str, python: &PathBuf| -> Result<(f64, f64), String> {
         let lines = lines(Command::new(python).arg(root().join("tests/peers").join(name)).arg(&told).arg("bench"))?;
         match lines[..] {

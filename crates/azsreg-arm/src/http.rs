@@ -130,13 +130,7 @@ impl Http {
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
         note_date(&headers);
-        let mut bytes = Vec::new();
-        while let Some(chunk) = reply.chunk().await.map_err(|error| failure(&host, &error, true))? {
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(ArmError::Unreadable { host, reason: "it is too large".into() });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = whole(&mut reply, &host).await?;
         crash::point("https <");
         tracing::debug!(%method, url = shown(url), status = status.as_u16(), bytes = bytes.len(), "HTTPS");
         let body = if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -177,13 +171,7 @@ impl Http {
         let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = reply.chunk().await.map_err(|error| failure(&host, &error, true))? {
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(ArmError::Unreadable { host, reason: "it is too large".into() });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = whole(&mut reply, &host).await?;
         crash::point("https <");
         tracing::debug!(%method, url = shown(url), status = status.as_u16(), bytes = bytes.len(), "HTTPS");
         Ok((status, headers, bytes.into()))
@@ -208,6 +196,18 @@ impl Http {
         tracing::debug!(url = shown(url), status = reply.status().as_u16(), "HTTPS, as it comes");
         Ok(reply)
     }
+}
+
+/// All of an answer, if it is not too much.
+async fn whole(reply: &mut reqwest::Response, host: &str) -> Result<Vec<u8>, ArmError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reply.chunk().await.map_err(|error| failure(host, &error, true))? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(ArmError::Unreadable { host: host.to_owned(), reason: "it is too large".into() });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 /// The URL without its query: a query may hold a code.

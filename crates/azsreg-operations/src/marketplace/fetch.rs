@@ -18,6 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::folder::{Fetch, FolderLock, ItemFolder, Unfit, free_space, list_item};
+use super::verify;
 use super::{BlobAbout, BlobError, Blobs, Catalogue, Device, Sink, exit_of, in_order, named};
 use crate::engine::retry::{Backoff, Policy, read};
 use crate::engine::{Failure, Watch, journal};
@@ -184,8 +185,7 @@ pub async fn download<A: Azure + Catalogue, B: Blobs, C: Clock>(
                 .push(Problem::new(&code::BUNDLE_OTHER_STAMP, message).next("Choose another --to for each stamp."));
             continue;
         }
-        let good =
-            ItemFolder::good(&request.folder, &manifest, &mut |file, done, of| watch.progress(file, done, of)).await;
+        let good = verify::good(&request.folder, &manifest, &mut |file, done, of| watch.progress(file, done, of)).await;
         if good.len() == manifest.files.len() && manifest.version == item.product.version {
             there.push(item);
         } else {

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::folder::{FolderLock, ItemVerdict, verify};
+use super::folder::FolderLock;
+use super::verify::{ItemVerdict, verify};
 use super::{Staging, StampMarket, begin, follow, in_order, turn};
 use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Steps, Watch};
@@ -59,7 +60,7 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
     // Nothing is made where there is nothing to import.
-    super::folder::items(folder).map_err(Failure::before)?;
+    super::verify::items(folder).map_err(Failure::before)?;
     // A medium that can't be written is nobody's to change meanwhile.
     let _held = match FolderLock::take(folder) {
         Err(problem) if problem.code == &code::FOLDER_BUSY => {

@@ -1,13 +1,14 @@
 //! Marketplace items: brought to a connected stamp by the stamp itself, carried to a disconnected one in a folder.
 //!
 //! [`stamp`] is what an operator does at a connected stamp, [`fetch`] what is done on a machine with internet, [`folder`]
-//! what is carried and how it is verified, [`import`] what is done with it at the disconnected stamp. Journals and locks
+//! what is carried and [`mod@verify`] how it is verified, [`import`] what is done with it at the disconnected stamp. Journals and locks
 //! lie apart from those of registrations: a download of an hour stands in no renewal's way.
 
 pub mod fetch;
 pub mod folder;
 pub mod import;
 pub mod stamp;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use azsreg_model::{
 };
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::marketplace::fetch::{self, FetchRequest, amount};
-use azsreg_operations::marketplace::{Catalogue as _, Device, StampMarket as _, folder, import, named, stamp};
+use azsreg_operations::marketplace::{Catalogue as _, Device, StampMarket as _, import, named, stamp, verify};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -376,10 +376,10 @@ async fn verify(global: &Global, options: &ItemVerifyOptions, view: &View) -> Re
     use azsreg_operations::Watch as _;
     let mut screen = Screen::new(global, 1);
     screen.step_started("verify", "verifying");
-    let verdicts = folder::verify(&options.dir, &mut |file, done, of| screen.progress(file, done, of)).await;
+    let verdicts = verify::verify(&options.dir, &mut |file, done, of| screen.progress(file, done, of)).await;
     screen.clear();
     let verdicts = verdicts?;
-    let problems: Vec<Problem> = verdicts.iter().filter_map(folder::ItemVerdict::problem).collect();
+    let problems: Vec<Problem> = verdicts.iter().filter_map(verify::ItemVerdict::problem).collect();
     if view.is_json() {
         let exit = problems.first().map_or(ExitCode::Done, |problem| problem.code.exit);
         let listed: Vec<_> = problems.iter().map(crate::view::problem_json).collect();
