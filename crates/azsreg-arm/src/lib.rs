@@ -3,6 +3,7 @@
 //! A thin layer: typed errors out of the ARM envelope, paging, 202 polling, Retry-After, request ids. It implements the
 //! ports `Azure` and `Records`; what an operation does with them is not its business.
 
+mod alerts;
 mod azure;
 mod blobs;
 mod browser;
@@ -18,6 +19,7 @@ mod products;
 mod records;
 mod storage;
 
+pub use alerts::alert;
 pub use azure::{AzurePort, customer};
 pub use blobs::BlobPort;
 pub use cache::{Account, SignInCache};

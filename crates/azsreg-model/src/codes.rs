@@ -382,6 +382,8 @@ codes! {
         "Add --stamp-client-id ID and --stamp-client-secret @FILE, or --stamp-device-code.";
     CUSTOMER_MISSING "AZR6022" NotRegistered "The customer's subscription is not one of this registration's",
         "It was never added, or it is mistyped.", "azsreg customer list";
+    ALERT_UNKNOWN "AZR6023" NotRegistered "There is no such alert",
+        "The id is mistyped, or the stamp has forgotten an old alert.", "azsreg alerts list --all";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

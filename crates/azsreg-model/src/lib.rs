@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async. Every other crate speaks in these words; none of them appears twice with two
 //! meanings. Facts and their sources are in `reference/` (facts-protocol.md, facts-azure-api.md, facts-stamp.md).
 
+mod alert;
 mod billing;
 mod bundle;
 mod cloud;
@@ -22,6 +23,7 @@ mod status;
 mod token;
 mod version;
 
+pub use alert::Alert;
 pub use billing::BillingModel;
 pub use bundle::{Bundle, BundleError, BundleKind, Carried, Receipt, decode_text, encode_module_text};
 pub use cloud::{Cloud, NamedCloud};

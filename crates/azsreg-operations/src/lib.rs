@@ -5,6 +5,7 @@
 //! [`register`](mod@register) reads the article's procedure, in order.
 
 pub mod adopt;
+pub mod alerts;
 pub mod change;
 pub mod checks;
 pub mod crash;

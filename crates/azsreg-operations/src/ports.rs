@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, CustomRole, Customer, Lock, Permission, Problem, Registration,
+    ActionState, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Lock, Permission, Problem, Registration,
     RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -262,6 +262,15 @@ pub trait Records {
     async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError>;
     /// The marketplace items that the stamp has downloaded, by name.
     async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError>;
+}
+
+/// The alerts of a stamp, at its admin Resource Manager.
+#[allow(async_fn_in_trait)]
+pub trait Alerts {
+    /// All that the stamp remembers.
+    async fn alerts(&self, stamp: &StampInformation) -> Result<Vec<Alert>, PortError>;
+    /// Closes one.
+    async fn close_alert(&self, stamp: &StampInformation, name: &str) -> Result<(), PortError>;
 }
 
 /// Everything that an operation is given.

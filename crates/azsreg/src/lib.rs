@@ -162,6 +162,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
         Command::Unregister(options) => block(Box::pin(commands::unregister::run(global, options, view, secrets))),
         Command::Adopt(options) => block(Box::pin(commands::register::adopt(global, options, view, secrets))),
         Command::Marketplace(command) => block(Box::pin(commands::marketplace::run(global, command, view, secrets))),
+        Command::Alerts(command) => block(Box::pin(commands::alerts::run(global, command, view, secrets))),
         Command::Customer(command) => block(Box::pin(commands::customer::run(global, command, view, secrets))),
         Command::Role(command) => block(Box::pin(commands::role::run(global, command, view, secrets))),
         Command::Explain(options) => commands::explain::run(options, view),

@@ -49,6 +49,7 @@ fn sentence(report: &Report) -> &'static str {
             "The registration is removed from Azure. The stamp was left as it is."
         }
         "unregister" => "Your environment is now unable to syndicate items and is no longer reporting usage data",
+        "alerts-close" => "The alerts are closed. What is still wrong is still wrong: azsreg status",
         "customer-add" => "The tenant's usage is shown under the customer's subscription from now on.",
         "customer-remove" => "The tenant's usage is shown under the registration's own subscription from now on.",
         "marketplace-add" if report.steps.iter().all(|step| step.step != "wait") => {
@@ -84,6 +85,7 @@ fn nothing(report: &Report) -> String {
             let how = if going { "is bringing" } else { "has" };
             format!("Nothing to do: the stamp {how} the items.")
         }
+        ("alerts-close", _) => "Nothing to do: the alerts are closed.".into(),
         ("customer-add", _) => "Nothing to do: the tenant's usage is shown there already.".into(),
         ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
         ("marketplace-download", _) => "Nothing to do: the items are in the folder, whole.".into(),

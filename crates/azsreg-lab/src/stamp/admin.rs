@@ -135,6 +135,16 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
                 _ => Err(missing()),
             }
         }
+        [
+            "resourcegroups",
+            group,
+            "providers",
+            "microsoft.infrastructureinsights.admin",
+            "regionhealths",
+            region,
+            "alerts",
+            ref below @ ..,
+        ] if group.strip_prefix("system.") == Some(region) => super::insights::handle(state, stamp, request, below),
         ["resourcegroups", ..] => super::resources::handle(state, stamp, request, &segments[3..], &parts[3..]),
         _ => Err(ArmError::new(404, "NotFound", "The lab's stamp does not know this route.")),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod adfs;
 pub(crate) mod admin;
 pub(crate) mod cmdlets;
+mod insights;
 pub(crate) mod link;
 pub(crate) mod market;
 pub(crate) mod ntlm;

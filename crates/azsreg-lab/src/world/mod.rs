@@ -5,6 +5,7 @@
 
 mod access;
 pub mod accounts;
+pub mod alerts;
 pub mod arm;
 pub mod catalogue;
 pub mod condition;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::accounts::Accounts;
+use super::alerts::Alert;
 use super::market::{Downloaded, Operation};
 use super::{Draw, token};
 
@@ -203,6 +204,9 @@ pub struct Stamp {
     /// Its own resource groups and storage accounts.
     #[serde(default)]
     pub accounts: Accounts,
+    /// Its alerts, oldest first.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
     /// The HCI licence that was saved, as its digest.
     pub hci_license: Option<String>,
     /// Where transcripts were delivered to.
@@ -241,6 +245,7 @@ impl Stamp {
             downloaded: Vec::new(),
             operations: Vec::new(),
             accounts: Accounts::default(),
+            alerts: Vec::new(),
             hci_license: None,
             transcripts: Vec::new(),
             logons_failed: 0,
@@ -296,6 +301,7 @@ impl Stamp {
             }
             run.result = Some(Ok(()));
         }
+        self.raise_alerts(now);
     }
 
     /// The action that runs now, if any.

@@ -1,5 +1,6 @@
 //! The command line. Every option has an environment variable; a secret is never a value on the line.
 
+mod alerts;
 mod customer;
 mod marketplace;
 mod offline;
@@ -13,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+pub(crate) use alerts::*;
 pub(crate) use customer::*;
 pub(crate) use marketplace::*;
 pub(crate) use offline::*;
@@ -99,6 +101,9 @@ pub(crate) enum Command {
     /// Marketplace items: on a connected stamp, or carried to a disconnected one
     #[command(subcommand)]
     Marketplace(MarketplaceCommand),
+    /// The stamp's alerts that have to do with its registration
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Customers of a cloud solution provider: whose usage is shown under which subscription
     #[command(subcommand)]
     Customer(CustomerCommand),

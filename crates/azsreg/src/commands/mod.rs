@@ -1,5 +1,6 @@
 //! One file a command, or a family of commands.
 
+pub(crate) mod alerts;
 pub(crate) mod check;
 mod confirm;
 mod connect;
