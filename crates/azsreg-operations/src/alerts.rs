@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 /// The stamp can't be read.
 pub async fn list<P: Alerts, C: Clock>(port: &P, clock: &C, stamp: &StampInformation) -> Result<Vec<Alert>, Failure> {
     let mut all = read(clock, Policy::AZURE, async || port.alerts(stamp).await).await?;
-    all.sort_by(|a, b| b.created.cmp(&a.created));
+    all.sort_by_key(|alert| std::cmp::Reverse(alert.created));
     Ok(all)
 }
 
