@@ -99,6 +99,20 @@ fn a_connected_stamp_brings_items_of_every_kind() {
 }
 
 #[test]
+fn beside_an_expired_registration_of_the_stamp_the_renewed_one_is_asked() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    world.days(366);
+    // By name the new one comes first, so that the order in which Azure lists them doesn't help.
+    world.run(&["renew", "--name", "A-new-one"]).ends(0);
+    world.run(&["list"]).ends(0).says("orphan: the stamp has a newer registration");
+    let folder = world.path("carried");
+    run(&mut download(&world, &[TINY], &folder)).ends(0);
+    let manifest = std::fs::read_to_string(file(&folder, TINY, "azsreg-manifest.json")).unwrap();
+    assert!(manifest.contains("A-new-one"), "{manifest}");
+}
+
+#[test]
 fn what_is_under_way_is_not_waited_for_or_waited_for_later_and_not_removed() {
     let world = registered();
     world.control("/stamps/stamp1", &json!({"download_rate": 40_000_000}));

@@ -19,7 +19,7 @@ fn settings() -> insta::Settings {
     settings.set_prepend_module_to_snapshot(false);
     settings.add_filter(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[guid]");
     settings.add_filter(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[time]");
-    settings.add_filter(r"(expires +)\d{4}-\d\d-\d\d", "$1[day]");
+    settings.add_filter(r"(expires +|expire[sd] on )\d{4}-\d\d-\d\d", "$1[day]");
     settings.add_filter(r"[0-9a-f]{8}-0000-0000-0000-[0-9a-f]{12}", "[etag]");
     settings.add_filter(r"(azsreg_looked_at_seconds\S+) \d+", "$1 [time]");
     settings.add_filter(r"127\.0\.0\.1:\d+", "[address]");

@@ -14,6 +14,7 @@ use azsreg_model::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -66,11 +67,19 @@ pub async fn registration<A: Azure, C: Clock>(
         problem.details = all.iter().map(shown).collect();
         return Err(refused_as(problem));
     };
-    let mut found: Vec<&Registration> = all.iter().filter(|r| r.cloud_id == Some(wanted)).collect();
-    // Beside an expired one, a renewed stamp has another: the newer one is written later, and lists last.
-    found.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+    let mut found: Vec<Registration> = all.iter().filter(|r| r.cloud_id == Some(wanted)).cloned().collect();
+    if found.len() > 1 {
+        // A stamp that was renewed under another name leaves the expired one behind, and Azure gives nothing to that.
+        let mut ends = Vec::new();
+        for registration in found {
+            let expires = crate::checks::expiry(azure, clock, &registration).await?;
+            ends.push((expires.unwrap_or(Timestamp::MAX), registration));
+        }
+        ends.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.name.cmp(&b.1.id.name)));
+        found = ends.into_iter().map(|(_, registration)| registration).collect();
+    }
     match found.pop() {
-        Some(registration) => Ok(registration.clone()),
+        Some(registration) => Ok(registration),
         None => {
             let message = format!("the subscription {subscription} has no registration of the stamp {wanted}");
             let mut problem = Problem::new(&code::NOT_REGISTERED, message)
