@@ -41,11 +41,7 @@ fn body(state: &State, registration: &Registration, item: &Item, version: &str, 
         "properties": properties,
     });
     if version == "2020-06-01-preview" {
-        let by = registration.token.object_id.unwrap_or_default();
-        body["systemData"] = json!({
-            "createdBy": by, "createdByType": "ManagedIdentity", "createdAt": registration.written,
-            "lastModifiedBy": by, "lastModifiedByType": "ManagedIdentity", "lastModifiedAt": registration.written,
-        });
+        body["systemData"] = registration.system_data(registration.written);
     }
     body
 }

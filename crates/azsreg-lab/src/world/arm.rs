@@ -163,6 +163,16 @@ impl Registration {
         registration_scope(self.subscription, &self.group, &self.name)
     }
 
+    /// Who wrote something below the registration and when, as 2020-06-01-preview shows it.
+    #[must_use]
+    pub fn system_data(&self, written: Timestamp) -> Value {
+        let by = self.token.object_id.unwrap_or_default();
+        json!({
+            "createdBy": by, "createdByType": "ManagedIdentity", "createdAt": written,
+            "lastModifiedBy": by, "lastModifiedByType": "ManagedIdentity", "lastModifiedAt": written,
+        })
+    }
+
     /// The resource's body. The token is never echoed.
     #[must_use]
     pub fn body(&self) -> Value {

@@ -32,11 +32,7 @@ impl Customer {
             "properties": {"tenantId": self.tenant},
         });
         if version == "2020-06-01-preview" {
-            let by = registration.token.object_id.unwrap_or_default();
-            body["systemData"] = json!({
-                "createdBy": by, "createdByType": "ManagedIdentity", "createdAt": self.written,
-                "lastModifiedBy": by, "lastModifiedByType": "ManagedIdentity", "lastModifiedAt": self.written,
-            });
+            body["systemData"] = registration.system_data(self.written);
         }
         body
     }

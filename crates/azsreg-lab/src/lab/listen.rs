@@ -1,0 +1,113 @@
+//! What comes in at a listener goes to its plane's handler, with the faults that are set struck before and after.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::State;
+use crate::faults::Asked;
+use crate::http::{self, Dropped, Read, Reply};
+use crate::stamp::pep::Connection;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plane {
+    Login,
+    Arm,
+    Graph,
+    Blobs,
+    Pep(usize, bool),
+    StampArm(usize),
+    StampBlobs(usize),
+    Control,
+}
+
+impl Plane {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Arm => "arm",
+            Self::Graph => "graph",
+            Self::Blobs => "blobs",
+            Self::Pep(..) => "pep",
+            Self::StampArm(_) => "stamp-arm",
+            Self::StampBlobs(_) => "stamp-blobs",
+            Self::Control => "control",
+        }
+    }
+}
+
+pub(super) fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls: TlsAcceptor) -> JoinHandle<()> {
+    match plane {
+        Plane::Pep(index, secure) => tokio::spawn(async move {
+            let tls = secure.then_some(tls);
+            let connection = || {
+                let stamp = Arc::clone(&state.stamps[index]);
+                let connection = Arc::new(Connection::new(Arc::clone(&state), stamp, secure));
+                move |request: Read| {
+                    let connection = Arc::clone(&connection);
+                    async move { connection.handle(request).await }
+                }
+            };
+            http::serve(listener, tls, connection).await;
+        }),
+        Plane::Control => tokio::spawn(async move {
+            let connection = || {
+                let state = Arc::clone(&state);
+                move |request: Read| {
+                    let state = Arc::clone(&state);
+                    async move {
+                        let reply = crate::control::handle(&state, &request);
+                        if request.method() != "GET" {
+                            state.keep().await;
+                        }
+                        Ok(reply)
+                    }
+                }
+            };
+            http::serve(listener, None, connection).await;
+        }),
+        _ => tokio::spawn(async move {
+            let connection = || {
+                let state = Arc::clone(&state);
+                move |request: Read| {
+                    let state = Arc::clone(&state);
+                    async move { faulty(&state, plane, &request).await }
+                }
+            };
+            http::serve(listener, Some(tls), connection).await;
+        }),
+    }
+}
+
+async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Reply, Dropped> {
+    let route = request.uri().path();
+    let asked = Asked { plane: plane.name(), method: request.method().as_str(), route };
+    let before = state.faults().strike(&asked, false);
+    if let Some(then) = before
+        && let Some(reply) = then.apply(None).await?
+    {
+        return Ok(reply);
+    }
+    let reply = match plane {
+        Plane::Login => crate::azure::login::handle(state, request),
+        Plane::Arm => crate::azure::arm::handle(state, request),
+        Plane::Graph => crate::azure::graph::handle(state, request),
+        Plane::Blobs => crate::azure::blobs::handle(state, request).await,
+        Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
+        Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),
+        Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
+    };
+    let mut reply = reply;
+    let date = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    http::header(&mut reply, "date", &date);
+    if !matches!(asked.method, "GET" | "HEAD") {
+        state.keep().await;
+    }
+    let after = state.faults().strike(&asked, true);
+    match after {
+        None => Ok(reply),
+        Some(then) => Ok(then.apply(Some(reply)).await?.unwrap_or_else(|| http::text(hyper::StatusCode::OK, ""))),
+    }
+}
