@@ -18,6 +18,7 @@ mod market;
 mod products;
 mod records;
 mod storage;
+mod usage;
 
 pub use alerts::alert;
 pub use azure::{AzurePort, customer};
@@ -31,3 +32,4 @@ pub use manager::Manager;
 pub use market::MarketPort;
 pub use products::{details as product_details, item as stamp_item, product};
 pub use records::{RecordsPort, activation};
+pub use usage::page as usage_page;

@@ -198,6 +198,34 @@ impl<'a> Manager<'a> {
         }
     }
 
+    /// One page of a long list: the first one of a path, or the one at the address that the page before gave.
+    ///
+    /// # Errors
+    /// Refused, not to be reached, not ready (202), or an address of somebody else.
+    pub(crate) async fn page(&self, path: &str, version: &str, next: Option<&str>) -> Result<Value, ArmError> {
+        let url = match next {
+            Some(link) => self.link(link)?,
+            None => self.url(path, version),
+        };
+        let answer = self.send(Method::GET, &url, None).await?;
+        if answer.status.as_u16() == 202 {
+            let (code, message) = ("NotReady".to_owned(), "the request is still being processed".to_owned());
+            return Err(ArmError::Refused {
+                status: 202,
+                code,
+                message,
+                request_id: None,
+                retry_after: answer.retry_after(),
+            });
+        }
+        Ok(answer.body)
+    }
+
+    /// The host that is asked.
+    pub(crate) fn host(&self) -> String {
+        host_of(&self.endpoint)
+    }
+
     /// All pages of a list; a scope that is not there has an empty one.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The world that a lab begins with: a new one out of its seed, or one that was kept.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -12,6 +13,9 @@ use crate::world::stamp::Stamp;
 
 /// The application that the lab's caller signs in with.
 pub(crate) const OPERATOR: &str = "azsreg lab operator";
+
+/// How long tenants have used a stamp when the lab begins.
+const BEFORE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The world as it is kept.
 #[derive(Deserialize)]
@@ -35,9 +39,13 @@ pub(crate) fn new_world(options: &LabOptions) -> Result<(AzureWorld, Vec<StampSn
     let mut draw = Draw::new(options.seed);
     let (mut world, _) = azure(&mut draw, options);
     let mut stamps = Vec::new();
+    let now = Timestamp::now();
     for stamp_options in &options.stamps {
-        let stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
+        let mut stamp = Stamp::new(&mut world.draw, stamp_options.clone(), world.home, &world.domain)
             .ok_or_else(|| LabError::Build(stamp_options.build.clone()))?;
+        // Its tenants have used it for a while, so that there is something to look at.
+        stamp.set_tenants(stamp_options.tenants, now - BEFORE, now);
+        stamp.collect(now);
         let operator = Application {
             app_id: world.draw.guid(),
             object_id: world.draw.guid(),

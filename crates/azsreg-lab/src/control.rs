@@ -2,6 +2,8 @@
 
 mod subscriptions;
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use crate::world::directory::Application;
 use crate::world::market::Downloaded;
 use crate::world::stamp::TokenRequest;
 
-pub(crate) fn handle(state: &State, request: &Read) -> Reply {
+pub(crate) fn handle(state: &Arc<State>, request: &Read) -> Reply {
     let segments = http::segments(request.uri().path());
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let body: Value = if request.body().is_empty() {
@@ -145,6 +147,19 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             }
             None => refused("no such stamp"),
         },
+        ("GET", ["stamps", name, "usage"]) => match stamp(name) {
+            Some(stamp) => {
+                let mut world = stamp.world();
+                world.settle(state.now());
+                let (waiting, usage) = (world.waiting(), &world.usage);
+                let tenants: Vec<Value> = usage.tenants.iter().map(|tenant| json!({"subscription": tenant.subscription, "directory": tenant.directory, "deleted": tenant.until.is_some()})).collect();
+                http::json(
+                    200,
+                    &json!({"tenants": tenants, "waiting_hours": waiting, "spool": usage.spool, "uploaded": usage.uploaded, "last_upload": usage.last_upload, "failing": usage.failing}),
+                )
+            }
+            None => refused("no such stamp"),
+        },
         ("GET", ["stamps", name, "blobs"]) => match stamp(name) {
             Some(stamp) => http::json(200, &crate::stamp::storage::contents(state, stamp)),
             None => refused("no such stamp"),
@@ -175,7 +190,18 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
                 stamp.download_rate.store(rate, std::sync::atomic::Ordering::Relaxed);
             }
             if body["deactivated"].as_bool() == Some(true) {
+                world.settle(state.now());
                 world.activation = None;
+            }
+            if let Some(tenants) = body["tenants"].as_u64().and_then(|n| usize::try_from(n).ok()) {
+                world.set_tenants(tenants, state.now(), state.now());
+            }
+            drop(world);
+            match body["usage_bridge"].as_str() {
+                None => {}
+                Some("kill") => stamp.stop_bridge(),
+                Some("start") => state.start_bridge(stamp),
+                Some(_) => return refused("usage_bridge is kill or start"),
             }
             http::json(200, &json!({}))
         }
@@ -303,7 +329,7 @@ fn activation_key(state: &State, body: &Value) -> Reply {
         .put_group(subscription, "control", &group)
         .map(drop)
         .and_then(|()| azure.arm.put_registration(&mut azure.draw, now, subscription, "control", &name, &resource))
-        .map(|(_, registration)| registration.activation_claims(&state.urls().arm));
+        .map(|(_, registration)| registration.activation_claims(&state.urls().arm, &state.urls().usage));
     match registered {
         Ok(claims) => http::json(200, &json!({"activation_key": state.keys.activation().sign(&claims, false)})),
         Err(error) => http::json(error.status, &error.body()),

@@ -13,7 +13,7 @@ use crate::http::{Body, Dropped, Reply, json as json_reply};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct When {
-    /// `login`, `arm`, `graph`, `blobs`, `pep`, `stamp-arm`, `stamp-blobs`.
+    /// `login`, `arm`, `graph`, `blobs`, `usage`, `pep`, `stamp-arm`, `stamp-blobs`.
     plane: Option<String>,
     /// `GET`, `PUT` ...
     method: Option<String>,
@@ -45,6 +45,9 @@ pub(crate) struct Then {
     /// Never answer.
     #[serde(default)]
     hang: bool,
+    /// Take the request twice, and give the second answer.
+    #[serde(default)]
+    duplicate: bool,
     /// Send so many bytes of the body, then break the connection.
     truncate: Option<u64>,
     /// Send another byte at this place of the body.
@@ -106,14 +109,23 @@ impl Faults {
         json!(self.rules)
     }
 
+    /// Whether a rule says that the request is taken twice.
+    pub(crate) fn duplicates(&mut self, asked: &Asked<'_>) -> bool {
+        self.find(asked, |rule| rule.then.duplicate).is_some()
+    }
+
     /// The rule that strikes, if one does.
     pub(crate) fn strike(&mut self, asked: &Asked<'_>, after: bool) -> Option<Then> {
+        // What changes an answer needs one.
+        self.find(asked, |rule| !rule.then.duplicate && (rule.after || rule.then.changes()) == after)
+    }
+
+    fn find(&mut self, asked: &Asked<'_>, kind: impl Fn(&Rule) -> bool) -> Option<Then> {
         let same = |given: &Option<String>, found: &str| given.as_deref().is_none_or(|g| g.eq_ignore_ascii_case(found));
         let route = asked.route.to_ascii_lowercase();
         for rule in &mut self.rules {
             let when = &rule.when;
-            // What changes an answer needs one.
-            let matches = (rule.after || rule.then.changes()) == after
+            let matches = kind(rule)
                 && same(&when.plane, asked.plane)
                 && same(&when.method, asked.method)
                 && when.route.as_deref().is_none_or(|part| route.contains(&part.to_ascii_lowercase()))

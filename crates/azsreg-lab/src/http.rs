@@ -134,14 +134,25 @@ pub(crate) fn page(request: &Read, base: &str, size: usize, items: Vec<Value>) -
     let shown: Vec<Value> = items.into_iter().skip(skip).take(size).collect();
     let mut body = json!({ "value": shown });
     if more {
-        let is_token = |pair: &&str| {
-            let pair = pair.to_ascii_lowercase();
-            pair.starts_with("$skiptoken") || pair.starts_with("%24skiptoken")
-        };
-        let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
-        body["nextLink"] = json!(format!("{base}{}?{}&$skiptoken={next}", request.uri().path(), kept.join("&")));
+        body["nextLink"] = json!(link(request, base, "$skiptoken", &next.to_string()));
     }
     self::json(200, &body)
+}
+
+/// The address of the next page of a list whose pages are known by a continuation token.
+pub(crate) fn next_link(request: &Read, base: &str, token: &str) -> String {
+    link(request, base, "continuationToken", token)
+}
+
+/// The same query with another token.
+fn link(request: &Read, base: &str, name: &str, token: &str) -> String {
+    let query = request.uri().query().unwrap_or_default();
+    let is_token = |pair: &&str| {
+        let (given, _) = pair.split_once('=').unwrap_or((pair, ""));
+        given.replace("%24", "$").eq_ignore_ascii_case(name)
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
+    format!("{base}{}?{}&{name}={token}", request.uri().path(), kept.join("&"))
 }
 
 /// An answer with a text body, or none.

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::azure::blobs::Blobs;
 use crate::azure::products::SIGNED_FOR;
+use crate::azure::usage::Books;
 use crate::beginning::{OPERATOR, Snapshot, StampSnapshot, new_world};
 use crate::faults::Faults;
 use crate::http;
@@ -111,6 +112,8 @@ pub struct Descriptor {
     pub authority: String,
     pub graph_endpoint: String,
     pub blob_endpoint: String,
+    #[serde(default)]
+    pub usage_endpoint: String,
     pub audience: String,
     pub ca_file: PathBuf,
     pub tenant_id: Uuid,
@@ -151,6 +154,9 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
+        }
+        for stamp in &self.state.stamps {
+            stamp.stop_bridge();
         }
     }
 }
@@ -268,6 +274,7 @@ impl Lab {
                 download_rate: AtomicU64::new(0),
                 operators: Mutex::new(operators),
                 operator,
+                bridge: Mutex::new(None),
                 audience,
                 world: Mutex::new(stamp),
                 urls: OnceLock::new(),
@@ -296,11 +303,15 @@ impl Lab {
             listeners.push((Plane::StampBlobs(index), listener));
             finished.push(Arc::new(StampState { urls: OnceLock::from(urls), ..stamp }));
         }
+        let usage = bind(&mut ports, &mut bound).await?;
+        azure_urls.push(format!("https://{}", loopback(&usage)?));
+        listeners.push((Plane::Usage, usage));
         let urls = Urls {
             authority: azure_urls[0].clone(),
             arm: azure_urls[1].clone(),
             graph: azure_urls[2].clone(),
             blobs: azure_urls[3].clone(),
+            usage: azure_urls[4].clone(),
         };
         world.directory.graph_audience.clone_from(&urls.graph);
 
@@ -312,6 +323,7 @@ impl Lab {
             authority: urls.authority.clone(),
             graph_endpoint: urls.graph.clone(),
             blob_endpoint: urls.blobs.clone(),
+            usage_endpoint: urls.usage.clone(),
             audience: format!("{}/", urls.arm),
             ca_file,
             tenant_id: world.home,
@@ -331,6 +343,8 @@ impl Lab {
             end_point: tls.end_point,
             blobs: Blobs::new(options.seed),
             signed_for: AtomicI64::new(i64::try_from(SIGNED_FOR.as_secs()).unwrap_or(i64::MAX)),
+            books: Mutex::new(Books::open(options.data_dir.as_deref())?),
+            moved: tokio::sync::watch::Sender::new(()),
             azure: Mutex::new(world),
             urls: OnceLock::from(urls),
             offset: AtomicI64::new(offset),
@@ -344,6 +358,9 @@ impl Lab {
             state.keep().await;
         }
         crate::stamp::market::resume(&state);
+        for stamp in &state.stamps {
+            state.start_bridge(stamp);
+        }
         let acceptor = TlsAcceptor::from(tls.server);
         let tasks = listeners
             .into_iter()

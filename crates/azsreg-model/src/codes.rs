@@ -154,6 +154,15 @@ codes! {
     STAMP_STORAGE "AZR2024" Failed "The stamp's storage account can't be used",
         "The account that takes the carried files can't be reached, or refused them; its words are below.",
         "Check that this machine reaches the stamp's blob endpoint, then run the same command again: it resumes.";
+    USAGE_QUERY "AZR2025" CheckFailed "The stamp does not take the query for usage",
+        "A time is not the beginning of an hour (of a day of UTC, for daily usage), or the stamp is of another kind than we know.",
+        "Give --from and --to as whole days or hours of UTC.";
+    USAGE_FUTURE "AZR2026" CheckFailed "Usage of the future is asked for",
+        "Usage can be asked for until the hour, or the day, that has ended.", "Choose an earlier --to.";
+    USAGE_TOO_LONG "AZR2027" Failed "The stamp took too long to collect usage",
+        "The usage of even one hour is too much for the stamp at the moment.", "Run it again later, or for one --tenant-subscription.";
+    USAGE_NOT_READY "AZR2028" Failed "Usage is not ready yet",
+        "Usage is processed some hours after it was used; the newest can't be had yet.", "Choose an earlier --to, or run it again later.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
@@ -384,6 +393,12 @@ codes! {
         "It was never added, or it is mistyped.", "azsreg customer list";
     ALERT_UNKNOWN "AZR6023" NotRegistered "There is no such alert",
         "The id is mistyped, or the stamp has forgotten an old alert.", "azsreg alerts list --all";
+    TENANT_UNKNOWN "AZR6024" NotRegistered "The stamp has no such tenant's subscription",
+        "The id is of another stamp, or of a subscription in Azure: usage is asked for by the subscription on the stamp.",
+        "azsreg usage show --by subscription";
+    USAGE_DIFFERS "AZR6025" CheckFailed "Azure's usage is not the stamp's",
+        "Usage was not uploaded while reporting was off, a customer's subscription was not looked at, or the upload lost something.",
+        "azsreg usage status";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

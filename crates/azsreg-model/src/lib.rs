@@ -10,6 +10,7 @@ mod cloud;
 mod codes;
 mod item;
 mod key;
+mod meter;
 mod module_log;
 mod problem;
 mod product;
@@ -21,6 +22,7 @@ mod signin;
 mod stamp;
 mod status;
 mod token;
+mod usage;
 mod version;
 
 pub use alert::Alert;
@@ -30,6 +32,7 @@ pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
 pub use item::{Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
+pub use meter::{COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter};
 pub use module_log::{LogFinding, read_module_log};
 pub use problem::{ExitCode, Problem};
 pub use product::{
@@ -46,6 +49,10 @@ pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{AzureSide, Known, StampSide, Status, StatusReport};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
+pub use usage::{
+    ComparedLine, Comparison, Granularity, Range, UsageLine, UsagePage, UsageRow, UsageStatus, Verdict, day_of, midnight, quantity,
+    whole_hour,
+};
 pub use version::{StampVersion, VersionError};
 
 /// The first sixteen hexadecimal digits of a secret's SHA-256: enough to tell two apart, useless to get one back.

@@ -21,6 +21,7 @@ pub mod role;
 pub mod status;
 pub mod steps;
 pub mod unregister;
+pub mod usage;
 
 pub use engine::Failure;
 pub use engine::journal::{FileJournal, Journal, MemoryJournal};

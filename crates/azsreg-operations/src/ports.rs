@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Lock, Permission, Problem, Registration,
-    RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion,
+    ActionState, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Granularity, Lock, Permission, Problem,
+    Range, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion, UsagePage,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -271,6 +271,37 @@ pub trait Alerts {
     async fn alerts(&self, stamp: &StampInformation) -> Result<Vec<Alert>, PortError>;
     /// Closes one.
     async fn close_alert(&self, stamp: &StampInformation, name: &str) -> Result<(), PortError>;
+}
+
+/// Which usage is asked for. Both services go by when usage was reported to them, not by when it was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageQuery {
+    /// When it was reported: whole hours, or whole days of UTC for daily buckets.
+    pub reported: Range,
+    /// How long the buckets are.
+    pub granularity: Granularity,
+    /// One tenant's subscription alone.
+    pub subscription: Option<Uuid>,
+}
+
+/// What a stamp recorded of its tenants' usage (`facts-billing-usage.md` section 5).
+#[allow(async_fn_in_trait)]
+pub trait Recorded {
+    /// A page: the first one, or the one at the address that the page before gave.
+    async fn recorded(
+        &self,
+        stamp: &StampInformation,
+        query: &UsageQuery,
+        next: Option<&str>,
+    ) -> Result<UsagePage, PortError>;
+}
+
+/// What Azure has of usage, by the subscription that pays.
+#[allow(async_fn_in_trait)]
+pub trait Billed {
+    /// A page: the first one, or the one at the address that the page before gave. A row's subscription is the tenant's on the
+    /// stamp, where it is said.
+    async fn billed(&self, payer: Uuid, query: &UsageQuery, next: Option<&str>) -> Result<UsagePage, PortError>;
 }
 
 /// Everything that an operation is given.

@@ -439,7 +439,7 @@ impl Azure for InProcess<'_> {
     async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError> {
         self.azure("activation key", |world| {
             let registration = world.arm.registration(id.subscription, &id.resource_group, &id.name)?;
-            let claims = registration.activation_claims("https://arm.lab.invalid");
+            let claims = registration.activation_claims("https://arm.lab.invalid", "https://usage.lab.invalid");
             Ok(ActivationKey::new(&self.keys.activation().sign(&claims, false)))
         })
         .await

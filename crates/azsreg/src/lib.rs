@@ -7,6 +7,7 @@ mod cli;
 mod clock;
 mod commands;
 mod interrupt;
+mod rows;
 mod secrets;
 mod state;
 mod view;
@@ -135,6 +136,11 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
         let problem = Problem::new(&code::BAD_ARGUMENT, "-o prometheus is for azsreg status alone");
         return Err(problem.next("Use -o json.").into());
     }
+    let rows = matches!(cli.command, Command::Usage(cli::UsageCommand::Show(_) | cli::UsageCommand::Compare(_)));
+    if global.output == cli::Output::Csv && !rows {
+        let problem = Problem::new(&code::BAD_ARGUMENT, "-o csv is for azsreg usage show and compare alone");
+        return Err(problem.next("Use -o json.").into());
+    }
     let name = format!("{:?}", cli.command);
     let name = name.split(['(', ' ']).next().unwrap_or_default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), os = std::env::consts::OS, command = name, "azsreg");
@@ -163,6 +169,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
         Command::Adopt(options) => block(Box::pin(commands::register::adopt(global, options, view, secrets))),
         Command::Marketplace(command) => block(Box::pin(commands::marketplace::run(global, command, view, secrets))),
         Command::Alerts(command) => block(Box::pin(commands::alerts::run(global, command, view, secrets))),
+        Command::Usage(command) => block(Box::pin(commands::usage::run(global, command, view, secrets))),
         Command::Customer(command) => block(Box::pin(commands::customer::run(global, command, view, secrets))),
         Command::Role(command) => block(Box::pin(commands::role::run(global, command, view, secrets))),
         Command::Explain(options) => commands::explain::run(options, view),

@@ -20,6 +20,11 @@ pub(crate) fn lost() -> bool {
     LOST.load(std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Data could not be written.
+pub(crate) fn lose() {
+    LOST.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// A line of data. A reader that has gone (`| head`) is no failure of the command.
 macro_rules! say {
     ($($text:tt)*) => {{
@@ -27,7 +32,7 @@ macro_rules! say {
         if let Err(error) = writeln!(anstream::stdout(), $($text)*)
             && error.kind() != std::io::ErrorKind::BrokenPipe
         {
-            LOST.store(true, std::sync::atomic::Ordering::Relaxed);
+            lose();
         }
     }};
 }

@@ -310,6 +310,7 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
             drop(guard);
             Ok(page(call.state, call.request, items))
         }
+        (_, ["providers", "microsoft.commerce", "usageaggregates"]) => super::commerce::aggregates(call, guard),
         ("GET", ["resourcegroups"]) => {
             call.may(azure, "Microsoft.Resources/subscriptions/resourceGroups/read", &scope)?;
             let groups = azure.arm.groups.iter().filter(|((s, _), _)| *s == call.subscription);
@@ -504,7 +505,7 @@ fn registrations(
         ("POST", ["getactivationkey"]) => {
             call.may(azure, &action("getActivationKey/action"), &scope)?;
             let registration = azure.arm.registration(subscription, group, name)?;
-            let claims = registration.activation_claims(&call.state.urls().arm);
+            let claims = registration.activation_claims(&call.state.urls().arm, &call.state.urls().usage);
             let key = call.state.keys.activation().sign(&claims, false);
             Ok(http::json(200, &json!({ "activationKey": key })))
         }

@@ -3,11 +3,13 @@
 pub(crate) mod arm;
 mod authorization;
 pub(crate) mod blobs;
+pub(crate) mod commerce;
 mod customers;
 pub(crate) mod graph;
 pub(crate) mod login;
 pub(crate) mod products;
 mod provider;
+pub(crate) mod usage;
 
 use serde_json::Value;
 use uuid::Uuid;

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::LabOptions;
 use crate::azure::blobs::Blobs;
 use crate::azure::products::ProductLog;
+use crate::azure::usage::Books;
 use crate::faults::Faults;
 use crate::keys::Keys;
 use crate::stamp::link::Link;
@@ -30,6 +33,7 @@ pub(crate) struct Urls {
     pub(crate) arm: String,
     pub(crate) graph: String,
     pub(crate) blobs: String,
+    pub(crate) usage: String,
 }
 
 /// The endpoints of a stamp.
@@ -74,6 +78,8 @@ pub(crate) struct StampState {
     pub(crate) requests: AtomicU64,
     /// How many bytes of marketplace items it takes a second; as many as come where it is nought.
     pub(crate) download_rate: AtomicU64,
+    /// The usage bridge's task.
+    pub(crate) bridge: Mutex<Option<JoinHandle<()>>>,
     pub(super) audience: String,
     pub(super) urls: OnceLock<StampUrls>,
 }
@@ -81,6 +87,13 @@ pub(crate) struct StampState {
 impl StampState {
     pub(crate) fn world(&self) -> MutexGuard<'_, Stamp> {
         lock(&self.world)
+    }
+
+    /// Kills the usage bridge, wherever it is.
+    pub(crate) fn stop_bridge(&self) {
+        if let Some(task) = lock(&self.bridge).take() {
+            task.abort();
+        }
     }
 
     /// The audience of tokens for the admin Resource Manager.
@@ -105,6 +118,10 @@ pub(crate) struct State {
     pub(crate) blob_dir: PathBuf,
     /// How long a blob's address may be read, in seconds.
     pub(crate) signed_for: AtomicI64,
+    /// The usage that Azure was told of.
+    pub(crate) books: Mutex<Books>,
+    /// Says when the clock was moved.
+    pub(crate) moved: watch::Sender<()>,
     pub(super) azure: Mutex<AzureWorld>,
     pub(super) faults: Mutex<Faults>,
     pub(super) urls: OnceLock<Urls>,
@@ -143,6 +160,7 @@ impl State {
 
     pub(crate) fn advance(&self, by: SignedDuration) {
         self.offset.fetch_add(by.as_secs(), Ordering::Relaxed);
+        self.moved.send_replace(());
     }
 
     /// The world as it is kept: text that [`LabOptions::restore`] takes.
@@ -156,6 +174,13 @@ impl State {
             .collect();
         let azure = self.azure();
         json!({"azure": &*azure, "stamps": stamps, "offset": self.offset.load(Ordering::Relaxed)}).to_string()
+    }
+
+    /// Starts the usage bridge of a stamp, in place of one that runs.
+    pub(crate) fn start_bridge(self: &Arc<Self>, stamp: &Arc<StampState>) {
+        let task = crate::stamp::bridge::start(self, stamp);
+        stamp.stop_bridge();
+        *lock(&stamp.bridge) = Some(task);
     }
 
     /// Keeps the world, where it is kept at all. Who waits for an answer waits for this too.
@@ -191,7 +216,7 @@ impl State {
                 let mut world = stamp.world();
                 world.settle(now);
                 let log =
-                    ["runs", "operations", "alerts", "logons_failed", "logons_succeeded", "transcripts", "password"];
+                    ["runs", "operations", "alerts", "usage", "logons_failed", "logons_succeeded", "transcripts", "password"];
                 let mut kept = strip(whole(serde_json::to_value(&*world)), &log);
                 kept["bridge"] = strip(kept["bridge"].take(), &["secret"]);
                 kept

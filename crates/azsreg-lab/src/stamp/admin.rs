@@ -32,6 +32,10 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
     let parts: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = pairs(request.uri().query().unwrap_or_default());
+    let commerce = parts.contains(&"microsoft.commerce.admin");
+    if value(&query, "api-version").is_none_or(str::is_empty) && commerce {
+        return Err(super::commerce::no_version());
+    }
     if value(&query, "api-version").is_none_or(str::is_empty) {
         return Err(ArmError::new(
             400,
@@ -82,6 +86,9 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
             json!({"id": format!("/subscriptions/{provider}"), "subscriptionId": provider, "displayName": "Default Provider Subscription", "state": "Enabled", "tenantId": tenant})
         });
         return Ok(http::json(200, &json!({"value": mine.into_iter().collect::<Vec<_>>()})));
+    }
+    if commerce && rest[0] == "providers" {
+        return Err(super::commerce::no_subscription());
     }
     if !operator || rest[0] != provider.to_string() {
         let message = format!("The subscription '{}' could not be found.", rest[0]);
@@ -145,6 +152,9 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
             "alerts",
             ref below @ ..,
         ] if group.strip_prefix("system.") == Some(region) => super::insights::handle(state, stamp, request, below),
+        ["providers", "microsoft.commerce.admin", ref below @ ..] => {
+            super::commerce::handle(state, stamp, request, below)
+        }
         ["resourcegroups", ..] => super::resources::handle(state, stamp, request, &segments[3..], &parts[3..]),
         _ => Err(ArmError::new(404, "NotFound", "The lab's stamp does not know this route.")),
     }

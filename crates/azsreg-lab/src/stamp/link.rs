@@ -25,7 +25,7 @@ impl Link {
         ))
     }
 
-    fn client(&self) -> Result<&Client, String> {
+    pub(crate) fn client(&self) -> Result<&Client, String> {
         match self {
             Self::Https(client) => Ok(client),
             Self::Down => Err("Unable to connect to the remote server: this Azure Stack is disconnected.".into()),
@@ -99,13 +99,13 @@ impl Link {
         })
     }
 
-    /// Signs in to Azure's Resource Manager as the bridge: a token, or what the directory says.
-    pub(crate) async fn sign_in(&self, urls: &Urls, bridge: &Bridge) -> Result<String, Refusal> {
+    /// Signs in as the bridge, for a service of Azure: a token, or what the directory says.
+    pub(crate) async fn sign_in(&self, urls: &Urls, bridge: &Bridge, resource: &str) -> Result<String, Refusal> {
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", &bridge.app_id.to_string()),
             ("client_secret", &bridge.secret),
-            ("scope", &format!("{}/.default", urls.arm)),
+            ("scope", &format!("{resource}/.default")),
         ];
         let url = format!("{}/{}/oauth2/v2.0/token", urls.authority, bridge.tenant);
         let sent = self.client().map_err(Refusal::Unreachable)?.post(url).form(&form).send().await;

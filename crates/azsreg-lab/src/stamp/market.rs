@@ -59,7 +59,7 @@ impl Azure {
         let none =
             || Refusal::Unreachable("Unable to connect to the remote server: this Azure Stack is disconnected.".into());
         let bridge = bridge.ok_or_else(none).map_err(refused)?;
-        let token = stamp.link.sign_in(state.urls(), &bridge).await.map_err(refused)?;
+        let token = stamp.link.sign_in(state.urls(), &bridge, &state.urls().arm).await.map_err(refused)?;
         Ok(Self { token, base: format!("{}{registration}/products", state.urls().arm), device })
     }
 

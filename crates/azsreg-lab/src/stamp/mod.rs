@@ -2,7 +2,9 @@
 
 pub(crate) mod adfs;
 pub(crate) mod admin;
+pub(crate) mod bridge;
 pub(crate) mod cmdlets;
+mod commerce;
 mod insights;
 pub(crate) mod link;
 pub(crate) mod market;

@@ -47,6 +47,13 @@ fn words(fault: &str) -> (&'static str, &'static str, &'static str, &'static str
             "AzureBridge",
             "Azure bridge",
         ),
+        "UsageBridge.UsageNetworkError" => (
+            "Unable to connect to the remote service",
+            "The usage bridge can't reach the remote service, so the stamp's usage is not sent to Azure.",
+            "Look at the error code, mend the way to Azure, and see what waits: azsreg usage status.",
+            "UsageBridge",
+            "Usage bridge",
+        ),
         _ => (
             "Registration expires soon",
             "The registration of this Azure Stack with Azure expires soon.",
@@ -64,7 +71,10 @@ impl Stamp {
         let expired = ends.is_some_and(|ends| ends <= now);
         let near = ends.is_some_and(|ends| ends > now && ends.duration_since(now) <= NEAR);
         let expiration = self.activation.as_ref().map(|activation| activation.expiration.clone());
+        let failing = self.usage.failing.as_ref().filter(|_| self.activation.as_ref().is_some_and(|a| a.usage));
+        let upload = failing.map(|f| json!({"errorCode": f.code, "errorMessage": f.message}));
         let conditions = [
+            ("UsageBridge.UsageNetworkError", upload.is_some(), upload.unwrap_or_default()),
             ("AzureBridge.NotActivated", ends.is_none(), json!({})),
             ("AzureBridge.RegistrationExpired", expired, json!({ "expiration": expiration })),
             ("AzureBridge.RegistrationExpiring", near, json!({ "expiration": expiration })),
@@ -73,7 +83,8 @@ impl Stamp {
             let last = self.alerts.iter_mut().rev().find(|alert| alert.fault == fault);
             match (wrong, last) {
                 // One that somebody closed is raised again when it is wrong anew.
-                (true, Some(last)) if last.closed.is_none() || !last.closed_by.is_empty() => {}
+                (true, Some(last)) if last.closed.is_none() => last.properties = properties,
+                (true, Some(last)) if !last.closed_by.is_empty() => {}
                 (true, _) => {
                     let count = self.alerts.iter().filter(|alert| alert.fault == fault).count();
                     let id = Uuid::new_v5(&self.deployment_id, format!("{fault}|{count}").as_bytes());
@@ -140,12 +151,20 @@ impl Stamp {
                 "title": title, "severity": "Warning", "state": if alert.closed.is_none() { "Active" } else { "Closed" },
                 "createdTimestamp": alert.created, "lastUpdatedTimestamp": alert.closed.unwrap_or(alert.created),
                 "closedTimestamp": alert.closed.map(|at| at.to_string()).unwrap_or_default(), "closedByUserAlias": alert.closed_by,
-                "description": text(description), "remediation": remediation, "alertProperties": alert.properties,
+                "description": text(&described(description, &alert.properties)), "remediation": remediation, "alertProperties": alert.properties,
                 "resourceRegistrationId": self.deployment_id, "resourceProviderRegistrationId": PROVIDER,
                 "impactedResourceId": format!("{group}/Microsoft.Fabric.Admin/fabricLocations/{region}/infraRoles/{role}"),
                 "impactedResourceDisplayName": shown, "hasValidRemediationAction": false,
             },
         })
+    }
+}
+
+/// The description, with what the case says of its error.
+fn described(description: &str, properties: &Value) -> String {
+    match (properties["errorCode"].as_str(), properties["errorMessage"].as_str()) {
+        (Some(code), Some(message)) => format!("{description} ErrorCode: {code}. ErrorMessage: {message}"),
+        _ => description.to_owned(),
     }
 }
 

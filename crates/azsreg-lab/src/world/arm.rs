@@ -121,6 +121,9 @@ pub const LOCATIONS: &[(&str, &str)] = &[
     ("westus2", "West US 2"),
 ];
 
+/// For whom tokens for uploading usage are.
+pub const USAGE_RESOURCE: &str = "https://usage.azurestack.lab.invalid";
+
 /// The state of Resource Manager.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Arm {
@@ -202,7 +205,7 @@ impl Registration {
 
     /// The claims of the activation key: who, for which stamp, until when, and where the stamp finds what.
     #[must_use]
-    pub fn activation_claims(&self, arm_endpoint: &str) -> Value {
+    pub fn activation_claims(&self, arm_endpoint: &str, usage_endpoint: &str) -> Value {
         let expires = self.expires().map_or_else(|| NEVER.to_owned(), |end| end.to_string());
         let member = |name: &str| self.token.members.get(name).cloned().unwrap_or(Value::Null);
         json!({
@@ -211,9 +214,9 @@ impl Registration {
             "registrationName": self.name,
             "certPinningRootSubjects": ["CN=azsreg lab authority, O=azsreg lab"],
             "certPinningIntermediateThumbprints": [],
-            "usageEndpoint": format!("{arm_endpoint}/usage"),
+            "usageEndpoint": usage_endpoint,
             "marketplaceEndpoint": arm_endpoint,
-            "usageResourceUri": "https://usage.azurestack.lab.invalid",
+            "usageResourceUri": USAGE_RESOURCE,
             "marketplaceResourceUri": "https://marketplace.azurestack.lab.invalid",
             "expires": expires,
             "cloudId": self.token.cloud_id,

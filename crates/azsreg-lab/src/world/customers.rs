@@ -19,6 +19,9 @@ pub struct Customer {
     pub tenant: Uuid,
     /// When it was written.
     pub written: Timestamp,
+    /// When it was replaced or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
 }
 
 impl Customer {
@@ -47,8 +50,11 @@ impl Arm {
     #[must_use]
     pub fn customers_of(&self, registration: &Registration) -> Vec<&Customer> {
         let id = registration.id();
-        let mut found: Vec<&Customer> =
-            self.customers.iter().filter(|customer| customer.registration.eq_ignore_ascii_case(&id)).collect();
+        let mut found: Vec<&Customer> = self
+            .customers
+            .iter()
+            .filter(|customer| customer.ended.is_none() && customer.registration.eq_ignore_ascii_case(&id))
+            .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
     }
@@ -117,17 +123,41 @@ impl Arm {
             refused(400, "InvalidRequestContent", "The property 'tenantId' is missing or is not a GUID.".into())
         })?;
         let scope = registration.id();
-        self.customers.retain(|known| {
-            !known.registration.eq_ignore_ascii_case(&scope) || (known.tenant != tenant && known.name != name)
+        self.end_customers(&scope, now, |known| known.tenant == tenant || known.name == name);
+        self.customers.push(Customer {
+            registration: scope,
+            name: name.to_owned(),
+            tenant,
+            written: now,
+            ended: None,
         });
-        self.customers.push(Customer { registration: scope, name: name.to_owned(), tenant, written: now });
         Ok(&self.customers[self.customers.len() - 1])
     }
 
     /// Removes a mapping; false if there was none.
-    pub fn delete_customer(&mut self, registration: &Registration, name: &str) -> bool {
-        let (scope, before) = (registration.id(), self.customers.len());
-        self.customers.retain(|known| !known.registration.eq_ignore_ascii_case(&scope) || known.name != name);
-        self.customers.len() != before
+    pub fn delete_customer(&mut self, registration: &Registration, name: &str, now: Timestamp) -> bool {
+        self.end_customers(&registration.id(), now, |known| known.name == name)
+    }
+
+    /// Ends mappings: their hours stay theirs.
+    fn end_customers(&mut self, scope: &str, now: Timestamp, which: impl Fn(&Customer) -> bool) -> bool {
+        let mut some = false;
+        for known in &mut self.customers {
+            if known.ended.is_none() && known.registration.eq_ignore_ascii_case(scope) && which(known) {
+                (known.ended, some) = (Some(now), true);
+            }
+        }
+        some
+    }
+
+    /// Who pays for a tenant's usage of a stamp at a time: the customer that was mapped to it then, or the registration's
+    /// own subscription.
+    #[must_use]
+    pub fn payer(&self, registration: &Registration, tenant: Uuid, at: Timestamp) -> Uuid {
+        let scope = registration.id();
+        let then = |known: &&Customer| known.written <= at && known.ended.is_none_or(|ended| ended > at);
+        let ours = |known: &&Customer| known.tenant == tenant && known.registration.eq_ignore_ascii_case(&scope);
+        let mapped = self.customers.iter().rev().find(|known| ours(known) && then(known));
+        mapped.and_then(|known| known.name.parse().ok()).unwrap_or(registration.subscription)
     }
 }

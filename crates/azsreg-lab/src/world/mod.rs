@@ -13,11 +13,14 @@ pub mod content;
 pub mod customers;
 pub mod directory;
 pub mod graph;
+pub mod ledger;
 pub mod market;
+pub mod metering;
 pub mod moves;
 pub mod roles;
 pub mod stamp;
 pub mod token;
+pub mod usage;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;

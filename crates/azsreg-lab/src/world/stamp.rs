@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::accounts::Accounts;
 use super::alerts::Alert;
 use super::market::{Downloaded, Operation};
+use super::usage::Usage;
 use super::{Draw, token};
 
 /// A build as four numbers.
@@ -82,6 +83,12 @@ pub struct Activation {
     pub marketplace: bool,
     /// Usage reporting.
     pub usage: bool,
+    /// Where usage is uploaded to.
+    #[serde(default)]
+    pub usage_endpoint: String,
+    /// For whom the token is that it is uploaded with.
+    #[serde(default)]
+    pub usage_resource: String,
     /// The bridge's principal.
     pub object_id: Option<Uuid>,
     /// When it was written.
@@ -144,6 +151,14 @@ pub struct StampOptions {
     pub connected: bool,
     /// How long an activation takes.
     pub activation: SignedDuration,
+    /// How many tenants use it.
+    #[serde(default = "tenants")]
+    pub tenants: usize,
+}
+
+/// As many tenants as a stamp has unless somebody says otherwise.
+fn tenants() -> usize {
+    2
 }
 
 impl Default for StampOptions {
@@ -155,6 +170,7 @@ impl Default for StampOptions {
             identity: "aad".into(),
             connected: true,
             activation: SignedDuration::ZERO,
+            tenants: tenants(),
         }
     }
 }
@@ -207,6 +223,9 @@ pub struct Stamp {
     /// Its alerts, oldest first.
     #[serde(default)]
     pub alerts: Vec<Alert>,
+    /// What its tenants use, and what of it is to be uploaded.
+    #[serde(default)]
+    pub usage: Usage,
     /// The HCI licence that was saved, as its digest.
     pub hci_license: Option<String>,
     /// Where transcripts were delivered to.
@@ -246,6 +265,7 @@ impl Stamp {
             operations: Vec::new(),
             accounts: Accounts::default(),
             alerts: Vec::new(),
+            usage: Usage::default(),
             hci_license: None,
             transcripts: Vec::new(),
             logons_failed: 0,
@@ -286,12 +306,13 @@ impl Stamp {
 
     /// Ends what has run its time.
     pub fn settle(&mut self, now: Timestamp) {
-        for run in self.runs.values_mut() {
-            let over = run.result.is_none() && run.ends.is_some_and(|ends| ends <= now);
-            if !over {
-                continue;
-            }
-            match std::mem::replace(&mut run.effect, Effect::None) {
+        let over = |run: &&mut Run| run.result.is_none() && run.ends.is_some_and(|ends| ends <= now);
+        while let Some(run) = self.runs.values_mut().find(over) {
+            run.result = Some(Ok(()));
+            let (effect, ends) = (std::mem::replace(&mut run.effect, Effect::None), run.ends);
+            // The hours before it are as they were before it.
+            self.collect(ends.unwrap_or(now));
+            match effect {
                 Effect::Activate(activation) => self.activation = Some(*activation),
                 Effect::Deactivate => {
                     self.activation = None;
@@ -299,8 +320,8 @@ impl Stamp {
                 }
                 Effect::None => {}
             }
-            run.result = Some(Ok(()));
         }
+        self.collect(now);
         self.raise_alerts(now);
     }
 
@@ -424,6 +445,8 @@ impl Stamp {
             expires,
             marketplace: flag("marketplaceSyndicationEnabled"),
             usage: flag("usageReportingEnabled"),
+            usage_endpoint: text("usageEndpoint").to_owned(),
+            usage_resource: text("usageResourceUri").to_owned(),
             object_id: text("objectId").parse().ok(),
             written: now,
         })

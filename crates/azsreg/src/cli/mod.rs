@@ -5,6 +5,7 @@ mod customer;
 mod marketplace;
 mod offline;
 mod shared;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) use marketplace::*;
 pub(crate) use offline::*;
 use shared::seconds;
 pub(crate) use shared::*;
+pub(crate) use usage::*;
 
 /// Registers Azure Stack systems with Azure, and can be killed at any moment without losing anything.
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ pub(crate) enum Output {
     Json,
     /// For a textfile collector: metrics of `status`.
     Prometheus,
+    /// For a spreadsheet: the rows of `usage`.
+    Csv,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -104,6 +108,9 @@ pub(crate) enum Command {
     /// The stamp's alerts that have to do with its registration
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// What tenants use: as the stamp recorded it, and what Azure has of it
+    #[command(subcommand)]
+    Usage(UsageCommand),
     /// Customers of a cloud solution provider: whose usage is shown under which subscription
     #[command(subcommand)]
     Customer(CustomerCommand),

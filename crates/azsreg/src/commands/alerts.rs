@@ -26,7 +26,7 @@ pub(crate) async fn run(
 }
 
 /// Opens the stamp's Resource Manager: somebody has to be signed in to it.
-async fn at_stamp<T>(
+pub(super) async fn at_stamp<T>(
     global: &Global,
     options: &StampOptions,
     sources: &Sources,

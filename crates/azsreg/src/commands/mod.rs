@@ -21,3 +21,4 @@ pub(crate) mod stamp;
 pub(crate) mod status;
 pub(crate) mod transcript;
 pub(crate) mod unregister;
+pub(crate) mod usage;

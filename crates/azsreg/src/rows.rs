@@ -1,0 +1,105 @@
+//! Rows as they come: a table whose columns have their width beforehand, one JSON document, or CSV. However many there are,
+//! none is kept.
+
+use std::io::{BufWriter, Write};
+
+use serde::Serialize;
+
+use crate::cli::Output;
+
+/// An output of rows.
+pub(crate) struct Rows {
+    out: BufWriter<Box<dyn Write>>,
+    output: Output,
+    widths: Vec<i32>,
+    titles: Vec<String>,
+    count: u64,
+    lost: bool,
+}
+
+impl Rows {
+    /// Rows under titles; a width below nought is of a column of numbers. `name` is the list's in JSON, `csv` are the
+    /// titles of CSV.
+    pub(crate) fn new(output: Output, name: &str, titles: &[(&str, i32)], csv: &[&str]) -> Self {
+        let out: Box<dyn Write> = Box::new(anstream::stdout());
+        let mut rows = Self {
+            out: BufWriter::with_capacity(64 << 10, out),
+            output,
+            widths: titles.iter().map(|(_, width)| *width).collect(),
+            titles: titles.iter().map(|(title, _)| (*title).to_owned()).collect(),
+            count: 0,
+            lost: false,
+        };
+        match output {
+            Output::Json => rows.put(&format!("{{\"{name}\": [")),
+            Output::Csv => rows.put(&format!("{}\r\n", csv.join(","))),
+            Output::Human | Output::Prometheus => {}
+        }
+        rows
+    }
+
+    /// One row: as JSON, as cells of the table, or as cells of CSV.
+    pub(crate) fn row(
+        &mut self,
+        json: &impl Serialize,
+        cells: impl FnOnce() -> Vec<String>,
+        csv: impl FnOnce() -> Vec<String>,
+    ) {
+        let text = match self.output {
+            Output::Json => {
+                let comma = if self.count == 0 { "\n" } else { ",\n" };
+                format!("{comma}  {}", serde_json::to_string(json).unwrap_or_default())
+            }
+            Output::Csv => {
+                let cells: Vec<String> = csv().iter().map(|cell| quoted(cell)).collect();
+                format!("{}\r\n", cells.join(","))
+            }
+            Output::Human | Output::Prometheus => {
+                if self.count == 0 {
+                    let titles = std::mem::take(&mut self.titles);
+                    let head = self.aligned(&titles);
+                    self.put(&head);
+                }
+                self.aligned(&cells())
+            }
+        };
+        self.put(&text);
+        self.count += 1;
+    }
+
+    fn aligned(&self, cells: &[String]) -> String {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(&self.widths) {
+            let size = usize::try_from(width.unsigned_abs()).unwrap_or(0);
+            let text = if *width < 0 { format!("{cell:>size$}  ") } else { format!("{cell:<size$}  ") };
+            line.push_str(&text);
+        }
+        format!("{}\n", line.trim_end())
+    }
+
+    fn put(&mut self, text: &str) {
+        if !self.lost && self.out.write_all(text.as_bytes()).is_err() {
+            // A reader that has gone, or a full disk: said at the end.
+            self.lost = true;
+        }
+    }
+
+    /// Ends the list: how many rows there were. A list that broke off is not closed, so that nobody takes it for the whole.
+    pub(crate) fn end(mut self, whole: bool) -> u64 {
+        if self.output == Output::Json && whole {
+            let end = if self.count == 0 { "]}\n" } else { "\n]}\n" };
+            self.put(end);
+        }
+        if let Err(error) = self.out.flush()
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            crate::view::lose();
+        }
+        self.count
+    }
+}
+
+/// A cell of CSV (RFC 4180).
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
