@@ -148,6 +148,8 @@ pub enum Verdict {
     Late,
     /// Azure has later usage of this stamp, but not this.
     Missing,
+    /// It was used before anything was reported to Azure.
+    Unreported,
     /// Azure has more than the stamp recorded.
     Surplus,
 }

@@ -22,6 +22,8 @@ use crate::ports::{Alerts, Billed, Class, Clock, PortError, Recorded, Records, U
 use crate::register::refused;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How long before a range it is looked for whether anything was reported.
+const BEFORE: SignedDuration = SignedDuration::from_hours(2 * 24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// What lines are summed by.
@@ -238,7 +240,7 @@ pub struct Compare {
 /// Compares what the stamp recorded with what Azure has, by day and commerce meter.
 ///
 /// Azure is told of usage in the order of time. So what is missing on the last day that Azure knows of, or after it, is
-/// late; what is missing before is missing.
+/// late; what is missing before is missing, unless it was used before Azure was told of anything.
 ///
 /// # Errors
 /// A side can't be read, or the range has not ended.
@@ -271,17 +273,23 @@ pub async fn compare<R: Recorded, B: Billed, C: Clock>(
         };
         recorded(records, clock, stamp, query, &mut take).await?;
     }
-    let (mut until, mut seen) = (None, Vec::new());
+    let (mut until, mut first, mut earlier, mut seen) = (None, None, false, Vec::new());
     for payer in payers {
-        // Usage that waited for a month was reported a month later.
-        let reported = Range { from: range.from, to: clock.now() };
+        // Usage that waited for a month was reported a month later. The days before tell whether any was reported then.
+        let reported = Range { from: range.from - BEFORE, to: clock.now() };
         let mut failed = None;
         for (reported, granularity) in windows(reported, Granularity::Daily, clock.now()) {
             let query = UsageQuery { reported, granularity, subscription: None };
             let mut take = |row: UsageRow| {
                 // Other stamps' usage, and Azure's own, is under the same subscription.
-                if range.holds(row.start) && tenants.contains(&row.subscription) {
-                    until = until.max(Some(midnight(day_of(row.start)) + DAY));
+                if !tenants.contains(&row.subscription) {
+                    return;
+                }
+                let day = day_of(row.start);
+                earlier |= row.start < range.from;
+                if range.holds(row.start) {
+                    until = until.max(Some(midnight(day) + DAY));
+                    first = Some(first.map_or(day, |first: Date| first.min(day)));
                     sums.entry((day_of(row.start), row.meter.to_ascii_lowercase())).or_default().1 += row.quantity;
                 }
             };
@@ -305,6 +313,7 @@ pub async fn compare<R: Recorded, B: Billed, C: Clock>(
         let verdict = match recorded.cmp(&has) {
             std::cmp::Ordering::Equal => Verdict::Equal,
             std::cmp::Ordering::Less => Verdict::Surplus,
+            std::cmp::Ordering::Greater if !earlier && first.is_some_and(|first| day <= first) => Verdict::Unreported,
             std::cmp::Ordering::Greater if last.is_none_or(|last| day >= last) => Verdict::Late,
             std::cmp::Ordering::Greater => Verdict::Missing,
         };
@@ -373,11 +382,16 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
     let mut azure_until = None;
     let mut asked = false;
     for payer in payers {
-        for (reported, granularity) in windows(back, Granularity::Hourly, now) {
+        // What was reported last was used last: the newest hours first, until there is something.
+        let mut of_payer = None;
+        for (reported, granularity) in windows(back, Granularity::Hourly, now).into_iter().rev() {
+            if of_payer.is_some() {
+                break;
+            }
             let query = UsageQuery { reported, granularity, subscription: None };
             let mut take = |row: UsageRow| {
                 if tenants.contains(&row.subscription) {
-                    azure_until = azure_until.max(Some(row.end));
+                    of_payer = of_payer.max(Some(row.end));
                 }
             };
             match billed(azure, clock, *payer, query, &mut take).await {
@@ -389,6 +403,7 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
                 }
             }
         }
+        azure_until = azure_until.max(of_payer);
     }
     let waiting: Vec<u64> = match azure_until {
         Some(until) => hours.range(until..).map(|(_, rows)| *rows).collect(),

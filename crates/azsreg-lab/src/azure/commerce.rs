@@ -60,7 +60,8 @@ pub(super) fn aggregates(call: &Call<'_>, guard: Guard<'_>) -> Answer {
         if whole { Ok(at) } else { Err(invalid(&format!("{name} is not the beginning of an hour or a day of UTC."))) }
     };
     let (from, to) = (at("reportedStartTime")?, at("reportedEndTime")?);
-    if from >= to || to > call.state.now() {
+    // The bucket that is filled now can be asked for, what comes after it can't.
+    if from >= to || hour_of(to) - bucket > hour_of(call.state.now()) {
         return Err(invalid("reportedEndTime is not after reportedStartTime, or is in the future."));
     }
     let after: Option<Key> = match given("continuationToken") {

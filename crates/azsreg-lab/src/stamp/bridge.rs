@@ -31,7 +31,14 @@ async fn run(state: Arc<State>, stamp: Arc<StampState>) {
     let mut failures = 0u32;
     loop {
         moved.mark_unchanged();
-        let wait = match drain(&state, &stamp, &mut token).await {
+        let mut sent = 0;
+        let ended = drain(&state, &stamp, &mut token, &mut sent).await;
+        if sent > 0 {
+            failures = 0;
+            stamp.world().raise_alerts(state.now());
+            state.keep().await;
+        }
+        let wait = match ended {
             Ok(()) => {
                 failures = 0;
                 // The next hour's end.
@@ -44,7 +51,7 @@ async fn run(state: Arc<State>, stamp: Arc<StampState>) {
                 world.usage.failing = Some(failing);
                 world.raise_alerts(state.now());
                 failures += 1;
-                PATIENCE.min(Duration::from_millis(100) * 2u32.pow(failures.min(10)))
+                PATIENCE.min(Duration::from_millis(20) * 2u32.pow(failures.min(12)))
             }
         };
         tokio::select! {
@@ -54,9 +61,13 @@ async fn run(state: Arc<State>, stamp: Arc<StampState>) {
     }
 }
 
-/// Uploads until nothing waits.
-async fn drain(state: &State, stamp: &StampState, token: &mut Option<String>) -> Result<(), Failing> {
-    let mut sent = 0;
+/// Uploads until nothing waits, and counts what was acknowledged.
+async fn drain(
+    state: &State,
+    stamp: &StampState,
+    token: &mut Option<String>,
+    sent: &mut u32,
+) -> Result<(), Failing> {
     loop {
         let (batch, to) = {
             let mut world = stamp.world();
@@ -66,7 +77,7 @@ async fn drain(state: &State, stamp: &StampState, token: &mut Option<String>) ->
             let to = activation.map(|a| (a.usage_endpoint.clone(), a.usage_resource.clone())).zip(world.bridge.clone());
             (batch, to)
         };
-        let (Some(batch), Some(((endpoint, resource), bridge))) = (batch, to) else { break };
+        let (Some(batch), Some(((endpoint, resource), bridge))) = (batch, to) else { return Ok(()) };
         let kept = token.take();
         let fresh = kept.is_none();
         let bearer = match kept {
@@ -83,16 +94,11 @@ async fn drain(state: &State, stamp: &StampState, token: &mut Option<String>) ->
         }
         *token = Some(bearer);
         stamp.world().acknowledged(&batch, state.now());
-        sent += 1;
-        if sent % KEEP == 0 {
+        *sent += 1;
+        if sent.is_multiple_of(KEEP) {
             state.keep().await;
         }
     }
-    if sent > 0 {
-        stamp.world().raise_alerts(state.now());
-        state.keep().await;
-    }
-    Ok(())
 }
 
 fn said(refusal: Refusal) -> String {

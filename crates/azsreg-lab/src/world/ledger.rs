@@ -197,19 +197,23 @@ impl Ledger {
     #[must_use]
     pub fn page(&self, query: Query, after: Option<Key>, most: usize) -> Vec<(Key, Micro)> {
         let mut sums: BTreeMap<Key, Micro> = BTreeMap::new();
+        let mut last: Option<Key> = None;
         for entry in self.payers.get(&query.subscription).into_iter().flatten() {
             if entry.received < query.from || entry.received >= query.to {
                 continue;
             }
             let bucket = entry.hour.div_euclid(query.bucket) * query.bucket;
             let key = (bucket, entry.meter, if query.details { entry.resource } else { 0 });
-            if after.is_some_and(|after| key <= after) {
+            // What is beyond the page can't come back into it: only smaller ones take its place.
+            if after.is_some_and(|after| key <= after) || last.is_some_and(|last| key > last) {
                 continue;
             }
             *sums.entry(key).or_default() += entry.quantity;
-            // What is beyond the page can't come back into it: only smaller ones come before it.
             if sums.len() > most {
                 sums.pop_last();
+            }
+            if sums.len() == most {
+                last = sums.last_key_value().map(|(key, _)| *key);
             }
         }
         sums.into_iter().collect()

@@ -491,7 +491,7 @@ pub(crate) struct LabUpOptions {
     /// How many stamps
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=500), env = "AZSREG_LAB_STAMPS")]
     pub(crate) stamps: u16,
-    /// A stamp of these properties: build=1.2501.0.21,nodes=4,identity=aad|adfs,activation=SECONDS,name=NAME,connected=yes|no (repeatable)
+    /// A stamp of these properties: build=1.2501.0.21,nodes=4,identity=aad|adfs,activation=SECONDS,name=NAME,connected=yes|no,tenants=N (repeatable)
     #[arg(long, value_name = "PROPERTIES", env = "AZSREG_LAB_STAMP", value_delimiter = ';')]
     pub(crate) stamp: Vec<String>,
     /// The seed of every random draw (keys and nonces excepted)

@@ -18,7 +18,7 @@ fn note(global: &Global) -> Result<PathBuf, Problem> {
     Ok(state::directory(global)?.join("lab").join("current.json"))
 }
 
-/// `build=...,nodes=...,identity=...,activation=...,name=...,connected=...`.
+/// `build=...,nodes=...,identity=...,activation=...,name=...,connected=...,tenants=...`.
 fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
     let mut stamp = StampOptions { name: format!("stamp{index}"), ..StampOptions::default() };
     let bad = |why: String| {
@@ -38,6 +38,13 @@ fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
                     .ok()
                     .filter(|n| (1..=16).contains(n))
                     .ok_or_else(|| bad("nodes is 1 to 16".into()))?;
+            }
+            "tenants" => {
+                stamp.tenants = value
+                    .parse()
+                    .ok()
+                    .filter(|n| *n <= 5_000)
+                    .ok_or_else(|| bad("tenants is 0 to 5000".into()))?;
             }
             "identity" if ["aad", "adfs"].contains(&value) => stamp.identity = value.into(),
             "connected" if ["yes", "no"].contains(&value) => stamp.connected = value == "yes",

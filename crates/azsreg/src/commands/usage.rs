@@ -253,6 +253,7 @@ fn compared(global: &Global, options: &UsageCompareOptions, view: &View, compari
             Verdict::Equal => "equal",
             Verdict::Late => "late",
             Verdict::Missing => "missing",
+            Verdict::Unreported => "unreported",
             Verdict::Surplus => "surplus",
         };
         let name = if line.name.is_empty() { line.meter.clone() } else { line.name.clone() };
@@ -280,12 +281,16 @@ fn compared(global: &Global, options: &UsageCompareOptions, view: &View, compari
     }
     let count = |verdict| comparison.count(verdict);
     view.line(&format!(
-        "{} equal, {} late, {} missing, {} surplus.",
+        "{} equal, {} late, {} missing, {} unreported, {} surplus.",
         count(Verdict::Equal),
         count(Verdict::Late),
         count(Verdict::Missing),
+        count(Verdict::Unreported),
         count(Verdict::Surplus)
     ));
+    if count(Verdict::Unreported) > 0 {
+        view.line("What is unreported was used before the stamp reported anything to Azure.");
+    }
     match comparison.azure_until {
         Some(until) => {
             let last = day_of(until - jiff::SignedDuration::from_hours(1));

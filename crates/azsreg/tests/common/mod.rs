@@ -53,8 +53,13 @@ impl World {
     }
 
     pub fn with(options: LabOptions) -> Self {
+        Self::on(runtime(), options)
+    }
+
+    /// A world on a runtime of its own: when that is shut down, everything in it dies where it is.
+    pub fn on(runtime: &Runtime, options: LabOptions) -> Self {
         let options = LabOptions { keys: Some(keys()), ..options };
-        let lab = runtime().block_on(Lab::start(options)).unwrap();
+        let lab = runtime.block_on(Lab::start(options)).unwrap();
         Self { lab, dir: tempfile::tempdir().unwrap() }
     }
 
