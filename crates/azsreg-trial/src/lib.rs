@@ -6,6 +6,7 @@
 mod life;
 mod machine;
 mod ports;
+mod usage;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 pub use life::{life_trial, offline_trial};
 pub use ports::{Chaos, VirtualClock};
+pub use usage::usage_trial;
 
 /// The lab's world without its wires.
 pub struct World {

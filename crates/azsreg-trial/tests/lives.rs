@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use azsreg_lab::Keys;
-use azsreg_trial::{Broken, Trial, life_trial, offline_trial};
+use azsreg_trial::{Broken, Trial, life_trial, offline_trial, usage_trial};
 
 fn lives(what: &str, live: impl Fn(u64, &Keys) -> Result<Trial, Broken>) {
     let keys = Keys::start();
@@ -31,8 +31,14 @@ fn three_hundred_disconnected_lives_end_as_they_must() {
 }
 
 #[test]
+fn three_hundred_months_of_usage_are_billed_once() {
+    lives("usage", |seed, _| usage_trial(seed));
+}
+
+#[test]
 fn a_seed_replays_exactly() {
     let keys = Keys::start();
     assert_eq!(life_trial(7, &keys), life_trial(7, &keys));
     assert_eq!(offline_trial(7, &keys), offline_trial(7, &keys));
+    assert_eq!(usage_trial(7), usage_trial(7));
 }
