@@ -29,20 +29,34 @@ fn binary(name: &str) -> PathBuf {
 }
 
 fn get(endpoint: &str, path: &str) -> Result<Value, String> {
+    ask(endpoint, &format!("GET {path}"), "")
+}
+
+fn ask(endpoint: &str, what: &str, body: &str) -> Result<Value, String> {
     let address = endpoint.trim_start_matches("http://");
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(address).map_err(text)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").map_err(text)?;
+    let head = format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes()).map_err(text)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(text)?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).map_err(|error| error.to_string())
 }
 
+fn post(endpoint: &str, path: &str, body: &str) -> Result<Value, String> {
+    ask(endpoint, &format!("POST {path}"), body)
+}
+
 fn lab(delay: u64, state: &str) -> Result<Lab, String> {
+    lab_of(&["--pep-delay", &delay.to_string()], state)
+}
+
+fn lab_of(options: &[&str], state: &str) -> Result<Lab, String> {
     let begun = Instant::now();
     let mut child = Command::new(binary("azsreg"))
-        .args(["lab", "up", "--pep-delay", &delay.to_string(), "--state-dir", state])
+        .args(["lab", "up", "--state-dir", state])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -103,10 +117,15 @@ fn pss(pid: u32) -> Option<f64> {
 
 /// Wall time in milliseconds and peak memory in MiB of a process. Linux only: the kernel keeps the peak.
 fn measure(command: &mut Command) -> Result<(f64, f64), String> {
+    measured_into(command, Stdio::null())
+}
+
+/// Likewise, with its output somewhere.
+fn measured_into(command: &mut Command, out: impl Into<Stdio>) -> Result<(f64, f64), String> {
     let begun = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(out)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
@@ -210,6 +229,86 @@ fn against_curl(state: &str) -> Result<(), String> {
     );
     println!("{:<58}{peak_pss:>12.1}{:>12}{:>9}{:>9}", "  (MiB, PSS, peak)", "", "", 64);
     Ok(())
+}
+
+/// Rows of usage: listed by the command beside a Python script that reads the same pages, and taken by the lab's Azure.
+fn usage(state: &str, python: Option<&PathBuf>) -> Result<(), String> {
+    const ROUNDS: usize = 3;
+    let work = PathBuf::from(state).join("usage");
+    let _ = std::fs::remove_dir_all(&work);
+    std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
+    let path = |name: &str| work.join(name).display().to_string();
+    let lab = lab_of(&["--stamp", "tenants=720"], &path("lab"))?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (stamp, control) = (&lab.told["stamps"][0], text(&lab.told["control_endpoint"]));
+    let told = path("lab.json");
+    std::fs::write(&told, lab.told.to_string()).map_err(|error| error.to_string())?;
+    let now = text(&get(&control, "/health")?["now"]);
+    let today = now.split('T').next().unwrap_or_default().to_owned();
+    let ours = |arguments: &[&str]| {
+        let mut command = pointed(&lab, &path("state"), arguments);
+        command.env("AZSREG_STAMP_CLIENT_ID", text(&stamp["stamp_client_id"]));
+        command.env("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", text(&stamp["stamp_client_secret_file"])));
+        command
+    };
+    let refresh = path("refresh");
+    let token = post(&control, "/refresh-token", "{}")?;
+    std::fs::write(&refresh, text(&token["refresh_token"])).map_err(|error| error.to_string())?;
+    // What the tenants used in the week before the lab began, hour by hour.
+    let (from, to) = (day_before(&today, 7)?, day_before(&today, 0)?);
+    let csv = path("rows.csv");
+    let (mut rows, mut all, mut theirs) = (0, Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let mut command = ours(&["usage", "show", "--by", "resource", "--granularity", "hourly", "-o", "csv"]);
+        command.args(["--from", &format!("{from}T00:00Z"), "--to", &format!("{to}T00:00Z")]);
+        let file = std::fs::File::create(&csv).map_err(|error| error.to_string())?;
+        all.push(measured_into(&mut command, file)?);
+        rows = std::fs::read(&csv).map_err(|error| error.to_string())?.iter().filter(|byte| **byte == b'\n').count() - 1;
+        if let Some(python) = python {
+            let script = root().join("tests/peers/usage.py");
+            let out = path("theirs.csv");
+            let printed = lines(Command::new(python).arg(script).args([&told, &from, &to, &out]))?;
+            match printed[..] {
+                [took, memory, _] => theirs.push((took, memory)),
+                _ => return Err(format!("usage.py printed {printed:?}")),
+            }
+        }
+    }
+    let column = |list: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| median(list.iter().map(pick).collect());
+    let (a, b) = (column(&all, |m| m.0), column(&theirs, |m| m.0));
+    let rate = |took: f64| rows as f64 / (took / 1000.0);
+    println!("\n{:<58}{:>12}{:>12}{:>9}{:>9}", "", "azsreg", "requests", "ratio", "aim");
+    println!("{:<58}{:>12.0}{:>12.0}{:>9.2}{:>9}", format!("usage show, {rows} rows (rows/s)"), rate(a), rate(b), rate(a) / rate(b), "");
+    let (a, b) = (column(&all, |m| m.1), column(&theirs, |m| m.1));
+    println!("{:<58}{a:>12.1}{b:>12.1}{:>9.2}{:>9}", "  (MiB, peak)", a / b, 64);
+
+    // A month of it, all at once: metered, sent over TLS, mapped and entered.
+    let mut register = ours(&["register", "--billing-model", "pay-as-you-use"]);
+    measure(register.env("AZSREG_BRIDGE_REFRESH_TOKEN", format!("@{refresh}")))?;
+    post(&control, "/stamps/stamp1", "{\"usage_bridge\": \"kill\"}")?;
+    post(&control, "/clock", "{\"advance_seconds\": 345600}")?;
+    post(&control, "/stamps/stamp1", "{\"usage_bridge\": \"start\"}")?;
+    let begun = Instant::now();
+    let (took, uploaded) = loop {
+        let told = get(&control, "/stamps/stamp1/usage")?;
+        if told["waiting_hours"].as_i64().is_some_and(|hours| hours <= 2) {
+            break (begun.elapsed().as_secs_f64(), told["uploaded"].as_f64().unwrap_or(f64::NAN));
+        }
+        if begun.elapsed() > Duration::from_secs(300) {
+            return Err(format!("the usage is not uploaded: {told}"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    println!("{:<58}{:>12.0}", format!("lab's Azure: {uploaded:.0} rows of usage taken (rows/s)"), uploaded / took);
+    println!("{:<58}{:>12.1}", "  (MiB, PSS of the whole lab, afterwards)", pss(lab.child.id()).unwrap_or(f64::NAN));
+    let _ = std::fs::remove_dir_all(&work);
+    Ok(())
+}
+
+/// A day, so many days before another one.
+fn day_before(day: &str, days: i64) -> Result<String, String> {
+    let day: jiff::civil::Date = day.parse().map_err(|_| format!("{day} is no day"))?;
+    day.checked_sub(jiff::Span::new().days(days)).map(|day| day.to_string()).map_err(|error| error.to_string())
 }
 
 /// The disconnected round trip (token, register, activate) and `status`, beside Python scripts that make the same calls.
@@ -331,6 +430,9 @@ pub(crate) fn run() -> Result<(), String> {
         if let Err(why) = against_scripts(delay, &state, python.as_ref().ok()) {
             println!("the disconnected round trip and status were left out: {why}");
         }
+    }
+    if let Err(why) = usage(&state, python.as_ref().ok()) {
+        println!("usage was left out: {why}");
     }
     if let Err(why) = against_curl(&state) {
         println!("marketplace download beside curl was left out: {why}");

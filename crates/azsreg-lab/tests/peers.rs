@@ -76,3 +76,9 @@ fn the_sdks_live_through_roles_moves_expiry_and_ad_fs() {
 fn the_sdks_list_products_and_move_blobs() {
     run("test_marketplace.py");
 }
+
+#[test]
+#[ignore = "needs Python packages: cargo xtask test"]
+fn the_commerce_sdk_sees_what_the_stamp_recorded() {
+    run("test_usage.py");
+}

@@ -391,6 +391,66 @@ fn customers_are_as_the_specification_says() {
     });
 }
 
+#[test]
+fn usage_is_as_the_specifications_say() {
+    let Some(specs) = specs("Microsoft.Commerce and Microsoft.Commerce.Admin") else { return };
+    let admin = specs.join("azsadmin/resource-manager/commerce/Microsoft.Commerce.Admin/preview/2015-06-01-preview");
+    let commerce = specs.join("commerce/resource-manager/Microsoft.Commerce/preview/2015-06-01-preview");
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    // Whatever the hour is, a day has ended and has been uploaded, and the hour of its upload has begun.
+    world.control("/clock", &json!({"advance_seconds": 2 * 86_400}));
+    let begun = std::time::Instant::now();
+    while world.control_with("GET", "/stamps/stamp1/usage", &Value::Null)["waiting_hours"].as_i64().unwrap() > 2 {
+        assert!(begun.elapsed().as_secs() < 60, "the usage is not uploaded");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let now: jiff::Timestamp =
+        world.control_with("GET", "/health", &Value::Null)["now"].as_str().unwrap().parse().unwrap();
+    let today = now.strftime("%Y-%m-%dT00:00:00.00Z").to_string();
+    let before = (now - jiff::SignedDuration::from_hours(72)).strftime("%Y-%m-%dT00:00:00.00Z").to_string();
+    let tomorrow = (now + jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%dT00:00:00.00Z").to_string();
+    runtime().block_on(async {
+        let calls = Calls::of(&world).await;
+        let query = |to: &str, more: &str| format!("?api-version=2015-06-01-preview&reportedStartTime={before}&reportedEndTime={to}{more}");
+        let provider = calls.record.split('/').nth(2).unwrap();
+        let base = format!("{}/subscriptions/{provider}/providers/Microsoft.Commerce.Admin", calls.stamp);
+        // As the example asks, with empty members that stand for nothing.
+        let more = "&aggregationGranularity=&subscriberId=&continuationToken=";
+        let url = format!("{base}/subscriberUsageAggregates{}", query(&today, more));
+        let (status, rows) = calls.call("GET", url, &calls.stamp_token, None).await;
+        assert_eq!((status, rows["value"].as_array().unwrap().len() > 10), (200, true), "{rows:#}");
+        let file = admin.join("Commerce.json");
+        satisfies("usage of a stamp", &answer_schema(&file, "/subscriberUsageAggregates", "get", 200), &rows);
+        like("usage of a stamp", &admin.join("examples/SubscriberUsageAggregates/List.json"), "200", &rows);
+        let url = format!("{base}/subscriberUsageAggregates{}", query(&today, "&aggregationGranularity=weekly"));
+        let (status, refused) = calls.call("GET", url, &calls.stamp_token, None).await;
+        assert_eq!(status, 400);
+        assert_eq!(refused["error"]["code"], "InvalidAggregationGranularity");
+        let (status, _) = calls.call("POST", format!("{base}/updateEncryption?api-version=2015-06-01-preview"), &calls.stamp_token, None).await;
+        assert_eq!(status, 200);
+
+        let payer = world.lab.descriptor().subscription_id;
+        let file = commerce.join("commerce.json");
+        let example = commerce.join("examples/GetUsageAggregatesList.json");
+        let asked = &read(&example)["parameters"];
+        let more = format!("&aggregationGranularity={}&showDetails={}", asked["aggregationGranularity"].as_str().unwrap(), asked["showDetails"].as_str().unwrap());
+        let url = format!("{}/subscriptions/{payer}/providers/Microsoft.Commerce/UsageAggregates{}", calls.azure, query(&tomorrow, &more));
+        let (status, lines) = calls.call("GET", url, &calls.token, None).await;
+        assert_eq!((status, lines["value"].as_array().unwrap().len() > 10), (200, true), "{lines:#}");
+        satisfies("usage in Azure", &answer_schema(&file, "/UsageAggregates", "get", 200), &lines);
+        like("usage in Azure", &example, "200", &lines);
+        // Development is rated at nought, and its quantities are shown.
+        let instance: Value = serde_json::from_str(lines["value"][0]["properties"]["instanceData"].as_str().unwrap()).unwrap();
+        assert_eq!(instance["Microsoft.Resources"]["additionalInfo"]["UnitPrice"], "0.00");
+        // Our client reads the example.
+        let page = azsreg_arm::usage_page(read(&example)["responses"]["200"]["body"].clone(), true).unwrap();
+        assert_eq!((page.rows[0].quantity.to_string(), page.next.as_deref()), ("0.057865".to_owned(), None));
+        let empty = read(&admin.join("examples/SubscriberUsageAggregates/List.json"));
+        assert_eq!(azsreg_arm::usage_page(empty["responses"]["200"]["body"].clone(), false).unwrap().rows, []);
+    });
+}
+
 /// Everything that an example's answer holds is read by our client.
 #[test]
 fn our_client_reads_the_examples_themselves() {
