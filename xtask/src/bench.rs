@@ -36,7 +36,8 @@ fn ask(endpoint: &str, what: &str, body: &str) -> Result<Value, String> {
     let address = endpoint.trim_start_matches("http://");
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(address).map_err(text)?;
-    let head = format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).map_err(text)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(text)?;
@@ -123,12 +124,8 @@ fn measure(command: &mut Command) -> Result<(f64, f64), String> {
 /// Likewise, with its output somewhere.
 fn measured_into(command: &mut Command, out: impl Into<Stdio>) -> Result<(f64, f64), String> {
     let begun = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| error.to_string())?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
     let status = format!("/proc/{}/status", child.id());
     let mut peak = f64::NAN;
     loop {
@@ -263,7 +260,8 @@ fn usage(state: &str, python: Option<&PathBuf>) -> Result<(), String> {
         command.args(["--from", &format!("{from}T00:00Z"), "--to", &format!("{to}T00:00Z")]);
         let file = std::fs::File::create(&csv).map_err(|error| error.to_string())?;
         all.push(measured_into(&mut command, file)?);
-        rows = std::fs::read(&csv).map_err(|error| error.to_string())?.iter().filter(|byte| **byte == b'\n').count() - 1;
+        rows =
+            std::fs::read(&csv).map_err(|error| error.to_string())?.iter().filter(|byte| **byte == b'\n').count() - 1;
         if let Some(python) = python {
             let script = root().join("tests/peers/usage.py");
             let out = path("theirs.csv");
@@ -278,7 +276,14 @@ fn usage(state: &str, python: Option<&PathBuf>) -> Result<(), String> {
     let (a, b) = (column(&all, |m| m.0), column(&theirs, |m| m.0));
     let rate = |took: f64| rows as f64 / (took / 1000.0);
     println!("\n{:<58}{:>12}{:>12}{:>9}{:>9}", "", "azsreg", "requests", "ratio", "aim");
-    println!("{:<58}{:>12.0}{:>12.0}{:>9.2}{:>9}", format!("usage show, {rows} rows (rows/s)"), rate(a), rate(b), rate(a) / rate(b), "");
+    println!(
+        "{:<58}{:>12.0}{:>12.0}{:>9.2}{:>9}",
+        format!("usage show, {rows} rows (rows/s)"),
+        rate(a),
+        rate(b),
+        rate(a) / rate(b),
+        ""
+    );
     let (a, b) = (column(&all, |m| m.1), column(&theirs, |m| m.1));
     println!("{:<58}{a:>12.1}{b:>12.1}{:>9.2}{:>9}", "  (MiB, peak)", a / b, 64);
 
@@ -375,6 +380,12 @@ fn against_scripts(delay: u64, state: &str, python: Option<&PathBuf>) -> Result<
     rows("disconnected round trip", &our_trips, &their_trips);
     rows("status", &our_status, &their_status);
     Ok(())
+}
+
+/// The rows of usage alone.
+pub(crate) fn run_usage() -> Result<(), String> {
+    run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg"]))?;
+    usage(&root().join("target/bench-state").to_string_lossy(), python().as_ref().ok())
 }
 
 pub(crate) fn run() -> Result<(), String> {

@@ -11,7 +11,7 @@ const USAGE: &str = "\
 cargo xtask test          run the tests (at most 10 minutes after the build)
 cargo xtask test --all    and the long suites: format, lints, licences, a thousand seeds, the release rehearsal
 cargo xtask generate      write docs/reference/ anew from the code
-cargo xtask bench         measure side by side with peers
+cargo xtask bench [usage] measure side by side with peers, all or the listing and taking of usage alone
 cargo xtask simulate [--seed N] [--seeds M]
                           replay trials in virtual time";
 
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             run(cargo(&["test", "--quiet", "-p", "azsreg", "--test", "generated"]).env("AZSREG_GENERATE", "1"))
         }
         ["bench"] => bench::run(),
+        ["bench", "usage"] => bench::run_usage(),
         ["simulate", ref rest @ ..] => {
             run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--"]).args(rest))
         }

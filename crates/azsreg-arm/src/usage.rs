@@ -120,7 +120,9 @@ pub fn page(body: Value, billed: bool) -> Result<UsagePage, String> {
 }
 
 fn path(scope: &str, provider: &str, query: &UsageQuery, more: &str) -> String {
-    let at = |at: Timestamp| utf8_percent_encode(&at.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(), NON_ALPHANUMERIC).to_string();
+    let at = |at: Timestamp| {
+        utf8_percent_encode(&at.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(), NON_ALPHANUMERIC).to_string()
+    };
     format!(
         "{scope}/providers/{provider}?reportedStartTime={}&reportedEndTime={}&aggregationGranularity={}{more}",
         at(query.reported.from),
@@ -137,7 +139,9 @@ async fn read(manager: &Manager<'_>, path: &str, next: Option<&str>, billed: boo
 /// What the documented codes of the usage service mean to an operator (`facts-errors.md` rows 80 and 81).
 fn explained(error: ArmError) -> PortError {
     let known = match &error {
-        ArmError::Refused { status: 504, .. } => Some((&code::USAGE_TOO_LONG, "the stamp took too long to collect usage")),
+        ArmError::Refused { status: 504, .. } => {
+            Some((&code::USAGE_TOO_LONG, "the stamp took too long to collect usage"))
+        }
         ArmError::Refused { status: 202, .. } => None,
         ArmError::Refused { code: said, .. } => match said.as_str() {
             "InvalidProperty" | "InvalidAggregationGranularity" | "NoApiVersion" | "SubscriptionIdMissingInRequest" => {

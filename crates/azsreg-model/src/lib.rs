@@ -32,7 +32,9 @@ pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
 pub use item::{Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
-pub use meter::{COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter};
+pub use meter::{
+    COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter,
+};
 pub use module_log::{LogFinding, read_module_log};
 pub use problem::{ExitCode, Problem};
 pub use product::{
@@ -50,8 +52,8 @@ pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, Stamp
 pub use status::{AzureSide, Known, StampSide, Status, StatusReport};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use usage::{
-    ComparedLine, Comparison, Granularity, Range, UsageLine, UsagePage, UsageRow, UsageStatus, Verdict, day_of, midnight, quantity,
-    whole_hour,
+    ComparedLine, Comparison, Granularity, Range, UsageLine, UsagePage, UsageRow, UsageStatus, Verdict, day_of,
+    midnight, quantity, whole_hour,
 };
 pub use version::{StampVersion, VersionError};
 

@@ -257,7 +257,8 @@ impl MeterTable {
     /// What one of a stamp's meter becomes, for a machine of this size where it counts machines.
     #[must_use]
     pub fn charged(&self, meter: &str, size: Option<&str>) -> Charged {
-        let own = size.and_then(|size| self.own.get(&key(meter, Some(size)))).or_else(|| self.own.get(&key(meter, None)));
+        let own =
+            size.and_then(|size| self.own.get(&key(meter, Some(size)))).or_else(|| self.own.get(&key(meter, None)));
         if let Some(charged) = own {
             return charged.clone();
         }
@@ -276,9 +277,17 @@ mod tests {
     #[test]
     fn sizes_have_their_cores() {
         let known = [
-            ("Basic_A0", 1), ("Standard_A4", 8), ("Standard_A5", 2), ("Standard_A8_v2", 8), ("Standard_D1_v2", 1),
-            ("Standard_D5_v2", 16), ("Standard_DS13_v2", 8), ("Standard_D12", 4), ("Standard_F16s", 16),
-            ("Standard_F4s_v2", 4), ("standard_nc12s_v3", 12),
+            ("Basic_A0", 1),
+            ("Standard_A4", 8),
+            ("Standard_A5", 2),
+            ("Standard_A8_v2", 8),
+            ("Standard_D1_v2", 1),
+            ("Standard_D5_v2", 16),
+            ("Standard_DS13_v2", 8),
+            ("Standard_D12", 4),
+            ("Standard_F16s", 16),
+            ("Standard_F4s_v2", 4),
+            ("standard_nc12s_v3", 12),
         ];
         for (size, expected) in known {
             assert_eq!(cores(size), Some(expected), "{size}");

@@ -139,7 +139,8 @@ async fn recorded<P: Recorded, C: Clock>(
     query: UsageQuery,
     take: &mut dyn FnMut(UsageRow),
 ) -> Result<u64, Failure> {
-    rows(clock, query, async |query: &UsageQuery, next: Option<&str>| port.recorded(stamp, query, next).await, take).await
+    rows(clock, query, async |query: &UsageQuery, next: Option<&str>| port.recorded(stamp, query, next).await, take)
+        .await
 }
 
 /// What Azure has under a subscription, row by row.
@@ -158,7 +159,13 @@ fn bucket(row: &UsageRow, granularity: Granularity) -> Timestamp {
     if granularity == Granularity::Daily { midnight(day_of(row.start)) } else { row.start }
 }
 
-fn line(start: Timestamp, meter: String, subscription: Option<String>, resource: Option<String>, quantity: Decimal) -> UsageLine {
+fn line(
+    start: Timestamp,
+    meter: String,
+    subscription: Option<String>,
+    resource: Option<String>,
+    quantity: Decimal,
+) -> UsageLine {
     let known = stamp_meter(&meter);
     UsageLine {
         start,
@@ -443,7 +450,8 @@ mod tests {
         let range = Range { from: at("2026-11-01T00:00:00Z"), to: at("2026-11-04T00:00:00Z") };
         let shown = |granularity, now| {
             let list = windows(range, granularity, at(now)).into_iter();
-            list.map(|(range, granularity)| format!("{} {} {}", range.from, range.to, granularity.wire())).collect::<Vec<_>>()
+            list.map(|(range, granularity)| format!("{} {} {}", range.from, range.to, granularity.wire()))
+                .collect::<Vec<_>>()
         };
         let later = shown(Granularity::Daily, "2026-12-01T10:30:00Z");
         assert_eq!(later.len(), 4, "{later:?}");

@@ -71,7 +71,9 @@ pub fn usage_trial(seed: u64) -> Result<Trial, Broken> {
                 let tenant = world.stamp.usage.tenants[draw.usize(..tenants)].directory;
                 let wanted = draw.u8(0..3) > 0;
                 let id = registration_scope(payer, "azurestack", "usage");
-                let Some(registration) = world.arm.registrations.iter().find(|r| r.id() == id).cloned() else { continue };
+                let Some(registration) = world.arm.registrations.iter().find(|r| r.id() == id).cloned() else {
+                    continue;
+                };
                 let body = json!({"properties": {"tenantId": tenant}});
                 let name = partner.to_string();
                 if wanted {

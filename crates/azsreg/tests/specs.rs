@@ -412,7 +412,9 @@ fn usage_is_as_the_specifications_say() {
     let tomorrow = (now + jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%dT00:00:00.00Z").to_string();
     runtime().block_on(async {
         let calls = Calls::of(&world).await;
-        let query = |to: &str, more: &str| format!("?api-version=2015-06-01-preview&reportedStartTime={before}&reportedEndTime={to}{more}");
+        let query = |to: &str, more: &str| {
+            format!("?api-version=2015-06-01-preview&reportedStartTime={before}&reportedEndTime={to}{more}")
+        };
         let provider = calls.record.split('/').nth(2).unwrap();
         let base = format!("{}/subscriptions/{provider}/providers/Microsoft.Commerce.Admin", calls.stamp);
         // As the example asks, with empty members that stand for nothing.
@@ -427,21 +429,32 @@ fn usage_is_as_the_specifications_say() {
         let (status, refused) = calls.call("GET", url, &calls.stamp_token, None).await;
         assert_eq!(status, 400);
         assert_eq!(refused["error"]["code"], "InvalidAggregationGranularity");
-        let (status, _) = calls.call("POST", format!("{base}/updateEncryption?api-version=2015-06-01-preview"), &calls.stamp_token, None).await;
+        let (status, _) = calls
+            .call("POST", format!("{base}/updateEncryption?api-version=2015-06-01-preview"), &calls.stamp_token, None)
+            .await;
         assert_eq!(status, 200);
 
         let payer = world.lab.descriptor().subscription_id;
         let file = commerce.join("commerce.json");
         let example = commerce.join("examples/GetUsageAggregatesList.json");
         let asked = &read(&example)["parameters"];
-        let more = format!("&aggregationGranularity={}&showDetails={}", asked["aggregationGranularity"].as_str().unwrap(), asked["showDetails"].as_str().unwrap());
-        let url = format!("{}/subscriptions/{payer}/providers/Microsoft.Commerce/UsageAggregates{}", calls.azure, query(&tomorrow, &more));
+        let more = format!(
+            "&aggregationGranularity={}&showDetails={}",
+            asked["aggregationGranularity"].as_str().unwrap(),
+            asked["showDetails"].as_str().unwrap()
+        );
+        let url = format!(
+            "{}/subscriptions/{payer}/providers/Microsoft.Commerce/UsageAggregates{}",
+            calls.azure,
+            query(&tomorrow, &more)
+        );
         let (status, lines) = calls.call("GET", url, &calls.token, None).await;
         assert_eq!((status, lines["value"].as_array().unwrap().len() > 10), (200, true), "{lines:#}");
         satisfies("usage in Azure", &answer_schema(&file, "/UsageAggregates", "get", 200), &lines);
         like("usage in Azure", &example, "200", &lines);
         // Development is rated at nought, and its quantities are shown.
-        let instance: Value = serde_json::from_str(lines["value"][0]["properties"]["instanceData"].as_str().unwrap()).unwrap();
+        let instance: Value =
+            serde_json::from_str(lines["value"][0]["properties"]["instanceData"].as_str().unwrap()).unwrap();
         assert_eq!(instance["Microsoft.Resources"]["additionalInfo"]["UnitPrice"], "0.00");
         // Our client reads the example.
         let page = azsreg_arm::usage_page(read(&example)["responses"]["200"]["body"].clone(), true).unwrap();

@@ -15,7 +15,8 @@ fn tenants(tenants: usize) -> Vec<StampOptions> {
 
 /// The world at noon: what a day's last hours are late by is over, whenever the tests run.
 fn at_noon(world: World) -> World {
-    let now: jiff::Timestamp = world.control_with("GET", "/health", &Value::Null)["now"].as_str().unwrap().parse().unwrap();
+    let now: jiff::Timestamp =
+        world.control_with("GET", "/health", &Value::Null)["now"].as_str().unwrap().parse().unwrap();
     let noon = 12 * 3600 - now.as_second().rem_euclid(86_400);
     world.control("/clock", &json!({ "advance_seconds": noon.rem_euclid(86_400) }));
     world
@@ -231,7 +232,8 @@ fn each_hour_is_under_the_subscription_that_was_mapped_then() {
     let left_out = |payers: &[&String]| {
         let named: Vec<&str> = payers.iter().flat_map(|payer| ["--payer", payer.as_str()]).collect();
         let (from, to) = (day(&world, -11), day(&world, 0));
-        let mut command = world.both(0, &world.state(), &["usage", "compare", "-o", "json", "--from", &from, "--to", &to]);
+        let mut command =
+            world.both(0, &world.state(), &["usage", "compare", "-o", "json", "--from", &from, "--to", &to]);
         let found = run(command.args(named)).json();
         let mut days = verdicts(&found, "missing");
         days.extend(verdicts(&found, "late"));
@@ -371,7 +373,8 @@ fn peak(process: &mut std::process::Child) -> u64 {
     let mut peak = 0;
     while process.try_wait().unwrap().is_none() {
         let now = std::fs::read_to_string(&path).unwrap_or_default();
-        let pss = now.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        let pss =
+            now.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
         peak = peak.max(pss.unwrap_or(0) * 1024);
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -384,7 +387,14 @@ fn a_million_rows_are_listed_in_little_memory() {
     let _guard = runtime().enter();
     let out = world.path("rows.csv");
     let mut command = world.both(0, &world.state(), &["usage", "show", "--by", "resource", "--granularity", "hourly"]);
-    command.args(["-o", "csv", "--from", &format!("{}T00:00Z", day(&world, -7)), "--to", &format!("{}T00:00Z", day(&world, 0))]);
+    command.args([
+        "-o",
+        "csv",
+        "--from",
+        &format!("{}T00:00Z", day(&world, -7)),
+        "--to",
+        &format!("{}T00:00Z", day(&world, 0)),
+    ]);
     command.stdout(std::fs::File::create(&out).unwrap());
     let mut process = command.spawn().unwrap();
     let peak = peak(&mut process);

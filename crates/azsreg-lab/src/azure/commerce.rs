@@ -90,7 +90,6 @@ fn key(token: &str) -> Option<Key> {
     parts.next().is_none().then_some(key)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::time;

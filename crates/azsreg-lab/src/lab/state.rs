@@ -215,8 +215,16 @@ impl State {
             .map(|stamp| {
                 let mut world = stamp.world();
                 world.settle(now);
-                let log =
-                    ["runs", "operations", "alerts", "usage", "logons_failed", "logons_succeeded", "transcripts", "password"];
+                let log = [
+                    "runs",
+                    "operations",
+                    "alerts",
+                    "usage",
+                    "logons_failed",
+                    "logons_succeeded",
+                    "transcripts",
+                    "password",
+                ];
                 let mut kept = strip(whole(serde_json::to_value(&*world)), &log);
                 kept["bridge"] = strip(kept["bridge"].take(), &["secret"]);
                 kept

@@ -62,12 +62,7 @@ async fn run(state: Arc<State>, stamp: Arc<StampState>) {
 }
 
 /// Uploads until nothing waits, and counts what was acknowledged.
-async fn drain(
-    state: &State,
-    stamp: &StampState,
-    token: &mut Option<String>,
-    sent: &mut u32,
-) -> Result<(), Failing> {
+async fn drain(state: &State, stamp: &StampState, token: &mut Option<String>, sent: &mut u32) -> Result<(), Failing> {
     loop {
         let (batch, to) = {
             let mut world = stamp.world();

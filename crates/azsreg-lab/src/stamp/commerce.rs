@@ -54,12 +54,7 @@ pub(super) fn handle(state: &State, stamp: &StampState, request: &Read, rest: &[
     }
 }
 
-fn rows(
-    state: &State,
-    stamp: &StampState,
-    request: &Read,
-    query: &[(String, String)],
-) -> Result<Reply, ArmError> {
+fn rows(state: &State, stamp: &StampState, request: &Read, query: &[(String, String)]) -> Result<Reply, ArmError> {
     let property = |name: &str, why: &str| refused("InvalidProperty", &format!("The property '{name}' {why}."));
     let given = |name: &str| value(query, name).filter(|text| !text.is_empty());
     let bucket = match given("aggregationGranularity").unwrap_or("daily").to_ascii_lowercase().as_str() {

@@ -124,13 +124,7 @@ impl Arm {
         })?;
         let scope = registration.id();
         self.end_customers(&scope, now, |known| known.tenant == tenant || known.name == name);
-        self.customers.push(Customer {
-            registration: scope,
-            name: name.to_owned(),
-            tenant,
-            written: now,
-            ended: None,
-        });
+        self.customers.push(Customer { registration: scope, name: name.to_owned(), tenant, written: now, ended: None });
         Ok(&self.customers[self.customers.len() - 1])
     }
 

@@ -62,10 +62,17 @@ pub struct Resource {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// Runs at all hours, or at those of an office.
-    Machine { meter: usize, office: bool },
+    Machine {
+        meter: usize,
+        office: bool,
+    },
     /// Counts as this much of a month.
-    Disk { meter: usize },
-    Address { meter: usize },
+    Disk {
+        meter: usize,
+    },
+    Address {
+        meter: usize,
+    },
     Storage,
     Vault,
 }
@@ -137,8 +144,7 @@ impl Tenant {
             );
             let seed = mix(seed, resources.len() as u64 + 1);
             let tags = if seed.is_multiple_of(4) { json!({"cost": format!("cc{}", seed % 9)}) } else { Value::Null };
-            let instance =
-                json!({"Microsoft.Resources": {"resourceUri": uri, "location": region, "tags": tags, "additionalInfo": details}});
+            let instance = json!({"Microsoft.Resources": {"resourceUri": uri, "location": region, "tags": tags, "additionalInfo": details}});
             resources.push(Resource { uri, details, instance: instance.to_string(), kind, seed, born, dies });
         };
         for n in 0..1 + below(seed, 10, 4) {
@@ -165,11 +171,8 @@ impl Tenant {
             add("Microsoft.Compute/disks", format!("vm{n}-os"), Value::Null, Kind::Disk { meter }, born, kept);
             if n == 0 || own.is_multiple_of(2) {
                 let fixed = own.is_multiple_of(4);
-                let meter = place(if fixed {
-                    "F271A8A388C44D93956A063E1D2FA80B"
-                } else {
-                    "9E2739BA86744796B465F64674B822BA"
-                });
+                let meter =
+                    place(if fixed { "F271A8A388C44D93956A063E1D2FA80B" } else { "9E2739BA86744796B465F64674B822BA" });
                 let name = format!("vm{n}-ip");
                 add("Microsoft.Network/publicIPAddresses", name, Value::Null, Kind::Address { meter }, born, dies);
             }
@@ -378,9 +381,9 @@ mod tests {
         let (daily, fewer) = sum(&tenants, &fleets, Asked { bucket: 24, ..asked }, 10);
         assert_eq!(daily, whole);
         assert!(fewer < rows / 10, "{fewer} of {rows}");
-        let each = tenants.iter().map(|tenant| {
-            sum(&tenants, &fleets, Asked { subscription: Some(tenant.subscription), ..asked }, 3).0
-        });
+        let each = tenants
+            .iter()
+            .map(|tenant| sum(&tenants, &fleets, Asked { subscription: Some(tenant.subscription), ..asked }, 3).0);
         assert_eq!(each.sum::<Micro>(), whole);
         // Two halves of the time are the whole of it: by reported time nothing is in both, or in none.
         let half = |from, to| sum(&tenants, &fleets, Asked { from, to, ..asked }, 100).0;

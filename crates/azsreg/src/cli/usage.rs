@@ -44,7 +44,8 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(day) = text.parse::<Date>() {
         return Ok(midnight(day));
     }
-    let at: Timestamp = text.parse().map_err(|_| "it is not a day (2026-11-01) or a time (2026-11-01T13:00Z)".to_owned())?;
+    let at: Timestamp =
+        text.parse().map_err(|_| "it is not a day (2026-11-01) or a time (2026-11-01T13:00Z)".to_owned())?;
     if at == azsreg_model::whole_hour(at) { Ok(at) } else { Err("it is not the beginning of an hour".into()) }
 }
 

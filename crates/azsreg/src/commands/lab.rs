@@ -40,11 +40,8 @@ fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
                     .ok_or_else(|| bad("nodes is 1 to 16".into()))?;
             }
             "tenants" => {
-                stamp.tenants = value
-                    .parse()
-                    .ok()
-                    .filter(|n| *n <= 5_000)
-                    .ok_or_else(|| bad("tenants is 0 to 5000".into()))?;
+                stamp.tenants =
+                    value.parse().ok().filter(|n| *n <= 5_000).ok_or_else(|| bad("tenants is 0 to 5000".into()))?;
             }
             "identity" if ["aad", "adfs"].contains(&value) => stamp.identity = value.into(),
             "connected" if ["yes", "no"].contains(&value) => stamp.connected = value == "yes",

@@ -1,7 +1,5 @@
 //! `azsreg usage`: what tenants use, and what Azure has of it.
 
-
-
 use azsreg_arm::RecordsPort;
 use azsreg_model::{
     Comparison, ExitCode, Granularity, MeterTable, Problem, Range, Registration, StampInformation, UsageLine,
@@ -146,7 +144,15 @@ impl Lines {
                 let start = line.start.to_string();
                 let quantity = amount(line.quantity);
                 let name = line.name.clone();
-                vec![start, subscription.clone(), line.meter.clone(), name, line.unit.clone(), quantity, resource.clone()]
+                vec![
+                    start,
+                    subscription.clone(),
+                    line.meter.clone(),
+                    name,
+                    line.unit.clone(),
+                    quantity,
+                    resource.clone(),
+                ]
             },
         );
     }
@@ -208,7 +214,10 @@ async fn compare(
         None => MeterTable::default(),
         Some(path) => {
             let unreadable = |why: String| {
-                Problem::new(&code::FILE_UNREADABLE, format!("{} can't be used as a table of meters: {why}", path.display()))
+                Problem::new(
+                    &code::FILE_UNREADABLE,
+                    format!("{} can't be used as a table of meters: {why}", path.display()),
+                )
             };
             let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
             MeterTable::parse(&text).map_err(unreadable)?
@@ -229,7 +238,8 @@ async fn compare(
         return Ok(ExitCode::Done);
     }
     let (missing, surplus) = (comparison.count(Verdict::Missing), comparison.count(Verdict::Surplus));
-    let message = format!("of {} lines {missing} are missing in Azure, and {surplus} are more there", comparison.lines.len());
+    let message =
+        format!("of {} lines {missing} are missing in Azure, and {surplus} are more there", comparison.lines.len());
     let mut problem = Problem::new(&code::USAGE_DIFFERS, message);
     problem.details = comparison.notes.clone();
     // The document says it to a program already.
@@ -377,4 +387,3 @@ fn shown(view: &View, status: &UsageStatus) {
         view.line(&format!("Next: {next}"));
     }
 }
-
