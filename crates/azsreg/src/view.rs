@@ -125,6 +125,11 @@ impl View {
         say!("{text}");
     }
 
+    /// A line for the person, beside the data.
+    pub(crate) fn note(text: &str) {
+        tell!("Note: {text}");
+    }
+
     /// A JSON document.
     pub(crate) fn json(self, value: &impl Serialize) {
         let text = serde_json::to_string_pretty(value).unwrap_or_default();

@@ -91,13 +91,15 @@ async fn show(global: &Global, options: &UsageShowOptions, sources: &Sources) ->
         let mut out = Lines::new(global.output, asked.by, hourly);
         let ended = usage::show(records, &CLOCK, stamp, &asked, |line| out.line(&line)).await;
         let shown = out.end(ended.is_ok());
-        ended?;
-        Ok((asked.range, shown))
+        Ok((asked.range, shown, ended?))
     };
-    let (range, shown) = at_stamp(global, &options.stamp, sources, &screen, work).await?;
+    let (range, shown, note) = at_stamp(global, &options.stamp, sources, &screen, work).await?;
     if shown == 0 && global.output == Output::Human {
         let (from, to) = (when(range.from, hourly), when(range.to, hourly));
         View::new(global.output).line(&format!("The stamp recorded no such usage from {from} to {to}."));
+    }
+    if let Some(note) = note {
+        View::note(note);
     }
     Ok(ExitCode::Done)
 }
