@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use azsreg_portal::Portal;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -138,6 +139,8 @@ pub struct StampDescriptor {
     pub cloud_id: Uuid,
     pub admin_arm_endpoint: String,
     pub blob_endpoint: String,
+    #[serde(default)]
+    pub portal_endpoint: String,
     pub stamp_client_id: Uuid,
     pub stamp_client_secret_file: PathBuf,
 }
@@ -237,8 +240,7 @@ impl Lab {
         std::fs::write(&ca_file, &tls.ca_pem)?;
         for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
             let stamp_options = stamp.options.clone();
-            let mut urls =
-                StampUrls { pep: Vec::new(), pep_https: String::new(), admin_arm: String::new(), blobs: String::new() };
+            let mut urls = StampUrls::default();
             for _ in 0..3 {
                 let listener = bind(&mut ports, &mut bound).await?;
                 urls.pep.push(loopback(&listener)?);
@@ -263,6 +265,7 @@ impl Lab {
                 cloud_id: stamp.cloud_id,
                 admin_arm_endpoint: urls.admin_arm.clone(),
                 blob_endpoint: String::new(),
+                portal_endpoint: String::new(),
                 stamp_client_id: operator.0,
                 stamp_client_secret_file: file("operator-secret"),
             });
@@ -274,6 +277,7 @@ impl Lab {
                 download_rate: AtomicU64::new(0),
                 operators: Mutex::new(operators),
                 operator,
+                portal: Portal::new(uuid::Uuid::new_v4().to_string()),
                 bridge: Mutex::new(None),
                 audience,
                 world: Mutex::new(stamp),
@@ -295,17 +299,25 @@ impl Lab {
         let blobs = bind(&mut ports, &mut bound).await?;
         azure_urls.push(format!("https://{}", loopback(&blobs)?));
         listeners.push((Plane::Blobs, blobs));
-        let mut finished = Vec::new();
+        let mut with_blobs = Vec::new();
         for (index, (stamp, mut urls)) in stamps.into_iter().enumerate() {
             let listener = bind(&mut ports, &mut bound).await?;
             urls.blobs = format!("https://{}", loopback(&listener)?);
             stamp_descriptors[index].blob_endpoint.clone_from(&urls.blobs);
             listeners.push((Plane::StampBlobs(index), listener));
-            finished.push(Arc::new(StampState { urls: OnceLock::from(urls), ..stamp }));
+            with_blobs.push((stamp, urls));
         }
         let usage = bind(&mut ports, &mut bound).await?;
         azure_urls.push(format!("https://{}", loopback(&usage)?));
         listeners.push((Plane::Usage, usage));
+        let mut finished = Vec::new();
+        for (index, (stamp, mut urls)) in with_blobs.into_iter().enumerate() {
+            let listener = bind(&mut ports, &mut bound).await?;
+            urls.portal = format!("http://{}", loopback(&listener)?);
+            stamp_descriptors[index].portal_endpoint.clone_from(&urls.portal);
+            listeners.push((Plane::StampPortal(index), listener));
+            finished.push(Arc::new(StampState { urls: OnceLock::from(urls), ..stamp }));
+        }
         let urls = Urls {
             authority: azure_urls[0].clone(),
             arm: azure_urls[1].clone(),

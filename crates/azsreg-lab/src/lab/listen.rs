@@ -21,6 +21,7 @@ pub(super) enum Plane {
     Pep(usize, bool),
     StampArm(usize),
     StampBlobs(usize),
+    StampPortal(usize),
     Control,
 }
 
@@ -35,6 +36,7 @@ impl Plane {
             Self::Pep(..) => "pep",
             Self::StampArm(_) => "stamp-arm",
             Self::StampBlobs(_) => "stamp-blobs",
+            Self::StampPortal(_) => "stamp-portal",
             Self::Control => "control",
         }
     }
@@ -71,6 +73,8 @@ pub(super) fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls
             http::serve(listener, None, connection).await;
         }),
         _ => tokio::spawn(async move {
+            // A browser does not trust the lab's authority: pages are plain, as the control port is.
+            let tls = (!matches!(plane, Plane::StampPortal(_))).then_some(tls);
             let connection = || {
                 let state = Arc::clone(&state);
                 move |request: Read| {
@@ -78,7 +82,7 @@ pub(super) fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls
                     async move { faulty(&state, plane, &request).await }
                 }
             };
-            http::serve(listener, Some(tls), connection).await;
+            http::serve(listener, tls, connection).await;
         }),
     }
 }
@@ -117,6 +121,7 @@ async fn answer(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {
         Plane::Blobs => crate::azure::blobs::handle(state, request).await,
         Plane::Usage => crate::azure::usage::handle(state, request),
         Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
+        Plane::StampPortal(index) => crate::stamp::portal::handle(state, &state.stamps[index], request),
         Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),
         Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
     }

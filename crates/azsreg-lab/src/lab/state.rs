@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use azsreg_portal::Portal;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -37,12 +38,13 @@ pub(crate) struct Urls {
 }
 
 /// The endpoints of a stamp.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StampUrls {
     pub(crate) pep: Vec<String>,
     pub(crate) pep_https: String,
     pub(crate) admin_arm: String,
     pub(crate) blobs: String,
+    pub(crate) portal: String,
 }
 
 /// The state of the lab's Azure.
@@ -78,6 +80,8 @@ pub(crate) struct StampState {
     pub(crate) requests: AtomicU64,
     /// How many bytes of marketplace items it takes a second; as many as come where it is nought.
     pub(crate) download_rate: AtomicU64,
+    /// The administrator portal's pages.
+    pub(crate) portal: Portal,
     /// The usage bridge's task.
     pub(crate) bridge: Mutex<Option<JoinHandle<()>>>,
     pub(super) audience: String,

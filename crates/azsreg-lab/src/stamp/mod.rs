@@ -10,6 +10,7 @@ pub(crate) mod link;
 pub(crate) mod market;
 pub(crate) mod ntlm;
 pub(crate) mod pep;
+pub(crate) mod portal;
 mod resources;
 pub(crate) mod spnego;
 pub(crate) mod storage;

@@ -83,6 +83,9 @@ pub struct Activation {
     pub marketplace: bool,
     /// Usage reporting.
     pub usage: bool,
+    /// The billing model.
+    #[serde(default)]
+    pub billing_model: String,
     /// Where usage is uploaded to.
     #[serde(default)]
     pub usage_endpoint: String,
@@ -445,6 +448,7 @@ impl Stamp {
             expires,
             marketplace: flag("marketplaceSyndicationEnabled"),
             usage: flag("usageReportingEnabled"),
+            billing_model: text("billingModel").to_owned(),
             usage_endpoint: text("usageEndpoint").to_owned(),
             usage_resource: text("usageResourceUri").to_owned(),
             object_id: text("objectId").parse().ok(),

@@ -225,6 +225,7 @@ mod tests {
             expires: Timestamp::MAX,
             marketplace: false,
             usage,
+            billing_model: String::new(),
             usage_endpoint: String::new(),
             usage_resource: String::new(),
             object_id: None,

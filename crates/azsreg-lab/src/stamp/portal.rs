@@ -1,0 +1,138 @@
+//! The stamp's administrator portal: the pages of `azsreg-portal` over the stamp's own state.
+
+use azsreg_model::{Alert, METERS, UsageLine};
+use azsreg_portal::{Actions, Answer, Ask, Region, Registration, Source};
+use jiff::SignedDuration;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use crate::http::{self, Read, Reply, header, pairs, text};
+use crate::lab::{StampState, State};
+use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
+
+/// A registration that ends so soon is warned of.
+const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// A stamp, as its pages see it.
+struct Seen<'a> {
+    state: &'a State,
+    stamp: &'a StampState,
+}
+
+/// A request for a page.
+pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply {
+    stamp.world().settle(state.now());
+    let mut values = pairs(request.uri().query().unwrap_or_default());
+    values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
+    let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let segments = http::segments(request.uri().path());
+    let path = format!("/{}", segments.join("/"));
+    let ask = Ask {
+        method: request.method().as_str(),
+        path: &path,
+        values: &values,
+        host: named("host").unwrap_or_default(),
+        origin: named("origin"),
+    };
+    let seen = Seen { state, stamp };
+    let Answer { status, kind, headers, body } = stamp.portal.answer(ask, &seen, &seen);
+    let body = if request.method() == "HEAD" { String::new() } else { body };
+    let status = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = text(status, body);
+    header(&mut reply, "content-type", kind);
+    for (name, value) in &headers {
+        header(&mut reply, name, value);
+    }
+    reply
+}
+
+impl Source for Seen<'_> {
+    fn region(&self) -> Region {
+        let now = self.state.now();
+        let world = self.stamp.world();
+        let activation = world.activation.as_ref();
+        let ends = activation.map(|activation| activation.expires).filter(|ends| ends.as_second() < 253_000_000_000);
+        let registration = match (activation, ends) {
+            (None, _) => Registration::NotRegistered,
+            (Some(_), Some(ends)) if ends <= now => Registration::Expired,
+            (Some(_), Some(ends)) if ends.duration_since(now) <= NEAR => Registration::Expiring,
+            _ => Registration::Registered,
+        };
+        Region {
+            name: world.region.clone(),
+            stamp: self.stamp.name.clone(),
+            registration,
+            registered_as: activation.and_then(|activation| activation.registration.parse().ok()),
+            billing_model: activation
+                .map(|activation| activation.billing_model.clone())
+                .filter(|model| !model.is_empty()),
+            expires: ends,
+            marketplace: activation.map(|activation| activation.marketplace),
+            usage: activation.map(|activation| activation.usage),
+            cloud_id: world.cloud_id.to_string(),
+            version: world.options.build.clone(),
+            nodes: world.options.nodes,
+            privileged_endpoints: self.stamp.urls().pep.clone(),
+            now,
+        }
+    }
+
+    fn alerts(&self) -> Vec<Alert> {
+        let world = self.stamp.world();
+        let shown = |alert: &crate::world::alerts::Alert| {
+            let body = world.alert_body(alert);
+            let text = |name: &str| body["properties"][name].as_str().unwrap_or_default().to_owned();
+            let plain = |runs: &Value| {
+                let texts = runs.as_array().into_iter().flatten().filter_map(|run| run["text"].as_str());
+                texts.collect::<Vec<_>>().join("")
+            };
+            Alert {
+                name: alert.id.to_string(),
+                title: text("title"),
+                severity: text("severity"),
+                active: alert.closed.is_none(),
+                fault_type: alert.fault.clone(),
+                created: Some(alert.created),
+                closed: alert.closed,
+                description: plain(&body["properties"]["description"]),
+                remediation: plain(&body["properties"]["remediation"]),
+                impacted: text("impactedResourceDisplayName"),
+                error_code: alert.properties["errorCode"].as_str().map(str::to_owned),
+            }
+        };
+        world.alerts.iter().rev().map(shown).collect()
+    }
+
+    fn usage(&self, days: u16) -> Vec<UsageLine> {
+        let today = hour_of(self.state.now()).div_euclid(24) * 24;
+        let from = today - i64::from(days) * 24;
+        let mut world = self.stamp.world();
+        let (tenants, fleets) = world.fleets();
+        let asked = Asked { from, to: today + LAG + 1, bucket: 24, subscription: None };
+        let mut sums = std::collections::BTreeMap::<(i64, usize), i64>::new();
+        list(tenants, fleets, asked, Place::default(), |hour, reading| {
+            if (from..today).contains(&hour) {
+                *sums.entry((hour, reading.meter)).or_default() += reading.quantity;
+            }
+            true
+        });
+        let line = |((hour, meter), quantity): ((i64, usize), i64)| UsageLine {
+            start: time_of(hour),
+            meter: METERS[meter].id.to_owned(),
+            name: METERS[meter].name.to_owned(),
+            unit: METERS[meter].unit.to_owned(),
+            subscription: None,
+            resource: None,
+            quantity: Decimal::new(quantity, 6),
+        };
+        sums.into_iter().map(line).collect()
+    }
+}
+
+impl Actions for Seen<'_> {
+    fn close_alert(&self, id: &str) -> Result<(), String> {
+        let closing = json!({"properties": {"state": "Closed"}});
+        let closed = self.stamp.world().close_alert(id, &closing, "portal", self.state.now());
+        closed.map(drop).map_err(|error| error.message)
+    }
+}

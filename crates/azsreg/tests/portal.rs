@@ -1,0 +1,91 @@
+//! The lab's administrator portal, as a browser without scripts sees it.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{World, runtime};
+
+/// A page: its status, its headers and its text.
+fn fetch(world: &World, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> (u16, String) {
+    let url = format!("{}{path}", world.lab.descriptor().stamps[0].portal_endpoint);
+    runtime().block_on(async {
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let mut request = client.request(method.parse().unwrap(), url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !form.is_empty() {
+            request = request.form(form);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        (status, answer.text().await.unwrap())
+    })
+}
+
+#[track_caller]
+fn shows(world: &World, path: &str, texts: &[&str]) -> String {
+    let (status, page) = fetch(world, "GET", path, &[], &[]);
+    assert_eq!(status, 200, "{path}");
+    for text in texts {
+        assert!(page.contains(text), "{path} does not show {text:?}:\n{page}");
+    }
+    assert!(page.len() < 100_000, "{path} has {} bytes", page.len());
+    page
+}
+
+#[test]
+fn region_management_goes_from_not_registered_to_expired_and_back() {
+    let world = World::new();
+    shows(&world, "/", &["Region management", "Not registered", "azsreg register"]);
+    shows(&world, "/alerts", &["Activation Required"]);
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    let subscription = world.lab.descriptor().subscription_id.to_string();
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+    let fields = [subscription.as_str(), &cloud_id, "azurestack", "Capacity", "1.2501.0.21", "Registered"];
+    shows(&world, "/properties", &fields);
+    world.days(345);
+    shows(&world, "/", &["Expires soon", "azsreg renew"]);
+    world.days(30);
+    shows(&world, "/", &["Expired", "azsreg renew"]);
+    world.run(&["renew", "--agreement-number", "A-2", "--yes"]).ends(0);
+    let page = shows(&world, "/", &["Registered"]);
+    assert!(!page.contains("Next:"), "{page}");
+}
+
+#[test]
+fn usage_is_shown_by_meter_and_day() {
+    let world = World::new();
+    let page = shows(&world, "/usage?days=7", &["BlockBlobCapacity", "GB*hours", "by day"]);
+    assert_eq!(page.matches("<svg").count(), page.matches("<th scope=\"row\"").count());
+    // What is no number of days is not taken.
+    shows(&world, "/usage?days=%3Cscript%3E", &["last 14 days"]);
+}
+
+#[test]
+fn an_alert_is_closed_by_a_form_of_this_portal_alone() {
+    let world = World::new();
+    let page = shows(&world, "/alerts", &["Activation Required"]);
+    let field = |name: &str| {
+        let at = page.find(&format!("name=\"{name}\" value=\"")).unwrap() + name.len() + 15;
+        page[at..].split('"').next().unwrap().to_owned()
+    };
+    let (id, secret) = (field("id"), field("secret"));
+    let endpoint = world.lab.descriptor().stamps[0].portal_endpoint.clone();
+    let close = |headers: &[(&str, &str)], secret: &str| {
+        fetch(&world, "POST", "/alerts/close", headers, &[("id", &id), ("secret", secret)]).0
+    };
+    assert_eq!(close(&[("origin", &endpoint)], "guess"), 403);
+    assert_eq!(close(&[("origin", "https://elsewhere.invalid")], &secret), 403);
+    assert_eq!(close(&[("origin", "null")], &secret), 403);
+    shows(&world, "/alerts", &["<button>"]);
+    assert_eq!(close(&[("origin", &endpoint)], &secret), 303);
+    let page = shows(&world, "/alerts", &["closed"]);
+    assert!(!page.contains("<button>"), "{page}");
+    assert_eq!(fetch(&world, "POST", "/alerts/close", &[], &[("id", "x"), ("secret", &secret)]).0, 409);
+    assert_eq!(fetch(&world, "DELETE", "/", &[], &[]).0, 405);
+    let (status, page) = fetch(&world, "GET", "/%3Cscript%3Ealert(1)%3C/script%3E", &[], &[]);
+    assert_eq!((status, page.contains("<script")), (404, false));
+}
