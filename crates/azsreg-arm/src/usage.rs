@@ -182,7 +182,12 @@ impl Recorded for RecordsPort<'_> {
         let scope: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let only = query.subscription.map(|id| format!("&subscriberId={id}")).unwrap_or_default();
         let path = path(&scope, "Microsoft.Commerce.Admin/subscriberUsageAggregates", query, &only);
-        read(&manager, &path, next, false).await.map_err(explained)
+        read(&manager, &path, next, false).await.map_err(|error| {
+            let error = explained(error);
+            // Only a query can be asked in halves; a page that takes too long is asked for again.
+            let late = next.is_some() && error.problem.code == &code::USAGE_TOO_LONG;
+            if late { PortError { class: Class::Transient, ..error } } else { error }
+        })
     }
 }
 

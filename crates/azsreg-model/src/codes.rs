@@ -397,8 +397,8 @@ codes! {
         "The id is of another stamp, or of a subscription in Azure: usage is asked for by the subscription on the stamp.",
         "azsreg usage show --by subscription";
     USAGE_DIFFERS "AZR6025" CheckFailed "Azure's usage is not the stamp's",
-        "Usage was not uploaded while reporting was off, a customer's subscription was not looked at, or the upload lost something.",
-        "azsreg usage status";
+        "Missing: not uploaded while reporting was off, or under a subscription that was not looked at. Surplus: another table of meters, or billed otherwise than recorded.",
+        "Name every subscription that paid for a part of the time with --payer; see azsreg usage status.";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

@@ -51,7 +51,7 @@ const TABLES: usize = 3;
 const UNMANAGED: usize = 4;
 const STANDARD: usize = 5;
 const PREMIUM: usize = 6;
-const SNAPSHOTS: usize = 7;
+const CAPACITY: usize = 7;
 const APPS: usize = 8;
 const EVENTS: usize = 9;
 
@@ -64,7 +64,7 @@ pub const COMMERCE_METERS: &[CommerceMeter] = &[
     commerce("a25e9000-0000-4000-8000-000000000005", "Unmanaged Disk Storage", "GB hours"),
     commerce("a25e9000-0000-4000-8000-000000000006", "Standard Managed Disk", "disk months"),
     commerce("a25e9000-0000-4000-8000-000000000007", "Premium Managed Disk", "disk months"),
-    commerce("a25e9000-0000-4000-8000-000000000008", "Managed Disk Snapshot", "GB months"),
+    commerce("a25e9000-0000-4000-8000-000000000008", "Managed Disk Capacity", "GB months"),
     commerce("a25e9000-0000-4000-8000-000000000009", "App Service", "vCPU hours"),
     commerce("a25e9000-0000-4000-8000-00000000000a", "Event Hubs", "core hours"),
 ];
@@ -120,12 +120,12 @@ pub const METERS: &[Meter] = &[
     meter("06bde724-9f94-43c0-84c3-d0fc54538369", "Premium Managed Disk P30", MONTHS, As(PREMIUM)),
     meter("eecb2657-e7e6-47f9-9b00-7f58fa8839cb", "Premium Managed Disk P40", MONTHS, As(PREMIUM)),
     meter("43626c21-849b-40fe-8c01-e19666059c38", "Premium Managed Disk P50", MONTHS, As(PREMIUM)),
-    meter("7ba084ec-ef9c-4d64-a179-7732c6cb5e28", "Standard Managed Disk size", "GB*months", As(SNAPSHOTS)),
-    meter("daef389a-06e5-4684-a7f7-8813d9f792d5", "Premium Managed Disk size", "GB*months", As(SNAPSHOTS)),
-    meter("75d4b707-1027-4403-9986-6ec7c05579c8", "Standard Managed Disk snapshot", "GB*months", As(SNAPSHOTS)),
-    meter("108fa95b-be0d-4cd9-96e8-5b0d59505df1", "Standard Managed Disk snapshot", "GB*months", As(SNAPSHOTS)),
-    meter("5ca1cbb9-6f14-4e76-8be8-1ca91547965e", "Premium Managed Disk snapshot", "GB*months", As(SNAPSHOTS)),
-    meter("578ae51d-4ef9-42f9-85ae-42b52d3d83ac", "Premium Managed Disk snapshot", "GB*months", As(SNAPSHOTS)),
+    meter("7ba084ec-ef9c-4d64-a179-7732c6cb5e28", "Standard Managed Disk size", "GB*months", As(CAPACITY)),
+    meter("daef389a-06e5-4684-a7f7-8813d9f792d5", "Premium Managed Disk size", "GB*months", As(CAPACITY)),
+    meter("75d4b707-1027-4403-9986-6ec7c05579c8", "Standard Managed Disk snapshot", "GB*months", As(CAPACITY)),
+    meter("108fa95b-be0d-4cd9-96e8-5b0d59505df1", "Standard Managed Disk snapshot", "GB*months", As(CAPACITY)),
+    meter("5ca1cbb9-6f14-4e76-8be8-1ca91547965e", "Premium Managed Disk snapshot", "GB*months", As(CAPACITY)),
+    meter("578ae51d-4ef9-42f9-85ae-42b52d3d83ac", "Premium Managed Disk snapshot", "GB*months", As(CAPACITY)),
     meter("EBF13B9F-B3EA-46FE-BF54-396E93D48AB4", "Key Vault transactions", REQUESTS, Free),
     meter("2C354225-B2FE-42E5-AD89-14F0EA302C87", "Advanced keys transactions", REQUESTS, Free),
     meter("190c935e-9ada-48ff-9ab8-56ea1cf9adaa", "App Service", "virtual core hours", As(APPS)),
@@ -244,7 +244,8 @@ impl MeterTable {
                 None => Charged::Free,
                 Some(meter) => {
                     let factor = line.factor.unwrap_or(1.0);
-                    let exact = crate::usage::quantity(factor).filter(|factor| !factor.is_sign_negative());
+                    let sane = (0.0..=1_000_000.0).contains(&factor).then_some(factor);
+                    let exact = sane.and_then(crate::usage::quantity);
                     let factor = exact.ok_or_else(|| format!("{factor} is not a factor"))?;
                     Charged::As { meter: meter.to_ascii_lowercase(), factor }
                 }
@@ -316,6 +317,9 @@ mod tests {
         assert_eq!(table.charged("FAB6EB84-500B-4A09-A8CA-7358F8BBAEA5", None), Charged::Unknown);
         assert_eq!(table.charged("something", None), Charged::Unknown);
         assert!(MeterTable::parse("{}").is_err());
-        assert!(MeterTable::parse(r#"[{"meter": "x", "commerceMeter": "y", "factor": -1}]"#).is_err());
+        for factor in ["-1", "1e28"] {
+            let text = format!(r#"[{{"meter": "x", "commerceMeter": "y", "factor": {factor}}}]"#);
+            assert!(MeterTable::parse(&text).unwrap_err().contains("not a factor"), "{factor}");
+        }
     }
 }

@@ -185,7 +185,8 @@ pub struct Comparison {
     pub range: Range,
     /// By day and meter.
     pub lines: Vec<ComparedLine>,
-    /// Until when Azure has usage of this stamp; none if it has none.
+    /// Until when Azure has usage of this stamp, to the day where that day is over; none if it has none of those days or
+    /// later ones.
     pub azure_until: Option<Timestamp>,
     /// The subscriptions that were looked at.
     pub subscriptions: Vec<Uuid>,
@@ -233,10 +234,10 @@ pub struct UsageStatus {
     pub azure_until: Option<Timestamp>,
     /// Whether Azure was asked.
     pub azure_asked: bool,
-    /// How many hours of usage the stamp has that Azure does not have yet.
-    pub waiting_hours: u64,
+    /// How many hours of usage the stamp has after the newest that Azure has; none where Azure has none to go by.
+    pub waiting_hours: Option<u64>,
     /// How many records those are.
-    pub waiting_rows: u64,
+    pub waiting_rows: Option<u64>,
     /// The open alert about the upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<crate::Alert>,

@@ -13,38 +13,55 @@ pub(crate) struct Rows {
     output: Output,
     widths: Vec<i32>,
     titles: Vec<String>,
+    csv: String,
+    name: String,
     count: u64,
-    lost: bool,
+    lost: Option<std::io::ErrorKind>,
 }
 
 impl Rows {
     /// Rows under titles; a width below nought is of a column of numbers. `name` is the list's in JSON, `csv` are the
     /// titles of CSV.
     pub(crate) fn new(output: Output, name: &str, titles: &[(&str, i32)], csv: &[&str]) -> Self {
-        let out: Box<dyn Write> = Box::new(anstream::stdout());
-        let mut rows = Self {
-            out: BufWriter::with_capacity(64 << 10, out),
+        Self {
+            out: BufWriter::with_capacity(64 << 10, Box::new(anstream::stdout())),
             output,
             widths: titles.iter().map(|(_, width)| *width).collect(),
             titles: titles.iter().map(|(title, _)| (*title).to_owned()).collect(),
+            csv: format!("{}\r\n", csv.join(",")),
+            name: name.to_owned(),
             count: 0,
-            lost: false,
-        };
-        match output {
-            Output::Json => rows.put(&format!("{{\"{name}\": [")),
-            Output::Csv => rows.put(&format!("{}\r\n", csv.join(","))),
-            Output::Human | Output::Prometheus => {}
+            lost: None,
         }
-        rows
     }
 
-    /// One row: as JSON, as cells of the table, or as cells of CSV.
+    /// What stands before the first row. It is not written before there is one, or the list has ended well: what is refused
+    /// leaves an answer that is whole.
+    fn head(&mut self) {
+        match self.output {
+            Output::Json => {
+                crate::view::begin_rows();
+                self.put(&format!("{{\"{}\": [", self.name.clone()));
+            }
+            Output::Csv => self.put(&self.csv.clone()),
+            Output::Human | Output::Prometheus => {
+                let titles = std::mem::take(&mut self.titles);
+                let head = self.aligned(&titles);
+                self.put(&head);
+            }
+        }
+    }
+
+    /// One row: as JSON, as cells of the table, or as cells of CSV. Whether anybody still reads.
     pub(crate) fn row(
         &mut self,
         json: &impl Serialize,
         cells: impl FnOnce() -> Vec<String>,
         csv: impl FnOnce() -> Vec<String>,
-    ) {
+    ) -> bool {
+        if self.count == 0 {
+            self.head();
+        }
         let text = match self.output {
             Output::Json => {
                 let comma = if self.count == 0 { "\n" } else { ",\n" };
@@ -54,17 +71,11 @@ impl Rows {
                 let cells: Vec<String> = csv().iter().map(|cell| quoted(cell)).collect();
                 format!("{}\r\n", cells.join(","))
             }
-            Output::Human | Output::Prometheus => {
-                if self.count == 0 {
-                    let titles = std::mem::take(&mut self.titles);
-                    let head = self.aligned(&titles);
-                    self.put(&head);
-                }
-                self.aligned(&cells())
-            }
+            Output::Human | Output::Prometheus => self.aligned(&cells()),
         };
         self.put(&text);
         self.count += 1;
+        self.lost.is_none()
     }
 
     fn aligned(&self, cells: &[String]) -> String {
@@ -78,21 +89,25 @@ impl Rows {
     }
 
     fn put(&mut self, text: &str) {
-        if !self.lost && self.out.write_all(text.as_bytes()).is_err() {
+        if self.lost.is_none()
+            && let Err(error) = self.out.write_all(text.as_bytes())
+        {
             // A reader that has gone, or a full disk: said at the end.
-            self.lost = true;
+            self.lost = Some(error.kind());
         }
     }
 
     /// Ends the list: how many rows there were. A list that broke off is not closed, so that nobody takes it for the whole.
     pub(crate) fn end(mut self, whole: bool) -> u64 {
+        if whole && self.count == 0 && self.output != Output::Human {
+            self.head();
+        }
         if self.output == Output::Json && whole {
             let end = if self.count == 0 { "]}\n" } else { "\n]}\n" };
             self.put(end);
         }
-        if let Err(error) = self.out.flush()
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
+        let flushed = self.out.flush().err().map(|error| error.kind());
+        if self.lost.or(flushed).is_some_and(|kind| kind != std::io::ErrorKind::BrokenPipe) {
             crate::view::lose();
         }
         self.count

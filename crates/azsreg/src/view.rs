@@ -20,6 +20,14 @@ pub(crate) fn lost() -> bool {
     LOST.load(std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Whether a list has begun on stdout that only its end makes a document.
+static BEGUN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// A list begins: a failure is not written into it.
+pub(crate) fn begin_rows() {
+    BEGUN.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// Data could not be written.
 pub(crate) fn lose() {
     LOST.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -152,9 +160,13 @@ impl View {
     pub(crate) fn failure(self, ended: &Ended) {
         if self.is_json() {
             let problems: Vec<_> = ended.problems.iter().map(problem_json).collect();
-            self.json(
-                &json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)}),
-            );
+            let document =
+                json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)});
+            if BEGUN.load(std::sync::atomic::Ordering::Relaxed) {
+                tell!("{document}");
+            } else {
+                self.json(&document);
+            }
             return;
         }
         for step in &ended.steps {

@@ -146,7 +146,8 @@ fn what_is_late_is_told_from_what_is_missing() {
         .run(&["usage", "status"])
         .ends(0)
         .says("Unable to connect to the remote service (NetworkError)")
-        .says("Next: azsreg alerts list")
+        .says("a firewall or a proxy in the way")
+        .says("Next: azsreg status")
         .says("hours,");
     world.run(&["alerts", "list"]).ends(0).says("(NetworkError)").says("azsreg usage status");
     world.control_with("DELETE", "/faults", &Value::Null);
@@ -178,6 +179,16 @@ fn what_is_late_is_told_from_what_is_missing() {
     assert!(verdicts(&found, "missing").contains(&gap), "{found:#}");
     assert!(verdicts(&found, "equal").contains(&day(&world, -2)), "{found:#}");
     world.run(&["usage", "compare", "--from", &from]).ends(7).says("AZR6025").says("missing");
+    // Asked alone, they are no less missing: Azure has later usage.
+    let found = compared(&world, &["--from", &gap, "--to", &day(&world, -4)], 7);
+    assert_eq!(verdicts(&found, "missing").len(), found["lines"].as_array().unwrap().len(), "{found:#}");
+    // And days before the registration are no less unreported.
+    let found = compared(&world, &["--from", &day(&world, -16), "--to", &day(&world, -15)], 0);
+    assert_eq!(verdicts(&found, "unreported").len(), found["lines"].as_array().unwrap().len(), "{found:#}");
+    // A subscription that is named twice is counted once.
+    let payer = world.lab.descriptor().subscription_id.to_string();
+    let arguments = ["--from", &day(&world, -2), "--payer", &payer, "--payer", &payer];
+    assert_eq!(verdicts(&compared(&world, &arguments, 0), "surplus"), Vec::<String>::new());
 }
 
 #[test]
@@ -318,6 +329,10 @@ fn what_the_services_refuse_is_said_and_what_passes_is_waited_for() {
     world.run(&["usage", "status", "-o", "csv"]).ends(2).says("-o csv is for");
     // From the stamp.
     show(&["--to", &day(&world, 2)]).ends(7).says("AZR2026").says("in the future");
+    let refused = show(&["--to", &day(&world, 2), "-o", "json"]).ends(7).json();
+    assert_eq!(refused["problems"][0]["code"], "AZR2026", "a document of its own");
+    show(&["--from", "2026-11-01T10:00", "--granularity", "hourly"]).ends(2).says("13:00Z");
+    assert_eq!(show(&["--meter", "nothing", "-o", "json"]).ends(0).json(), json!({"usage": []}));
     show(&["--tenant-subscription", "11111111-2222-4333-8444-555555555555"])
         .ends(3)
         .says("AZR6024")

@@ -33,14 +33,19 @@ impl Books {
         options.create(true).truncate(false).read(true).write(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = options.open(&path)?;
         let mut books = Self::default();
         let mut good = 0;
         let mut reader = BufReader::new(&file);
         let mut line = String::new();
         // A last line without its end was never acknowledged.
+        let mut count = 0;
         while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
-            let entered: Entered = serde_json::from_str(&line)?;
+            count += 1;
+            let entered: Entered = serde_json::from_str(&line).map_err(|error| {
+                let why = format!("{}, line {count}: {error}", path.display());
+                std::io::Error::new(std::io::ErrorKind::InvalidData, why)
+            })?;
             books.ledger.enter(entered);
             good += line.len() as u64;
             line.clear();
@@ -55,8 +60,13 @@ impl Books {
         if let Some(file) = &mut self.file {
             let mut line = serde_json::to_vec(&entered)?;
             line.push(b'\n');
-            file.write_all(&line)?;
-            file.sync_data()?;
+            let length = file.metadata()?.len();
+            // What is not known to be on the disk was not entered: it comes again, and must not be there twice.
+            if let Err(error) = file.write_all(&line).and_then(|()| file.sync_data()) {
+                file.set_len(length)?;
+                std::io::Seek::seek(file, std::io::SeekFrom::Start(length))?;
+                return Err(error);
+            }
         }
         self.ledger.enter(entered);
         Ok(())
@@ -104,4 +114,39 @@ fn route(state: &State, request: &Read) -> Result<Reply, ArmError> {
     let billed = entered.billed();
     books.enter(entered).map_err(|error| ArmError::new(500, "InternalServerError", error.to_string()))?;
     Ok(http::json(201, &json!({"received": batch.records.len(), "billed": billed})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::ledger::Query;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_batch_that_was_written_twice_is_billed_once_and_a_torn_line_is_dropped() {
+        let payer = Uuid::from_u128(7);
+        let line = json!({"cloud_id": Uuid::nil(), "name": "20261125T10-0", "digest": 1, "received": 10, "lines": [{
+            "payer": payer, "hour": 9, "meter": 2, "quantity": 5, "billed": {
+                "cloud_id": Uuid::nil(), "subscription": Uuid::nil(), "meter": "m", "uri": "/u", "location": "local",
+                "size": null, "free": false,
+            },
+        }]});
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.jsonl");
+        std::fs::write(&path, format!("{line}\n{line}\n{}", &line.to_string()[..40])).unwrap();
+        let total = |books: &Books| {
+            let query = Query { subscription: payer, from: 0, to: 100, bucket: 24, details: true };
+            books.ledger.page(query, None, 10).iter().map(|(_, quantity)| *quantity).sum::<i64>()
+        };
+        assert_eq!(total(&Books::open(Some(dir.path())).unwrap()), 5);
+        // What comes next is on a line of its own.
+        let mut books = Books::open(Some(dir.path())).unwrap();
+        let other = line.to_string().replace("T10-0", "T11-0");
+        books.enter(serde_json::from_str(&other).unwrap()).unwrap();
+        drop(books);
+        assert_eq!(total(&Books::open(Some(dir.path())).unwrap()), 10);
+        std::fs::write(&path, "nonsense\n").unwrap();
+        let error = Books::open(Some(dir.path())).err().unwrap().to_string();
+        assert!(error.contains("usage.jsonl, line 1"), "{error}");
+    }
 }

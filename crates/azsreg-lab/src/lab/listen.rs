@@ -92,8 +92,9 @@ async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Repl
     let asked = Asked { plane: plane.name(), method: request.method().as_str(), route };
     let before = state.faults().strike(&asked, false);
     if let Some(then) = before
-        && let Some(reply) = then.apply(None).await?
+        && let Some(mut reply) = then.apply(None).await?
     {
+        dated(state, &mut reply);
         return Ok(reply);
     }
     let mut reply = answer(state, plane, request).await;
@@ -101,8 +102,7 @@ async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Repl
     if state.faults().duplicates(&asked) {
         reply = answer(state, plane, request).await;
     }
-    let date = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    http::header(&mut reply, "date", &date);
+    dated(state, &mut reply);
     if !matches!(asked.method, "GET" | "HEAD") && plane != Plane::Usage {
         state.keep().await;
     }
@@ -111,6 +111,12 @@ async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Repl
         None => Ok(reply),
         Some(then) => Ok(then.apply(Some(reply)).await?.unwrap_or_else(|| http::text(hyper::StatusCode::OK, ""))),
     }
+}
+
+/// The lab's own time, in every answer: clients go by it.
+fn dated(state: &State, reply: &mut Reply) {
+    let date = state.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    http::header(reply, "date", &date);
 }
 
 async fn answer(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {

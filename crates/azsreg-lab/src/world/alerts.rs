@@ -13,6 +13,9 @@ const PROVIDER: &str = "e56bc7b8-c8b5-4e25-b00c-4f951effb22c";
 /// A registration that ends so soon is warned of.
 const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// So many are remembered.
+const MOST: usize = 100;
+
 /// An alert.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Alert {
@@ -86,11 +89,16 @@ impl Stamp {
                 (true, Some(last)) if last.closed.is_none() => last.properties = properties,
                 (true, Some(last)) if !last.closed_by.is_empty() => {}
                 (true, _) => {
-                    let count = self.alerts.iter().filter(|alert| alert.fault == fault).count();
-                    let id = Uuid::new_v5(&self.deployment_id, format!("{fault}|{count}").as_bytes());
+                    let id = Uuid::new_v5(&self.deployment_id, format!("{fault}|{now}").as_bytes());
                     let fault = fault.to_owned();
                     let alert = Alert { id, fault, properties, created: now, closed: None, closed_by: String::new() };
                     self.alerts.push(alert);
+                    // What is long over is forgotten.
+                    if self.alerts.len() > MOST
+                        && let Some(oldest) = self.alerts.iter().position(|alert| alert.closed.is_some())
+                    {
+                        self.alerts.remove(oldest);
+                    }
                 }
                 (false, Some(last)) => {
                     last.closed = last.closed.or(Some(now));

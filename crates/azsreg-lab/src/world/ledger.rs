@@ -170,9 +170,12 @@ impl Ledger {
         Ok(Some(Entered { cloud_id, name, digest, received, lines }))
     }
 
-    /// Enters what was looked at.
+    /// Enters what was looked at; nothing, if a batch of that name was entered before.
     pub fn enter(&mut self, entered: Entered) {
         let Entered { cloud_id, name, digest, received, lines } = entered;
+        if self.batches.contains_key(&(cloud_id, name.clone())) {
+            return;
+        }
         for Line { payer, hour, meter, quantity, billed } in lines {
             let resource = self.resource(billed);
             self.payers.entry(payer).or_default().push(Entry { hour, received, meter, resource, quantity });

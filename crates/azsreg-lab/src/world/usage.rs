@@ -82,7 +82,8 @@ pub struct Record {
 impl Stamp {
     /// Brings the number of tenants to this: new ones live from `since`, those too many are deleted now.
     pub fn set_tenants(&mut self, count: usize, since: Timestamp, now: Timestamp) {
-        let until = hour_of(now);
+        // What was collected stays as it was, whatever the clock says: a batch that is sent again is the same.
+        let (until, since) = (hour_of(now).max(self.usage.collected), hour_of(since).max(self.usage.collected));
         let living = self.usage.tenants.iter().filter(|tenant| tenant.until.is_none()).count();
         for tenant in self.usage.tenants.iter_mut().filter(|tenant| tenant.until.is_none()).skip(count) {
             tenant.until = Some(until);
@@ -92,7 +93,7 @@ impl Stamp {
             self.usage.tenants.push(Tenant {
                 subscription: Uuid::new_v5(&self.cloud_id, format!("tenant {n}").as_bytes()),
                 directory: Uuid::new_v5(&self.cloud_id, format!("directory {n}").as_bytes()),
-                since: hour_of(since),
+                since,
                 until: None,
             });
         }

@@ -5,19 +5,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use azsreg_model::{
     Charged, ComparedLine, Comparison, Granularity, MeterTable, Range, StampInformation, UsageRow, Verdict,
-    commerce_meter, day_of, midnight,
+    commerce_meter, day_of, midnight, stamp_meter,
 };
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOT_READY, billed, check_range, is_of_today, recorded, windows};
+use super::{NOT_READY, billed, check_range, is_of_today, recorded, windows};
 use crate::engine::Failure;
 use crate::ports::{Billed, Clock, Recorded, UsageQuery};
 
 /// How long before a range it is looked for whether anything was reported.
 const BEFORE: SignedDuration = SignedDuration::from_hours(2 * 24);
+/// How late a record of an hour may be at the stamp, with the hour itself.
+const LATE: SignedDuration = SignedDuration::from_hours(3);
+
+/// A meter that the table does not map, as it is told.
+fn unknown(meter: String, size: Option<String>) -> String {
+    match (stamp_meter(&meter), size) {
+        (Some(known), Some(size)) => format!("{meter} ({}) of the size {size}", known.name),
+        (Some(known), None) => format!("{meter} ({})", known.name),
+        (None, _) => meter,
+    }
+}
+
 /// Which usage is compared, and with what.
 #[derive(Debug, Clone)]
 pub struct Compare {
@@ -46,53 +58,67 @@ pub async fn compare<R: Recorded, B: Billed, C: Clock>(
     asked: Compare,
 ) -> Result<Comparison, Failure> {
     let Compare { range, payers, table, mut notes } = asked;
-    check_range(range, clock.now())?;
+    // One time for both sides: what is reported while pages come is on neither.
+    let now = clock.now();
+    check_range(range, now)?;
+    let today = midnight(day_of(now));
     let mut sums: BTreeMap<(Date, String), (Decimal, Decimal)> = BTreeMap::new();
     let mut tenants = BTreeSet::new();
     let (mut unmapped, mut free_rows) = (BTreeMap::<String, u64>::new(), 0);
-    for (reported, granularity) in windows(range, Granularity::Daily, clock.now()) {
+    let mut ready = true;
+    for (reported, granularity) in windows(range, Granularity::Daily, now) {
         let query = UsageQuery { reported, granularity, subscription: None };
         let mut take = |row: UsageRow| {
             if !range.holds(row.start) {
-                return;
+                return true;
             }
             match table.charged(&row.meter, row.size.as_deref()) {
                 Charged::As { meter, factor } => {
-                    sums.entry((day_of(row.start), meter)).or_default().0 += row.quantity * factor;
+                    let (sum, _) = sums.entry((day_of(row.start), meter)).or_default();
+                    *sum = sum.saturating_add(row.quantity.saturating_mul(factor));
                 }
                 Charged::Free => free_rows += 1,
-                Charged::Unknown => *unmapped.entry(row.meter).or_default() += 1,
+                Charged::Unknown => *unmapped.entry(unknown(row.meter, row.size)).or_default() += 1,
             }
             tenants.insert(row.subscription);
+            true
         };
         match recorded(records, clock, stamp, query, &mut take).await {
-            Err(failure) if is_of_today(&failure, reported, clock.now()) => notes.push(NOT_READY.into()),
+            Err(failure) if is_of_today(&failure, reported, now) => {
+                ready = false;
+                notes.push(NOT_READY.into());
+            }
             result => result?,
         }
     }
-    let (mut until, mut first, mut earlier, mut seen) = (None, None, false, Vec::new());
+    let (mut until, mut first, mut seen) = (None, None, Vec::new());
     for payer in payers {
         // Usage that waited for a month was reported a month later. The days before tell whether any was reported then.
-        let reported = Range { from: range.from - BEFORE, to: clock.now() };
+        let reported = Range { from: range.from - BEFORE, to: now };
         let mut failed = None;
-        for (reported, granularity) in windows(reported, Granularity::Daily, clock.now()) {
+        for (reported, granularity) in windows(reported, Granularity::Daily, now) {
+            // What one side does not have ready is not looked at on the other.
+            if !ready && reported.from >= today {
+                continue;
+            }
             let query = UsageQuery { reported, granularity, subscription: None };
             let mut take = |row: UsageRow| {
                 // Other stamps' usage, and Azure's own, is under the same subscription.
                 if !tenants.contains(&row.subscription) {
-                    return;
+                    return true;
                 }
                 let day = day_of(row.start);
-                earlier |= row.start < range.from;
+                until = until.max(Some(row.end));
+                first = Some(first.map_or(day, |first: Date| first.min(day)));
                 if range.holds(row.start) {
-                    until = until.max(Some(midnight(day) + DAY));
-                    first = Some(first.map_or(day, |first: Date| first.min(day)));
-                    sums.entry((day_of(row.start), row.meter.to_ascii_lowercase())).or_default().1 += row.quantity;
+                    let (_, sum) = sums.entry((day, row.meter.to_ascii_lowercase())).or_default();
+                    *sum = sum.saturating_add(row.quantity);
                 }
+                true
             };
             match billed(azure, clock, payer, query, &mut take).await {
                 Ok(()) => {}
-                Err(failure) if is_of_today(&failure, reported, clock.now()) => notes.push(NOT_READY.into()),
+                Err(failure) if is_of_today(&failure, reported, now) => notes.push(NOT_READY.into()),
                 Err(failure) => {
                     failed = Some(failure);
                     break;
@@ -109,12 +135,13 @@ pub async fn compare<R: Recorded, B: Billed, C: Clock>(
             }
         }
     }
-    let last = until.map(|until| day_of(until - HOUR));
+    // The last hours that Azure knows of may not be whole: records come some hours late.
+    let last = until.map(|until| day_of(until - LATE));
     let lines = sums.into_iter().map(|((day, meter), (recorded, has))| {
         let verdict = match recorded.cmp(&has) {
             Ordering::Equal => Verdict::Equal,
             Ordering::Less => Verdict::Surplus,
-            Ordering::Greater if !earlier && first.is_some_and(|first| day <= first) => Verdict::Unreported,
+            Ordering::Greater if first.is_some_and(|first| day <= first) => Verdict::Unreported,
             Ordering::Greater if last.is_none_or(|last| day >= last) => Verdict::Late,
             Ordering::Greater => Verdict::Missing,
         };
@@ -257,6 +284,9 @@ mod tests {
         assert_eq!(told(vec![("2026-11-02", 4), ("2026-11-04", 5)]), [Equal, Missing, Surplus, Late]);
         // The first that Azure was told of is a part of the fourth.
         assert_eq!(told(vec![("2026-11-04", 3), ("2026-11-05", 4)]), [Unreported, Unreported, Unreported, Equal]);
+        // Later usage, outside the range, tells as much.
+        assert_eq!(told(vec![("2026-11-02", 4), ("2026-11-08", 1)]), [Equal, Missing, Missing, Missing]);
+        assert_eq!(told(vec![("2026-11-08", 1)]), [Unreported; 4]);
         // It was told of usage before: then it is missing.
         let before = vec![("2026-11-01", 1), ("2026-11-04", 3), ("2026-11-05", 4)];
         assert_eq!(told(before), [Missing, Missing, Missing, Equal]);
@@ -268,6 +298,6 @@ mod tests {
         let lists = Lists { stamp: every.clone(), azure: every, ready_until: at("2026-11-06T00:00:00Z") };
         let (verdicts, notes) = verdicts(&lists, "2026-11-06T10:30:00Z");
         assert_eq!(verdicts, [Verdict::Equal; 2]);
-        assert_eq!(notes, [NOT_READY, NOT_READY]);
+        assert_eq!(notes, [NOT_READY]);
     }
 }

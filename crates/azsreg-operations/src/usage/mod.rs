@@ -75,7 +75,7 @@ async fn rows<C: Clock>(
     clock: &C,
     query: UsageQuery,
     ask: impl AsyncFn(&UsageQuery, Option<&str>) -> Result<UsagePage, PortError>,
-    take: &mut dyn FnMut(UsageRow),
+    take: &mut dyn FnMut(UsageRow) -> bool,
 ) -> Result<(), Failure> {
     let mut left = vec![query];
     while let Some(query) = left.pop() {
@@ -89,7 +89,10 @@ async fn rows<C: Clock>(
                 }
                 Err(error) => return Err(error.into()),
             };
-            page.rows.into_iter().for_each(&mut *take);
+            // Who has seen enough is not read to.
+            if !page.rows.into_iter().all(&mut *take) {
+                return Ok(());
+            }
             match page.next {
                 // An address that leads back to itself has no end.
                 Some(link) if next.as_ref() != Some(&link) => next = Some(link),
@@ -119,7 +122,7 @@ async fn recorded<P: Recorded, C: Clock>(
     clock: &C,
     stamp: &StampInformation,
     query: UsageQuery,
-    take: &mut dyn FnMut(UsageRow),
+    take: &mut dyn FnMut(UsageRow) -> bool,
 ) -> Result<(), Failure> {
     rows(clock, query, async |query: &UsageQuery, next: Option<&str>| port.recorded(stamp, query, next).await, take)
         .await
@@ -131,7 +134,7 @@ async fn billed<B: Billed, C: Clock>(
     clock: &C,
     payer: Uuid,
     query: UsageQuery,
-    take: &mut dyn FnMut(UsageRow),
+    take: &mut dyn FnMut(UsageRow) -> bool,
 ) -> Result<(), Failure> {
     rows(clock, query, async |query: &UsageQuery, next: Option<&str>| port.billed(payer, query, next).await, take).await
 }

@@ -37,7 +37,7 @@ pub struct Show {
     pub meter: Option<String>,
 }
 
-/// Shows what the stamp recorded; what is to be said about it, if anything is.
+/// Shows what the stamp recorded, until `each` has enough; what is to be said about it, if anything is.
 ///
 /// # Errors
 /// The stamp can't be read, or the range has not ended.
@@ -46,9 +46,11 @@ pub async fn show<P: Recorded, C: Clock>(
     clock: &C,
     stamp: &StampInformation,
     show: &Show,
-    mut each: impl FnMut(UsageLine),
+    mut each: impl FnMut(UsageLine) -> bool,
 ) -> Result<Option<&'static str>, Failure> {
-    check_range(show.range, clock.now())?;
+    // One time for all: an hour may end while pages come.
+    let now = clock.now();
+    check_range(show.range, now)?;
     let wanted = |row: &UsageRow| {
         let meter = show.meter.as_deref().is_none_or(|meter| {
             row.meter.eq_ignore_ascii_case(meter)
@@ -61,36 +63,44 @@ pub async fn show<P: Recorded, C: Clock>(
     // In the order in which they are read: a meter by its name.
     type Key = (Timestamp, Option<String>, Option<String>, Option<&'static str>, String);
     let mut sums: BTreeMap<Key, Decimal> = BTreeMap::new();
-    let mut note = None;
-    for (reported, granularity) in windows(show.range, show.granularity, clock.now()) {
+    let (mut note, mut more) = (None, true);
+    for (reported, granularity) in windows(show.range, show.granularity, now) {
         let query = UsageQuery { reported, granularity, subscription: show.subscription };
         let mut take = |row: UsageRow| {
             if !wanted(&row) {
-                return;
+                return true;
             }
             let start = bucket(&row, show.granularity);
             let UsageRow { meter, subscription, resource, quantity, .. } = row;
             if streams {
-                return each(line(start, meter, Some(subscription), resource, quantity));
+                more = each(line(start, meter, Some(subscription), resource, quantity));
+                return more;
             }
             let subscription = (show.by != By::Meter).then_some(subscription);
             let resource = resource.filter(|_| show.by == By::Resource);
             let name = stamp_meter(&meter).map(|known| known.name);
-            *sums.entry((start, subscription, resource, name, meter)).or_default() += quantity;
+            let sum = sums.entry((start, subscription, resource, name, meter)).or_default();
+            *sum = sum.saturating_add(quantity);
+            true
         };
         match recorded(port, clock, stamp, query, &mut take).await {
-            Err(failure) if is_of_today(&failure, reported, clock.now()) => note = Some(NOT_READY),
+            Err(failure) if is_of_today(&failure, reported, now) => note = Some(NOT_READY),
             result => result?,
         }
         // What was used more than a day before has been reported.
         let over = reported.to - DAY - show.granularity.length();
-        while let Some(entry) = sums.first_entry().filter(|entry| entry.key().0 <= over) {
+        while more && let Some(entry) = sums.first_entry().filter(|entry| entry.key().0 <= over) {
             let ((start, subscription, resource, _, meter), quantity) = entry.remove_entry();
-            each(line(start, meter, subscription, resource, quantity));
+            more = each(line(start, meter, subscription, resource, quantity));
+        }
+        if !more {
+            return Ok(note);
         }
     }
     for ((start, subscription, resource, _, meter), quantity) in sums {
-        each(line(start, meter, subscription, resource, quantity));
+        if !each(line(start, meter, subscription, resource, quantity)) {
+            break;
+        }
     }
     Ok(note)
 }

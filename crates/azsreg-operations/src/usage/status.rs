@@ -49,10 +49,17 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
             recorded_until = recorded_until.max(Some(row.end));
             *hours.entry(row.start).or_default() += 1;
             tenants.insert(row.subscription);
+            true
         };
         match recorded(records, clock, stamp, query, &mut take).await {
-            Err(failure) if is_of_today(&failure, reported, clock.now()) => notes.push(NOT_READY.into()),
-            result => result?,
+            Ok(()) => {}
+            Err(failure) if is_of_today(&failure, reported, now) => notes.push(NOT_READY.into()),
+            // Activation and alert were read: they are shown all the same.
+            Err(failure) => {
+                let why = failure.problems.first().map(ToString::to_string).unwrap_or_default();
+                notes.push(format!("what the stamp recorded was not read: {why}"));
+                break;
+            }
         }
     }
     let mut azure_until = None;
@@ -69,6 +76,7 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
                 if tenants.contains(&row.subscription) {
                     of_payer = of_payer.max(Some(row.end));
                 }
+                true
             };
             match billed(azure, clock, *payer, query, &mut take).await {
                 Ok(()) => asked = true,
@@ -82,10 +90,7 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
         }
         azure_until = azure_until.max(of_payer);
     }
-    let waiting: Vec<u64> = match azure_until {
-        Some(until) => hours.range(until..).map(|(_, rows)| *rows).collect(),
-        None => Vec::new(),
-    };
+    let waiting = azure_until.map(|until| hours.range(until..).map(|(_, rows)| *rows).collect::<Vec<u64>>());
     let registration = registration.map_err(|why| notes.push(why)).ok();
     Ok(UsageStatus {
         cloud_id: stamp.cloud_id,
@@ -100,8 +105,8 @@ pub async fn status<R: Recorded + Records + Alerts, B: Billed, C: Clock>(
         recorded_until,
         azure_until,
         azure_asked: asked,
-        waiting_hours: waiting.len() as u64,
-        waiting_rows: waiting.iter().sum(),
+        waiting_hours: waiting.as_ref().map(|hours| hours.len() as u64),
+        waiting_rows: waiting.map(|hours| hours.iter().sum()),
         alert,
         notes,
     })

@@ -41,7 +41,9 @@ pub(crate) enum Grouping {
 
 /// A day of UTC (2026-11-01), or a whole hour of it (2026-11-01T13:00Z).
 fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(day) = text.parse::<Date>() {
+    if !text.contains(['T', 't', ' '])
+        && let Ok(day) = text.parse::<Date>()
+    {
         return Ok(midnight(day));
     }
     let at: Timestamp =
@@ -120,6 +122,8 @@ mod tests {
     fn days_and_whole_hours_are_taken() {
         assert_eq!(moment("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
         assert_eq!(moment("2026-11-01T13:00Z").unwrap().to_string(), "2026-11-01T13:00:00Z");
+        assert_eq!(moment("2026-11-01T13:00+00:00").unwrap().to_string(), "2026-11-01T13:00:00Z");
+        assert!(moment("2026-11-01T13:00").unwrap_err().contains("13:00Z"), "of which zone?");
         assert!(moment("2026-11-01T13:30Z").unwrap_err().contains("hour"));
         assert!(moment("yesterday").unwrap_err().contains("2026-11-01"));
         assert!(day("2026-11-01T13:00Z").unwrap_err().contains("day of UTC"));

@@ -3,7 +3,7 @@
 use azsreg_arm::RecordsPort;
 use azsreg_model::{
     Comparison, ExitCode, Granularity, MeterTable, Problem, Range, Registration, StampInformation, UsageLine,
-    UsageStatus, Verdict, code, day_of, midnight,
+    UsageStatus, Verdict, code, day_of, midnight, whole_hour,
 };
 use azsreg_operations::marketplace::{self, fetch};
 use azsreg_operations::ports::{Clock as _, Customers as _, Records as _};
@@ -39,10 +39,10 @@ pub(crate) async fn run(
     }
 }
 
-/// From the first day of the month until today, unless somebody says otherwise.
-fn range(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Range, Problem> {
-    let today = midnight(day_of(CLOCK.now()));
-    let to = to.unwrap_or(today);
+/// From the first day of the month until today, or until this hour, unless somebody says otherwise.
+fn range(from: Option<Timestamp>, to: Option<Timestamp>, hourly: bool) -> Result<Range, Problem> {
+    let now = CLOCK.now();
+    let to = to.unwrap_or(if hourly { whole_hour(now) } else { midnight(day_of(now)) });
     // On the first day of a month it is the month before that is of interest.
     let from = from.unwrap_or_else(|| midnight(day_of(to - jiff::SignedDuration::from_hours(1)).first_of_month()));
     if from < to {
@@ -69,14 +69,14 @@ async fn show(global: &Global, options: &UsageShowOptions, sources: &Sources) ->
     }
     // What can be refused from the arguments alone is, before anybody is asked.
     if let (Some(from), Some(to)) = (options.from, options.to) {
-        range(Some(from), Some(to))?;
+        range(Some(from), Some(to), hourly)?;
     }
     let screen = Screen::new(global, 0);
     let work = async |records: &RecordsPort<'_>, stamp: &StampInformation, _: &std::path::Path| {
         // The stamp's answer says what time it is there.
         records.activation(stamp).await.map_err(azsreg_operations::Failure::from)?;
         let asked = Show {
-            range: range(options.from, options.to)?,
+            range: range(options.from, options.to, hourly)?,
             granularity: if hourly { Granularity::Hourly } else { Granularity::Daily },
             by: match options.by {
                 Grouping::Meter => By::Meter,
@@ -125,7 +125,8 @@ impl Lines {
         Self { rows: Rows::new(output, "usage", &titles, &csv), by, hourly }
     }
 
-    fn line(&mut self, line: &UsageLine) {
+    /// Writes one; whether anybody still reads.
+    fn line(&mut self, line: &UsageLine) -> bool {
         let name = if line.name.is_empty() { &line.meter } else { &line.name };
         let (subscription, resource) =
             (line.subscription.clone().unwrap_or_default(), line.resource.clone().unwrap_or_default());
@@ -156,7 +157,7 @@ impl Lines {
                     resource.clone(),
                 ]
             },
-        );
+        )
     }
 
     fn end(self, whole: bool) -> u64 {
@@ -177,8 +178,13 @@ async fn sides(
         Ok(customers) => payers.extend(customers.iter().map(|customer| customer.subscription)),
         Err(error) => notes.push(format!("the registration's customers were not seen: {}", error.problem)),
     }
-    payers.dedup();
-    Ok((registration, payers, notes))
+    Ok((registration, once(payers), notes))
+}
+
+/// Each once, in their order: whoever is asked twice is counted twice.
+fn once(payers: Vec<Uuid>) -> Vec<Uuid> {
+    let mut seen = std::collections::BTreeSet::new();
+    payers.into_iter().filter(|payer| seen.insert(*payer)).collect()
 }
 
 /// Opens both sides, with somebody signed in to the stamp's Resource Manager.
@@ -210,7 +216,7 @@ async fn compare(
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
     if let (Some(from), Some(to)) = (options.from, options.to) {
-        range(Some(from), Some(to))?;
+        range(Some(from), Some(to), false)?;
     }
     let table = match &options.meters {
         None => MeterTable::default(),
@@ -228,8 +234,9 @@ async fn compare(
     let screen = Screen::new(global, 0);
     let work = async |both: &Both<'_, '_>, records: &RecordsPort<'_>, stamp: &StampInformation| {
         let (_, mut payers, notes) = sides(both, options.subscription, stamp).await?;
-        payers.extend(options.payer.iter().filter(|payer| !payers.contains(payer)).copied().collect::<Vec<_>>());
-        let range = range(options.from, options.to)?;
+        payers.extend(&options.payer);
+        let payers = once(payers);
+        let range = range(options.from, options.to, false)?;
         screen.say("comparing usage");
         let asked = Compare { range, payers, table, notes };
         Ok(usage::compare(records, both.world.azure, &CLOCK, stamp, asked).await?)
@@ -289,6 +296,9 @@ fn compared(global: &Global, options: &UsageCompareOptions, view: &View, compari
     }
     rows.end(true);
     if global.output != Output::Human {
+        for note in remarks(comparison) {
+            View::note(&note);
+        }
         return;
     }
     let count = |verdict| comparison.count(verdict);
@@ -301,21 +311,25 @@ fn compared(global: &Global, options: &UsageCompareOptions, view: &View, compari
         count(Verdict::Surplus)
     ));
     if count(Verdict::Unreported) > 0 {
-        view.line("What is unreported was used before the stamp reported anything to Azure.");
+        view.line("What is unreported was used before anything was reported under the subscriptions looked at; --payer names others.");
     }
     match comparison.azure_until {
         Some(until) => {
             let last = day_of(until - jiff::SignedDuration::from_hours(1));
             view.line(&format!("Azure has usage of this stamp until {last}; what is late is of that day or after it."));
         }
-        None => view.line("Azure has no usage of this stamp in that time."),
+        None => view.line("Azure has no usage of this stamp of that time or later."),
     }
-    for (meter, rows) in &comparison.unmapped {
-        view.line(&format!("Not compared: the meter {meter} is in no table of meters ({rows} rows)."));
+    for remark in remarks(comparison) {
+        view.line(&format!("Note: {remark}"));
     }
-    for note in &comparison.notes {
-        view.line(&format!("Note: {note}"));
-    }
+}
+
+/// What makes a comparison less than whole.
+fn remarks(comparison: &Comparison) -> Vec<String> {
+    let unmapped = comparison.unmapped.iter();
+    let unmapped = unmapped.map(|(meter, rows)| format!("not compared: no table maps the meter {meter} ({rows} rows)"));
+    unmapped.chain(comparison.notes.iter().cloned()).collect()
 }
 
 async fn status(
@@ -343,6 +357,18 @@ async fn status(
     Ok(if found.reporting.is_none() { ExitCode::NotRegistered } else { ExitCode::Done })
 }
 
+/// What the codes of a failing upload mostly mean (`facts-errors.md` row 74).
+fn upload_advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "NetworkError" => "a firewall or a proxy in the way, or Azure's service is down",
+        "RequestTimedOut" => "a firewall or a proxy in the way, or a slow line",
+        "LoginError" => "the sign-in host is blocked, or the stamp's principal is gone",
+        "CertificateValidationError" => "TLS is opened on the way",
+        "Unauthorized" => "the registration was changed by hand, or the stamp's clock is wrong: azsreg repair",
+        _ => return None,
+    })
+}
+
 fn shown(view: &View, status: &UsageStatus) {
     let hour = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{} UTC", when(at, true)));
     let model = status.billing_model.as_ref().map_or_else(String::new, |model| format!(" ({model})"));
@@ -352,11 +378,14 @@ fn shown(view: &View, status: &UsageStatus) {
         (Some(true), None) => format!("on{model}"),
         (Some(false), None) => format!("off{model}"),
     };
-    let waiting = match (status.reporting, status.azure_until) {
-        (_, None) => "-".to_owned(),
-        _ if status.waiting_hours == 0 => "nothing".to_owned(),
-        _ => format!("{} hours, {} records", status.waiting_hours, status.waiting_rows),
+    let waiting = match (status.waiting_hours, status.waiting_rows) {
+        (Some(0), _) => "nothing".to_owned(),
+        (Some(hours), Some(rows)) => format!("{hours} hours, {rows} records"),
+        _ if status.alert.is_some() => "not known: all since the alert was raised, at least".to_owned(),
+        _ => "not known".to_owned(),
     };
+    // What is not reported now does not wait: it stays here.
+    let waits = if status.reporting == Some(true) { "Not in Azure yet: " } else { "Not reported:     " };
     let azure = match status.azure_until {
         None if status.azure_asked => "nothing of the last week".to_owned(),
         None => "not asked".to_owned(),
@@ -373,15 +402,21 @@ fn shown(view: &View, status: &UsageStatus) {
     view.line(&format!("Usage reporting:   {reporting}"));
     view.line(&format!("Recorded until:    {}", hour(status.recorded_until)));
     view.line(&format!("Azure has until:   {azure}"));
-    view.line(&format!("Not in Azure yet:  {waiting}"));
+    view.line(&format!("{waits} {waiting}"));
     view.line(&format!("Open alert:        {alert}"));
+    if let Some(why) = status.alert.as_ref().and_then(|alert| upload_advice(alert.error_code.as_deref()?)) {
+        view.line(&format!("  mostly:          {why}"));
+    }
     for note in &status.notes {
         view.line(&format!("Note: {note}"));
     }
     let next = match status {
         UsageStatus { reporting: None, .. } => Some("azsreg register"),
         UsageStatus { expired: Some(_), .. } => Some("azsreg renew"),
-        UsageStatus { alert: Some(_), .. } => Some("azsreg alerts list"),
+        UsageStatus { alert: Some(_), .. } => Some("azsreg status"),
+        UsageStatus { reporting: Some(false), billing_model: Some(model), .. } if model == "Capacity" => {
+            Some("azsreg set --billing-model pay-as-you-use")
+        }
         UsageStatus { reporting: Some(false), .. } => Some("azsreg set --usage-reporting on"),
         _ => None,
     };
