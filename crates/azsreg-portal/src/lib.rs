@@ -86,12 +86,44 @@ pub struct Region {
     pub now: Timestamp,
 }
 
+/// Marketplace management: what the stamp has, and what is said about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Market {
+    /// Why there is nothing, where there is nothing or nothing can be had.
+    pub message: Option<&'static str>,
+    /// The command for that.
+    pub next: Option<&'static str>,
+    /// The items, in the order of their titles.
+    pub items: Vec<Item>,
+}
+
+/// A marketplace item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its title.
+    pub title: String,
+    /// Its publisher.
+    pub publisher: String,
+    /// `Virtual machine`, `Extension` ...
+    pub kind: &'static str,
+    /// Its version.
+    pub version: String,
+    /// `Downloaded`, `Downloading` or `Failed`.
+    pub status: &'static str,
+    /// How that looks: `good`, `warn` or `bad`.
+    pub tone: &'static str,
+    /// How large it is, for a person; empty where it is not known.
+    pub size: String,
+}
+
 /// What pages show.
 pub trait Source {
     /// The region.
     fn region(&self) -> Region;
     /// The alerts, newest first.
     fn alerts(&self) -> Vec<Alert>;
+    /// Marketplace management.
+    fn market(&self) -> Market;
     /// What was used by day and meter, of the last so many days that have ended.
     fn usage(&self, days: u16) -> Vec<UsageLine>;
 }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use rust_decimal::Decimal;
 
 use crate::chart::{Bar, HEIGHT, STEP, bars};
-use crate::{Actions, Region, Source};
+use crate::{Actions, Market, Region, Source};
 
 const STYLE: &str = include_str!("../assets/style.css");
 /// Nothing but our own style sheet and forms; nobody frames a page.
@@ -133,6 +133,13 @@ struct Meter {
 }
 
 #[derive(Template)]
+#[template(path = "marketplace.html")]
+struct Marketplace {
+    frame: Frame,
+    market: Market,
+}
+
+#[derive(Template)]
 #[template(path = "message.html")]
 struct Message {
     frame: Frame,
@@ -197,8 +204,12 @@ impl Portal {
                 let meters = meters(source, day_of(frame.region.now), days);
                 Answer::page(200, &Usage { frame, days, meters })
             }
+            ("GET" | "HEAD", "/marketplace") => {
+                let page = Marketplace { frame: frame("Marketplace"), market: source.market() };
+                Answer::page(200, &page)
+            }
             ("GET" | "HEAD", "/style.css") => Answer::of(200, "text/css; charset=utf-8", STYLE.to_owned()),
-            (_, "/" | "/properties" | "/alerts" | "/usage" | "/style.css" | "/alerts/close") => {
+            (_, "/" | "/properties" | "/alerts" | "/usage" | "/marketplace" | "/style.css" | "/alerts/close") => {
                 message(405, "Not done", "This page is only to be looked at.")
             }
             _ => message(404, "Not found", "There is no such page."),

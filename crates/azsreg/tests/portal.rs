@@ -3,6 +3,7 @@
 
 mod common;
 
+use azsreg_lab::StampOptions;
 use common::{World, runtime};
 
 /// A page: its status, its headers and its text.
@@ -53,6 +54,30 @@ fn region_management_goes_from_not_registered_to_expired_and_back() {
     world.run(&["renew", "--agreement-number", "A-2", "--yes"]).ends(0);
     let page = shows(&world, "/", &["Registered"]);
     assert!(!page.contains("Next:"), "{page}");
+}
+
+#[test]
+fn marketplace_management_says_what_is_there_and_what_to_do() {
+    let world = World::new();
+    shows(&world, "/marketplace", &["You must register and activate", "azsreg register"]);
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    shows(&world, "/marketplace", &["no items yet", "azsreg marketplace add"]);
+    world.run(&["marketplace", "add", "microsoft.vmaccess-linux-1.5.11"]).ends(0);
+    let page = shows(&world, "/marketplace", &["Downloaded", "Extension", "1.5.11"]);
+    assert!(!page.contains("class=\"empty\""), "{page}");
+    // Disconnected: the message stays before build 1904, and is gone from then on.
+    for (build, asks) in [("1.1903.0.30", true), ("1.1904.0.36", false)] {
+        let options = StampOptions { build: build.into(), connected: false, ..StampOptions::default() };
+        let world = World::of(vec![options]);
+        let token = serde_json::json!({"billing_model": "Development"});
+        let token = world.control("/stamps/stamp1/registration-token", &token);
+        let key = world.control("/activation-key", &token);
+        let file = world.file("key", key["activation_key"].as_str().unwrap());
+        let mut activate = world.at_stamp(&["offline", "activate", &format!("{}", file.display())]);
+        common::run(&mut activate).ends(0);
+        let page = shows(&world, "/marketplace", &[]);
+        assert_eq!(page.contains("You must register and activate"), asks, "{build}: {page}");
+    }
 }
 
 #[test]

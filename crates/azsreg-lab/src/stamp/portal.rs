@@ -1,13 +1,14 @@
 //! The stamp's administrator portal: the pages of `azsreg-portal` over the stamp's own state.
 
 use azsreg_model::{Alert, METERS, UsageLine};
-use azsreg_portal::{Actions, Answer, Ask, Region, Registration, Source};
+use azsreg_portal::{Actions, Answer, Ask, Item, Market, Region, Registration, Source};
 use jiff::SignedDuration;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::http::{self, Read, Reply, header, pairs, text};
 use crate::lab::{StampState, State};
+use crate::world::market::ItemState;
 use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
 
 /// A registration that ends so soon is warned of.
@@ -101,6 +102,71 @@ impl Source for Seen<'_> {
             }
         };
         world.alerts.iter().rev().map(shown).collect()
+    }
+
+    fn market(&self) -> Market {
+        let world = self.stamp.world();
+        let disconnected = !world.options.connected;
+        // A disconnected, registered stamp kept asking for the registration before build 1904.
+        let asks = world.activation.is_none() || (disconnected && world.build < (1, 1904, 0, 0));
+        let mut items: Vec<Item> = world
+            .downloaded
+            .iter()
+            .map(|item| {
+                let text = |name: &str| item.properties[name].as_str().unwrap_or_default().to_owned();
+                let (status, tone) = match item.state {
+                    ItemState::Succeeded => ("Downloaded", "good"),
+                    ItemState::Downloading => ("Downloading", "warn"),
+                    ItemState::Failed => ("Failed", "bad"),
+                };
+                let kind = match item.properties["productKind"].as_str().unwrap_or_default() {
+                    kind if kind.eq_ignore_ascii_case("virtualMachine") => "Virtual machine",
+                    kind if kind.eq_ignore_ascii_case("virtualMachineExtension") => "Extension",
+                    kind if kind.eq_ignore_ascii_case("resourceProvider") => "Resource provider",
+                    _ => "Solution",
+                };
+                // The products' names end with their versions.
+                let version = item.properties["productProperties"]["version"].as_str().map(str::to_owned);
+                let version = version.unwrap_or_else(|| item.name.rsplit('-').next().unwrap_or_default().to_owned());
+                let size = item.properties["payloadLength"].as_u64().filter(|bytes| *bytes > 0);
+                Item {
+                    title: text("displayName"),
+                    publisher: text("publisherDisplayName"),
+                    kind,
+                    version,
+                    status,
+                    tone,
+                    size: size.map_or_else(String::new, |bytes| match bytes {
+                        0..1_048_576 => format!("{} KB", bytes / 1_024),
+                        1_048_576..1_073_741_824 => format!("{} MB", bytes / 1_048_576),
+                        _ => format!(
+                            "{:.1} GB",
+                            f64::from(u32::try_from(bytes / 1_048_576).unwrap_or(u32::MAX)) / 1024.0
+                        ),
+                    }),
+                }
+            })
+            .collect();
+        items.sort_by(|a, b| a.title.cmp(&b.title));
+        let (message, next) = match (asks, disconnected, items.is_empty()) {
+            (true, false, _) => (
+                Some("You must register and activate Azure Stack before you can add items from Azure."),
+                Some("azsreg register"),
+            ),
+            (true, true, _) => (
+                Some("You must register and activate Azure Stack before you can add items from Azure."),
+                Some("azsreg offline token"),
+            ),
+            (false, true, true) => (
+                Some("There are no items. This stamp has no way to Azure: items are carried to it."),
+                Some("azsreg marketplace download"),
+            ),
+            (false, false, true) => {
+                (Some("There are no items yet. Add them from Azure."), Some("azsreg marketplace add"))
+            }
+            (false, _, false) => (None, None),
+        };
+        Market { message, next, items }
     }
 
     fn usage(&self, days: u16) -> Vec<UsageLine> {
