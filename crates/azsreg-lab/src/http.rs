@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use azsreg_portal::{Answer, Ask};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -153,6 +154,29 @@ fn link(request: &Read, base: &str, name: &str, token: &str) -> String {
     };
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
     format!("{base}{}?{}&{name}={token}", request.uri().path(), kept.join("&"))
+}
+
+/// An answer of the portals' pages.
+pub(crate) fn page_of(request: &Read, answer: impl FnOnce(Ask<'_>) -> Answer) -> Reply {
+    let mut values = pairs(request.uri().query().unwrap_or_default());
+    values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
+    let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let path = format!("/{}", segments(request.uri().path()).join("/"));
+    let ask = Ask {
+        method: request.method().as_str(),
+        path: &path,
+        values: &values,
+        host: named("host").unwrap_or_default(),
+        origin: named("origin"),
+    };
+    let Answer { status, kind, headers, body } = answer(ask);
+    let body = if request.method() == "HEAD" { String::new() } else { body };
+    let mut reply = text(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
+    header(&mut reply, "content-type", kind);
+    for (name, value) in &headers {
+        header(&mut reply, name, value);
+    }
+    reply
 }
 
 /// An answer with a text body, or none.

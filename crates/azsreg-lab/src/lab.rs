@@ -115,6 +115,8 @@ pub struct Descriptor {
     pub blob_endpoint: String,
     #[serde(default)]
     pub usage_endpoint: String,
+    #[serde(default)]
+    pub portal_endpoint: String,
     pub audience: String,
     pub ca_file: PathBuf,
     pub tenant_id: Uuid,
@@ -318,6 +320,9 @@ impl Lab {
             listeners.push((Plane::StampPortal(index), listener));
             finished.push(Arc::new(StampState { urls: OnceLock::from(urls), ..stamp }));
         }
+        let portal = bind(&mut ports, &mut bound).await?;
+        let portal_endpoint = format!("http://{}", loopback(&portal)?);
+        listeners.push((Plane::Portal, portal));
         let urls = Urls {
             authority: azure_urls[0].clone(),
             arm: azure_urls[1].clone(),
@@ -336,6 +341,7 @@ impl Lab {
             graph_endpoint: urls.graph.clone(),
             blob_endpoint: urls.blobs.clone(),
             usage_endpoint: urls.usage.clone(),
+            portal_endpoint,
             audience: format!("{}/", urls.arm),
             ca_file,
             tenant_id: world.home,

@@ -1,15 +1,19 @@
-//! Pages to look at a stamp, over two small traits: [`Source`] gives what is shown, [`Actions`] does what is asked.
+//! Pages to look at a stamp and at Azure, over small traits: [`Source`] and [`azure::Cloud`] give what is shown, [`Actions`]
+//! does what is asked.
 //!
 //! Rendered on the server, readable without JavaScript, nothing from another host: a page is one document and one style
 //! sheet. Who serves them (the lab, or `azsreg` for real stamps) brings the connection; there is none in here.
 
+pub mod azure;
 mod chart;
+mod frame;
 mod pages;
 
 use azsreg_model::{Alert, UsageLine};
 use jiff::Timestamp;
 
-pub use pages::{Answer, Ask, Portal};
+pub use frame::{Answer, Ask};
+pub use pages::Portal;
 
 /// The one word for a registration, as the administrator portal has it (`facts-stamp.md` section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,19 @@ mod common;
 use azsreg_lab::StampOptions;
 use common::{World, runtime};
 
-/// A page: its status, its headers and its text.
+/// A page of the stamp's portal: its status, its headers and its text.
 fn fetch(world: &World, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> (u16, String) {
-    let url = format!("{}{path}", world.lab.descriptor().stamps[0].portal_endpoint);
+    fetch_at(&world.lab.descriptor().stamps[0].portal_endpoint, method, path, headers, form)
+}
+
+fn fetch_at(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    form: &[(&str, &str)],
+) -> (u16, String) {
+    let url = format!("{endpoint}{path}");
     runtime().block_on(async {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let mut request = client.request(method.parse().unwrap(), url);
@@ -87,6 +97,37 @@ fn usage_is_shown_by_meter_and_day() {
     assert_eq!(page.matches("<svg").count(), page.matches("<th scope=\"row\"").count());
     // What is no number of days is not taken.
     shows(&world, "/usage?days=%3Cscript%3E", &["last 14 days"]);
+}
+
+#[test]
+fn azures_side_shows_the_registration_among_the_hidden_types_and_what_is_billed() {
+    let world = World::new();
+    let azure = |path: &str| fetch_at(&world.lab.descriptor().portal_endpoint, "GET", path, &[], &[]);
+    assert!(azure("/").1.contains("There are no resources."));
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+    let page = azure("/").1;
+    assert!(page.contains("azurestack") && !page.contains(&cloud_id), "{page}");
+    assert!(page.contains("Show hidden types</a> (1)"), "{page}");
+    let page = azure("/?hidden=yes").1;
+    assert!(page.contains(&cloud_id) && page.contains("Microsoft.AzureStack/registrations"), "{page}");
+    let link = page.split("href=\"/registration?").nth(1).unwrap().split('"').next().unwrap();
+    let (status, page) = azure(&format!("/registration?{}", link.replace("&amp;", "&")));
+    assert_eq!(status, 200, "{link}");
+    for text in ["RegistrationResourceLock", "CanNotDelete", "PayAsYouUse", azsreg_model::REGISTRATION_OWNER_ROLE, &cloud_id]
+    {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert_eq!(azure("/registration?id=nothing").0, 404);
+    assert!(azure("/cost").1.contains("Nothing is billed"));
+    world.days(3);
+    let begun = std::time::Instant::now();
+    while !azure("/cost").1.contains("Block Blob Storage") {
+        assert!(begun.elapsed().as_secs() < 60, "{}", azure("/cost").1);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.run(&["unregister", "--yes"]).ends(0);
+    assert!(!azure("/?hidden=yes").1.contains(&cloud_id));
 }
 
 #[test]

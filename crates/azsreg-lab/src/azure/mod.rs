@@ -7,6 +7,7 @@ pub(crate) mod commerce;
 mod customers;
 pub(crate) mod graph;
 pub(crate) mod login;
+pub(crate) mod portal;
 pub(crate) mod products;
 mod provider;
 pub(crate) mod usage;

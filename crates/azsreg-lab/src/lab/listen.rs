@@ -18,6 +18,7 @@ pub(super) enum Plane {
     Graph,
     Blobs,
     Usage,
+    Portal,
     Pep(usize, bool),
     StampArm(usize),
     StampBlobs(usize),
@@ -33,6 +34,7 @@ impl Plane {
             Self::Graph => "graph",
             Self::Blobs => "blobs",
             Self::Usage => "usage",
+            Self::Portal => "portal",
             Self::Pep(..) => "pep",
             Self::StampArm(_) => "stamp-arm",
             Self::StampBlobs(_) => "stamp-blobs",
@@ -74,7 +76,7 @@ pub(super) fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls
         }),
         _ => tokio::spawn(async move {
             // A browser does not trust the lab's authority: pages are plain, as the control port is.
-            let tls = (!matches!(plane, Plane::StampPortal(_))).then_some(tls);
+            let tls = (!matches!(plane, Plane::StampPortal(_) | Plane::Portal)).then_some(tls);
             let connection = || {
                 let state = Arc::clone(&state);
                 move |request: Read| {
@@ -126,6 +128,7 @@ async fn answer(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {
         Plane::Graph => crate::azure::graph::handle(state, request),
         Plane::Blobs => crate::azure::blobs::handle(state, request).await,
         Plane::Usage => crate::azure::usage::handle(state, request),
+        Plane::Portal => crate::azure::portal::handle(state, request),
         Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
         Plane::StampPortal(index) => crate::stamp::portal::handle(state, &state.stamps[index], request),
         Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),

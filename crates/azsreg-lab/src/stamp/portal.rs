@@ -1,12 +1,12 @@
 //! The stamp's administrator portal: the pages of `azsreg-portal` over the stamp's own state.
 
 use azsreg_model::{Alert, METERS, UsageLine};
-use azsreg_portal::{Actions, Answer, Ask, Item, Market, Region, Registration, Source};
+use azsreg_portal::{Actions, Item, Market, Region, Registration, Source};
 use jiff::SignedDuration;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::http::{self, Read, Reply, header, pairs, text};
+use crate::http::{self, Read, Reply};
 use crate::lab::{StampState, State};
 use crate::world::market::ItemState;
 use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
@@ -23,28 +23,8 @@ struct Seen<'a> {
 /// A request for a page.
 pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply {
     stamp.world().settle(state.now());
-    let mut values = pairs(request.uri().query().unwrap_or_default());
-    values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
-    let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let segments = http::segments(request.uri().path());
-    let path = format!("/{}", segments.join("/"));
-    let ask = Ask {
-        method: request.method().as_str(),
-        path: &path,
-        values: &values,
-        host: named("host").unwrap_or_default(),
-        origin: named("origin"),
-    };
     let seen = Seen { state, stamp };
-    let Answer { status, kind, headers, body } = stamp.portal.answer(ask, &seen, &seen);
-    let body = if request.method() == "HEAD" { String::new() } else { body };
-    let status = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = text(status, body);
-    header(&mut reply, "content-type", kind);
-    for (name, value) in &headers {
-        header(&mut reply, name, value);
-    }
-    reply
+    http::page_of(request, |ask| stamp.portal.answer(ask, &seen, &seen))
 }
 
 impl Source for Seen<'_> {

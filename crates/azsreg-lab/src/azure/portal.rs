@@ -1,0 +1,126 @@
+//! Azure's portal: the pages of `azsreg-portal` over the lab's Azure.
+
+use azsreg_model::{COMMERCE_METERS, UsageLine};
+use azsreg_portal::azure::{Cloud, Registered, Resource, answer};
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+
+use crate::http::{self, Read, Reply};
+use crate::lab::{State, lock};
+use crate::world::ledger::Query;
+use crate::world::metering::{hour_of, time_of};
+
+/// A request for a page.
+pub(crate) fn handle(state: &State, request: &Read) -> Reply {
+    http::page_of(request, |ask| answer(ask, state))
+}
+
+impl Cloud for State {
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+
+    fn directory(&self) -> String {
+        self.azure().domain.clone()
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        let azure = self.azure();
+        let named = |id| azure.arm.subscriptions.get(&id).map(|known| known.name.clone()).unwrap_or_default();
+        let groups = azure.arm.groups.iter().map(|((subscription, _), group)| Resource {
+            name: group.name.clone(),
+            kind: "Resource group",
+            hidden: false,
+            group: group.name.clone(),
+            location: group.location.clone(),
+            subscription: named(*subscription),
+            id: None,
+        });
+        let registrations = azure.arm.registrations.iter().map(|registration| Resource {
+            name: registration.name.clone(),
+            kind: "Microsoft.AzureStack/registrations",
+            hidden: true,
+            group: registration.group.clone(),
+            location: "global".into(),
+            subscription: named(registration.subscription),
+            id: Some(registration.id()),
+        });
+        groups.chain(registrations).collect()
+    }
+
+    fn registration(&self, id: &str) -> Option<Registered> {
+        let azure = self.azure();
+        let found = azure.arm.registrations.iter().find(|registration| registration.id().eq_ignore_ascii_case(id))?;
+        let scope = found.id();
+        let on = |other: &str| other.eq_ignore_ascii_case(&scope);
+        let who = |principal| {
+            let application = azure.directory.applications.iter().find(|known| known.principal == Some(principal));
+            application.map_or_else(|| principal.to_string(), |application| application.name.clone())
+        };
+        let role = |id| {
+            let known = azure.arm.roles.iter().find(|role| role.id == id);
+            known.map_or_else(|| "a role".to_owned(), |role| role.name.clone())
+        };
+        let expires =
+            found.expires().map_or_else(|| "Never".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+        let principal = found.token.object_id.map_or_else(|| "\u{2013}".to_owned(), |id| id.to_string());
+        Some(Registered {
+            name: found.name.clone(),
+            properties: vec![
+                ("Resource group", found.group.clone()),
+                ("Subscription", found.subscription.to_string()),
+                ("Cloud ID", found.token.cloud_id.to_string()),
+                ("Billing model", found.token.billing_model.clone()),
+                ("Service principal", principal),
+                ("Expires", expires),
+            ],
+            written: found.written,
+            locks: azure.arm.locks.iter().filter(|l| on(&l.scope)).map(|l| (l.name.clone(), l.level.clone())).collect(),
+            roles: azure
+                .arm
+                .assignments
+                .iter()
+                .filter(|assignment| on(&assignment.scope))
+                .map(|assignment| (role(assignment.role), who(assignment.principal)))
+                .collect(),
+            customers: azure
+                .arm
+                .customers
+                .iter()
+                .filter(|customer| on(&customer.registration))
+                .map(|c| (c.name.clone(), c.tenant.to_string(), c.written, c.ended))
+                .collect(),
+            id: scope,
+        })
+    }
+
+    fn billed(&self, days: u16) -> Vec<UsageLine> {
+        let now = hour_of(Self::now(self));
+        let today = now.div_euclid(24) * 24;
+        let from = today - i64::from(days) * 24;
+        let subscriptions: Vec<_> = {
+            let azure = self.azure();
+            azure.arm.subscriptions.values().map(|known| (known.id, known.name.clone())).collect()
+        };
+        let books = lock(&self.books);
+        let mut lines = Vec::new();
+        for (subscription, name) in subscriptions {
+            // Whenever it came, what counts here is when it was used.
+            let query = Query { subscription, from: 0, to: now + 1, bucket: 24, details: false };
+            for ((hour, meter, _), quantity) in books.ledger.page(query, None, usize::MAX) {
+                if (from..today).contains(&hour) {
+                    lines.push(UsageLine {
+                        start: time_of(hour),
+                        meter: COMMERCE_METERS[meter].id.to_owned(),
+                        name: COMMERCE_METERS[meter].name.to_owned(),
+                        unit: COMMERCE_METERS[meter].unit.to_owned(),
+                        subscription: Some(name.clone()),
+                        resource: None,
+                        quantity: Decimal::new(quantity, 6),
+                    });
+                }
+            }
+        }
+        lines
+    }
+}
