@@ -114,7 +114,8 @@ fn azures_side_shows_the_registration_among_the_hidden_types_and_what_is_billed(
     let link = page.split("href=\"/registration?").nth(1).unwrap().split('"').next().unwrap();
     let (status, page) = azure(&format!("/registration?{}", link.replace("&amp;", "&")));
     assert_eq!(status, 200, "{link}");
-    for text in ["RegistrationResourceLock", "CanNotDelete", "PayAsYouUse", azsreg_model::REGISTRATION_OWNER_ROLE, &cloud_id]
+    for text in
+        ["RegistrationResourceLock", "CanNotDelete", "PayAsYouUse", azsreg_model::REGISTRATION_OWNER_ROLE, &cloud_id]
     {
         assert!(page.contains(text), "{text}: {page}");
     }
