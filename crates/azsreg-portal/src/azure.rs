@@ -32,8 +32,6 @@ pub struct Resource {
 /// A registration, with what is on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// Its id.
-    pub id: String,
     /// Its name.
     pub name: String,
     /// What it says of itself: names and values.

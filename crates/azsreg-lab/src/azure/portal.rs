@@ -90,7 +90,6 @@ impl Cloud for State {
                 .filter(|customer| on(&customer.registration))
                 .map(|c| (c.name.clone(), c.tenant.to_string(), c.written, c.ended))
                 .collect(),
-            id: scope,
         })
     }
 

@@ -2,17 +2,15 @@
 
 use azsreg_model::{Alert, METERS, UsageLine};
 use azsreg_portal::{Actions, Item, Market, Region, Registration, Source};
-use jiff::SignedDuration;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::http::{self, Read, Reply};
 use crate::lab::{StampState, State};
+use crate::world::alerts::NEAR;
 use crate::world::market::ItemState;
 use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
-
-/// A registration that ends so soon is warned of.
-const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
+use crate::world::stamp::Activation;
 
 /// A stamp, as its pages see it.
 struct Seen<'a> {
@@ -32,7 +30,7 @@ impl Source for Seen<'_> {
         let now = self.state.now();
         let world = self.stamp.world();
         let activation = world.activation.as_ref();
-        let ends = activation.map(|activation| activation.expires).filter(|ends| ends.as_second() < 253_000_000_000);
+        let ends = activation.and_then(Activation::ends);
         let registration = match (activation, ends) {
             (None, _) => Registration::NotRegistered,
             (Some(_), Some(ends)) if ends <= now => Registration::Expired,

@@ -11,7 +11,7 @@ use super::stamp::Stamp;
 /// The provider that raises them.
 const PROVIDER: &str = "e56bc7b8-c8b5-4e25-b00c-4f951effb22c";
 /// A registration that ends so soon is warned of.
-const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// So many are remembered.
 const MOST: usize = 100;

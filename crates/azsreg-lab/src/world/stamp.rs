@@ -25,6 +25,9 @@ const KEY_PAIR: Build = (1, 2209, 0, 23);
 /// Builds above this make tokens of version 6.0 when asked.
 const TOKEN_6: Build = (1, 2309, 0, 4);
 
+/// How an expiry begins that stands for never.
+const CALENDARS_END: &str = "9999-12-3";
+
 /// Parses a build.
 #[must_use]
 pub fn parse_build(text: &str) -> Option<Build> {
@@ -96,6 +99,14 @@ pub struct Activation {
     pub object_id: Option<Uuid>,
     /// When it was written.
     pub written: Timestamp,
+}
+
+impl Activation {
+    /// When it ends; none where it never does, which is written as the end of the calendar.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        (!self.expiration.starts_with(CALENDARS_END)).then_some(self.expires)
+    }
 }
 
 /// What a running action will do when it ends.
@@ -514,7 +525,7 @@ fn expiry(text: &str) -> Option<Timestamp> {
         return Some(at);
     }
     // The last day of the calendar is past what a time stamp can hold.
-    text.starts_with("9999-12-3").then_some(Timestamp::MAX)
+    text.starts_with(CALENDARS_END).then_some(Timestamp::MAX)
 }
 
 /// The two actions on the activation record.

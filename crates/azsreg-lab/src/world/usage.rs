@@ -172,8 +172,7 @@ impl Stamp {
                 self.pass();
                 continue;
             }
-            let name = format!("{}-{part}", time_of(hour).strftime("%Y%m%dT%H"));
-            return Some(Batch { name, cloud_id, registration, records });
+            return Some(Batch { name: batch_name(hour, part), cloud_id, registration, records });
         }
     }
 
@@ -191,7 +190,7 @@ impl Stamp {
     /// Azure has a batch. One that is not the next any more changes nothing.
     pub fn acknowledged(&mut self, batch: &Batch, now: Timestamp) {
         let next = self.usage.spool.first().map(|(hour, _)| *hour);
-        let name = next.map(|hour| format!("{}-{}", time_of(hour).strftime("%Y%m%dT%H"), self.usage.parts));
+        let name = next.map(|hour| batch_name(hour, self.usage.parts));
         (self.usage.last_upload, self.usage.failing) = (Some(now), None);
         if name.as_deref() != Some(&batch.name) {
             return;
@@ -199,6 +198,11 @@ impl Stamp {
         self.usage.uploaded += batch.records.len() as u64;
         if batch.records.len() < BATCH { self.pass() } else { self.usage.parts += 1 }
     }
+}
+
+/// What a part of an hour's records is called, whenever it is made.
+fn batch_name(hour: Hour, part: usize) -> String {
+    format!("{}-{part}", time_of(hour).strftime("%Y%m%dT%H"))
 }
 
 #[cfg(test)]
