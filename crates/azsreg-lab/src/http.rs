@@ -157,7 +157,7 @@ fn link(request: &Read, base: &str, name: &str, token: &str) -> String {
 }
 
 /// An answer of the portals' pages.
-pub(crate) fn page_of(request: &Read, answer: impl FnOnce(Ask<'_>) -> Answer) -> Reply {
+pub(crate) async fn page_of(request: &Read, answer: impl AsyncFnOnce(Ask<'_>) -> Answer) -> Reply {
     let mut values = pairs(request.uri().query().unwrap_or_default());
     values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
     let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -168,8 +168,14 @@ pub(crate) fn page_of(request: &Read, answer: impl FnOnce(Ask<'_>) -> Answer) ->
         values: &values,
         host: named("host").unwrap_or_default(),
         origin: named("origin"),
+        cookie: None,
     };
-    let Answer { status, kind, headers, body } = answer(ask);
+    paged(request, answer(ask).await)
+}
+
+/// A page as it is sent.
+pub(crate) fn paged(request: &Read, answer: Answer) -> Reply {
+    let Answer { status, kind, headers, body } = answer;
     let body = if request.method() == "HEAD" { String::new() } else { body };
     let mut reply = text(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
     header(&mut reply, "content-type", kind);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use azsreg_portal::Portal;
+use azsreg_portal::{Forms, Portal};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -279,7 +279,7 @@ impl Lab {
                 download_rate: AtomicU64::new(0),
                 operators: Mutex::new(operators),
                 operator,
-                portal: Portal::new(uuid::Uuid::new_v4().to_string()),
+                portal: Portal::new(Forms::new(Uuid::new_v4().to_string())),
                 bridge: Mutex::new(None),
                 audience,
                 world: Mutex::new(stamp),

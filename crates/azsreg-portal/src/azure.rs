@@ -1,14 +1,15 @@
-//! Azure's side: all resources, with the hidden types, a registration with what is on it, and what is billed.
+//! Azure's side: all resources, with the hidden types, a registration with what is on it and what happened to it, what is
+//! billed, and the page where a device code is approved.
 
 use askama::Template;
 use azsreg_model::{UsageLine, day_of};
 use jiff::Timestamp;
+use uuid::Uuid;
 
-use crate::chart::{Meter, meters};
-use crate::frame::{Answer, Ask, Frame, Time};
-
-/// How many days of cost are shown, unless others are asked for.
-const DAYS: u16 = 14;
+use crate::UsageAsked;
+use crate::chart::{Choice, Meter, csv, meters};
+use crate::frame::{Answer, Ask, Frame, Rows, Time};
+use crate::pages::{DAYS, unknown_verb};
 
 /// A resource of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Registered {
     pub name: String,
     /// What it says of itself: names and values.
     pub properties: Vec<(&'static str, String)>,
+    /// When it ends; none where it never does.
+    pub expires: Option<Timestamp>,
     /// When it was last written.
     pub written: Timestamp,
     /// The locks on it: name and level.
@@ -44,6 +47,21 @@ pub struct Registered {
     pub roles: Vec<(String, String)>,
     /// Its customers: subscription, tenant, since when, and until when.
     pub customers: Vec<(String, String, Timestamp, Option<Timestamp>)>,
+    /// What happened to it, newest first.
+    pub history: Vec<Event>,
+}
+
+/// What happened to a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: String,
+    /// The registration's name.
+    pub resource: String,
+    /// Who did it.
+    pub by: String,
 }
 
 /// What pages of Azure show.
@@ -56,8 +74,12 @@ pub trait Cloud {
     fn resources(&self) -> Vec<Resource>;
     /// A registration, by its id.
     fn registration(&self, id: &str) -> Option<Registered>;
-    /// What is billed, by subscription (its name), day and commerce meter, of the last so many days that have ended.
-    fn billed(&self, days: u16) -> Vec<UsageLine>;
+    /// What happened to registrations, newest first.
+    fn activity(&self) -> Vec<Event>;
+    /// The subscriptions that may be billed: id and name.
+    fn payers(&self) -> Vec<(Uuid, String)>;
+    /// What is billed by day and commerce meter.
+    fn billed(&self, asked: UsageAsked) -> Vec<UsageLine>;
 }
 
 #[derive(Template)]
@@ -66,7 +88,7 @@ struct Resources {
     frame: Frame,
     all: bool,
     hidden: usize,
-    resources: Vec<Resource>,
+    rows: Rows<Resource>,
 }
 
 #[derive(Template)]
@@ -74,62 +96,114 @@ struct Resources {
 struct Page {
     frame: Frame,
     registration: Registered,
+    expires: Option<Time>,
     written: Time,
-    customers: Vec<(String, String, Time, Option<Time>)>,
+    customers: Rows<(String, String, Time, Option<Time>)>,
+    history: Vec<(Event, Time)>,
+}
+
+#[derive(Template)]
+#[template(path = "activity.html")]
+struct Activity {
+    frame: Frame,
+    rows: Rows<(Event, Time)>,
 }
 
 #[derive(Template)]
 #[template(path = "cost.html")]
 struct Cost {
     frame: Frame,
-    days: u16,
-    subscriptions: Vec<(String, Vec<Meter>)>,
+    choice: Choice,
+    meters: Vec<Meter>,
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct Device<'a> {
+    frame: Frame,
+    message: &'a str,
+    code: &'a str,
+}
+
+fn timed(events: Vec<Event>) -> Vec<(Event, Time)> {
+    let timed = events.into_iter().map(|event| {
+        let at = Time::of(event.at);
+        (event, at)
+    });
+    timed.collect()
 }
 
 /// Answers a request for a page of Azure.
 pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
+    if let Some(asset) = Answer::asset(ask.path) {
+        return asset;
+    }
     let frame = |title| Frame {
         title,
         brand: "Azure",
-        pages: vec![("/", "All resources", 0), ("/cost", "Cost", 0)],
+        lab: true,
+        pages: vec![("/", "All resources", 0), ("/cost", "Cost", 0), ("/activity", "Activity log", 0)],
         place: format!("The directory {}", cloud.directory()),
         now: Time::of(cloud.now()),
     };
-    if !matches!(ask.method, "GET" | "HEAD") {
-        return Answer::message(405, frame("Not done"), "This page is only to be looked at.");
+    if !ask.looks() {
+        return unknown_verb(frame);
     }
     match ask.path {
         "/" => {
             let all = ask.value("hidden") == Some("yes");
             let every = cloud.resources();
             let hidden = every.iter().filter(|resource| resource.hidden).count();
-            let resources = every.into_iter().filter(|resource| all || !resource.hidden).collect();
-            Answer::page(200, &Resources { frame: frame("All resources"), all, hidden, resources })
+            let shown = every.into_iter().filter(|resource| all || !resource.hidden).collect();
+            let rows = Rows::of(shown, ask, all.then_some(("hidden", "yes")));
+            Answer::page(200, &Resources { frame: frame("All resources"), all, hidden, rows })
         }
         "/registration" => match cloud.registration(ask.value("id").unwrap_or_default()) {
             None => Answer::message(404, frame("Not found"), "There is no such registration any more."),
             Some(mut registration) => {
                 let written = Time::of(registration.written);
+                let expires = registration.expires.map(Time::of);
                 let customers = std::mem::take(&mut registration.customers).into_iter();
                 let customers = customers.map(|(id, tenant, from, to)| (id, tenant, Time::of(from), to.map(Time::of)));
-                let customers = customers.collect();
-                Answer::page(200, &Page { frame: frame("Registration"), registration, written, customers })
+                let customers = Rows::of(customers.collect(), ask, None);
+                let history = timed(std::mem::take(&mut registration.history));
+                let page = Page { frame: frame("Registration"), registration, expires, written, customers, history };
+                Answer::page(200, &page)
             }
         },
-        "/cost" => {
-            let days = ask.days(DAYS);
-            let mut lines = cloud.billed(days);
-            lines.sort_by(|a, b| a.subscription.cmp(&b.subscription));
-            let today = day_of(cloud.now());
-            let of_one = lines.chunk_by(|a, b| a.subscription == b.subscription);
-            let subscriptions = of_one.map(|lines| {
-                let name = lines.first().and_then(|line| line.subscription.clone()).unwrap_or_default();
-                (name, meters(lines.to_vec(), today, days))
-            });
-            let subscriptions = subscriptions.collect();
-            Answer::page(200, &Cost { frame: frame("Cost"), days, subscriptions })
+        "/activity" => {
+            let rows = Rows::of(timed(cloud.activity()), ask, None);
+            Answer::page(200, &Activity { frame: frame("Activity log"), rows })
         }
-        "/style.css" => Answer::style(),
+        "/cost" | "/cost.csv" => {
+            let known = cloud.payers().into_iter().map(|(id, name)| (id.to_string(), name)).collect();
+            let choice = Choice::of(ask, "/cost", "Subscription", known, DAYS);
+            let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
+            if choice.chosen.is_some() && subscription.is_none() {
+                return Answer::message(404, frame("Not found"), "There is no such subscription.");
+            }
+            let apart = ask.path == "/cost.csv";
+            let lines = cloud.billed(UsageAsked { days: choice.days, subscription, apart });
+            if apart {
+                return Answer::csv("cost.csv", csv(&lines));
+            }
+            let meters = meters(&lines, day_of(cloud.now()), choice.days);
+            Answer::page(200, &Cost { frame: frame("Cost"), choice, meters })
+        }
         _ => Answer::message(404, frame("Not found"), "There is no such page."),
     }
+}
+
+/// The page where a person enters the code that an application shows: `message` says what came of the last one.
+#[must_use]
+pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Answer {
+    let frame = Frame {
+        title: "Enter code",
+        brand: "Azure",
+        lab: true,
+        pages: Vec::new(),
+        place: format!("A simulated Azure: nothing here is Microsoft's. The directory {directory}"),
+        now: Time::of(now),
+    };
+    Answer::page(200, &Device { frame, message, code })
 }

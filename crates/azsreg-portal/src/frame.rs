@@ -2,10 +2,15 @@
 
 use askama::Template;
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 const STYLE: &str = include_str!("../assets/style.css");
-/// Nothing but our own style sheet and forms; nobody frames a page.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const SCRIPT: &str = include_str!("../assets/script.js");
+/// Nothing but our own style sheet, script and forms; nobody frames a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// How many rows a page of a list has: with them it stays well under 100 KB.
+const ROWS: usize = 50;
 
 /// A request, as far as pages look at it.
 #[derive(Debug, Clone, Copy)]
@@ -20,17 +25,53 @@ pub struct Ask<'a> {
     pub host: &'a str,
     /// `Origin`: the page that a form was sent from, where the browser says so.
     pub origin: Option<&'a str>,
+    /// `Cookie`, as sent.
+    pub cookie: Option<&'a str>,
 }
 
 impl Ask<'_> {
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    /// The first value of a name that is not empty.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let known = self.values.iter().find(|(known, value)| known == name && !value.is_empty());
+        known.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it only looks.
+    pub(crate) fn looks(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD")
     }
 
     /// How many days are asked for, of those that are offered.
     pub(crate) fn days(&self, usual: u16) -> u16 {
         let asked = self.value("days").and_then(|days| days.parse().ok());
         asked.filter(|days| (1..=31).contains(days)).unwrap_or(usual)
+    }
+}
+
+/// What tells our own forms from those of other sites: a secret in each, drawn anew whenever pages are served.
+#[derive(Clone)]
+pub struct Forms {
+    pub(crate) secret: String,
+}
+
+impl std::fmt::Debug for Forms {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Forms")
+    }
+}
+
+impl Forms {
+    /// Forms with this secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self { secret }
+    }
+
+    /// Whether a form is ours: a browser says where it was sent from, and a page of another site does not know the secret.
+    pub(crate) fn admit(&self, ask: Ask<'_>) -> bool {
+        let ours = ask.origin.is_none_or(|origin| origin.split("://").nth(1) == Some(ask.host));
+        ours && ask.value("secret") == Some(&self.secret)
     }
 }
 
@@ -65,8 +106,20 @@ impl Answer {
         }
     }
 
-    pub(crate) fn style() -> Self {
-        Self::of(200, "text/css; charset=utf-8", STYLE.to_owned())
+    /// The style sheet or the script, which every page names.
+    pub fn asset(path: &str) -> Option<Self> {
+        match path {
+            "/style.css" => Some(Self::of(200, "text/css; charset=utf-8", STYLE.to_owned())),
+            "/script.js" => Some(Self::of(200, "text/javascript; charset=utf-8", SCRIPT.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Rows for a spreadsheet, as a file of this name.
+    pub(crate) fn csv(name: &str, body: String) -> Self {
+        let mut answer = Self::of(200, "text/csv; charset=utf-8", body);
+        answer.headers.push(("content-disposition", format!("attachment; filename=\"{name}\"")));
+        answer
     }
 
     /// On to a page, after a form.
@@ -76,9 +129,24 @@ impl Answer {
         answer
     }
 
-    /// A page that says one thing.
-    pub(crate) fn message(status: u16, frame: Frame, text: &str) -> Self {
-        Self::page(status, &Message { frame, text: text.to_owned() })
+    /// A page that says one thing, and what to do next.
+    pub(crate) fn message(status: u16, frame: Frame, notice: impl Into<Notice>) -> Self {
+        Self::page(status, &Message { frame, notice: notice.into() })
+    }
+}
+
+/// What is said where something is not there, or was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What is so, for a person.
+    pub text: String,
+    /// The command that mends it, where there is one.
+    pub next: Option<String>,
+}
+
+impl From<&str> for Notice {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), next: None }
     }
 }
 
@@ -86,10 +154,11 @@ impl Answer {
 #[template(path = "message.html")]
 struct Message {
     frame: Frame,
-    text: String,
+    notice: Notice,
 }
 
-/// A point in time: as the server writes it, and for a machine.
+/// A point in time: as the server writes it, and for a machine. The page's script shows it in the reader's zone.
+#[derive(Debug, Clone)]
 pub(crate) struct Time {
     pub(crate) shown: String,
     pub(crate) exact: String,
@@ -110,10 +179,88 @@ pub(crate) struct Frame {
     pub(crate) title: &'static str,
     /// The portal.
     pub(crate) brand: &'static str,
+    /// Whether it is of a lab.
+    pub(crate) lab: bool,
     /// Its pages: address, name, and how many things wait there.
     pub(crate) pages: Vec<(&'static str, &'static str, usize)>,
     /// Where one is.
     pub(crate) place: String,
     /// The time there.
     pub(crate) now: Time,
+}
+
+/// The rows of a long list that one page shows, and the ways to the others.
+pub(crate) struct Rows<T> {
+    pub(crate) rows: Vec<T>,
+    pub(crate) total: usize,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
+    pub(crate) before: Option<usize>,
+    pub(crate) after: Option<usize>,
+    /// What else the addresses of the others say, ready to be written: `name=value&`.
+    pub(crate) query: String,
+}
+
+impl<T> Rows<T> {
+    /// The page that is asked for, or the nearest one. `kept` is what else was asked: a name and its value.
+    pub(crate) fn of(all: Vec<T>, ask: Ask<'_>, kept: Option<(&str, &str)>) -> Self {
+        let total = all.len();
+        let pages = total.div_ceil(ROWS).max(1);
+        let page = ask.value("page").and_then(|page| page.parse().ok()).unwrap_or(1).clamp(1, pages);
+        let skip = (page - 1) * ROWS;
+        let rows: Vec<T> = all.into_iter().skip(skip).take(ROWS).collect();
+        Self {
+            total,
+            first: skip + 1,
+            last: skip + rows.len(),
+            before: (page > 1).then(|| page - 1),
+            after: (page < pages).then(|| page + 1),
+            query: kept
+                .map(|(name, value)| format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+                .unwrap_or_default(),
+            rows,
+        }
+    }
+}
+
+/// A size for a person.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        1..1_048_576 => format!("{} KB", bytes.div_ceil(1_024)),
+        1_048_576..1_073_741_824 => format!("{} MB", bytes / 1_048_576),
+        _ => format!("{}.{} GB", bytes >> 30, ((bytes & ((1 << 30) - 1)) * 10) >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(values: &[(String, String)]) -> Ask<'_> {
+        Ask { method: "GET", path: "/", values, host: "h", origin: None, cookie: None }
+    }
+
+    #[test]
+    fn a_page_that_is_not_there_is_the_nearest_one() {
+        for (asked, first, last, before, after) in [
+            ("1", 1, 50, None, Some(2)),
+            ("3", 101, 120, Some(2), None),
+            ("99", 101, 120, Some(2), None),
+            ("0", 1, 50, None, Some(2)),
+            ("x", 1, 50, None, Some(2)),
+        ] {
+            let values = [("page".to_owned(), asked.to_owned())];
+            let rows = Rows::of((0..120).collect::<Vec<_>>(), ask(&values), None);
+            assert_eq!((rows.first, rows.last, rows.before, rows.after), (first, last, before, after), "{asked}");
+        }
+        assert_eq!(Rows::of(Vec::<u8>::new(), ask(&[]), Some(("find", "a&b"))).query, "find=a%26b&");
+    }
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        for (bytes, shown) in [(0, ""), (1, "1 KB"), (900 << 10, "900 KB"), (24 << 20, "24 MB"), (3 << 29, "1.5 GB")] {
+            assert_eq!(size(bytes), shown);
+        }
+    }
 }

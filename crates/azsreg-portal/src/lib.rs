@@ -1,18 +1,21 @@
-//! Pages to look at a stamp and at Azure, over small traits: [`Source`] and [`azure::Cloud`] give what is shown, [`Actions`]
-//! does what is asked.
+//! Pages to look at a stamp, at Azure and at a fleet, over small traits: [`Source`], [`azure::Cloud`] and [`fleet::Fleet`]
+//! give what is shown, [`Actions`] does what is asked.
 //!
-//! Rendered on the server, readable without JavaScript, nothing from another host: a page is one document and one style
-//! sheet. Who serves them (the lab, or `azsreg` for real stamps) brings the connection; there is none in here.
+//! Rendered on the server, readable without JavaScript, nothing from another host: a page is one document, one style sheet
+//! and one small script. Who serves them (the lab, or `azsreg` for real stamps) brings the connection; there is none in here.
 
 pub mod azure;
 mod chart;
+pub mod fleet;
 mod frame;
+mod market;
 mod pages;
 
 use azsreg_model::{Alert, UsageLine};
 use jiff::Timestamp;
+use uuid::Uuid;
 
-pub use frame::{Answer, Ask};
+pub use frame::{Answer, Ask, Forms, Notice};
 pub use pages::Portal;
 
 /// The one word for a registration, as the administrator portal has it (`facts-stamp.md` section 6).
@@ -93,17 +96,48 @@ pub struct Region {
 /// Marketplace management: what the stamp has, and what is said about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Market {
-    /// Why there is nothing, where there is nothing or nothing can be had.
-    pub message: Option<&'static str>,
-    /// The command for that.
-    pub next: Option<&'static str>,
+    /// Why there is nothing, or nothing can be had.
+    pub notice: Option<Notice>,
+    /// Whether items can be added from Azure.
+    pub addable: bool,
     /// The items, in the order of their titles.
     pub items: Vec<Item>,
 }
 
-/// A marketplace item.
+/// How far a marketplace item is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemState {
+    /// The stamp has it.
+    Downloaded,
+    /// It is being brought: so many per cent of it are there.
+    Downloading(u8),
+    /// It could not be brought, and why.
+    Failed(String),
+}
+
+impl ItemState {
+    fn title(&self) -> &'static str {
+        match self {
+            Self::Downloaded => "Downloaded",
+            Self::Downloading(_) => "Downloading",
+            Self::Failed(_) => "Failed",
+        }
+    }
+
+    fn tone(&self) -> &'static str {
+        match self {
+            Self::Downloaded => "good",
+            Self::Downloading(_) => "warn",
+            Self::Failed(_) => "bad",
+        }
+    }
+}
+
+/// A marketplace item of the stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
+    /// Its name, as the routes have it.
+    pub name: String,
     /// Its title.
     pub title: String,
     /// Its publisher.
@@ -112,12 +146,38 @@ pub struct Item {
     pub kind: &'static str,
     /// Its version.
     pub version: String,
-    /// `Downloaded`, `Downloading` or `Failed`.
-    pub status: &'static str,
-    /// How that looks: `good`, `warn` or `bad`.
-    pub tone: &'static str,
-    /// How large it is, for a person; empty where it is not known.
-    pub size: String,
+    /// How far it is.
+    pub state: ItemState,
+    /// Its bytes; 0 where that is not known.
+    pub bytes: u64,
+}
+
+/// An item that Azure offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The item; downloaded where the stamp has it, and `Failed` with the reason where the last download of it failed.
+    pub item: Item,
+    /// Whether the stamp knows it: else its state says nothing.
+    pub here: bool,
+    /// What it is, for a person.
+    pub description: String,
+    /// The address of its legal terms.
+    pub legal_terms: String,
+    /// The address of its privacy policy.
+    pub privacy_policy: String,
+    /// Why this stamp can't have it.
+    pub incompatible: Option<String>,
+}
+
+/// Which usage is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageAsked {
+    /// The last so many days that have ended.
+    pub days: u16,
+    /// Of one subscription alone.
+    pub subscription: Option<Uuid>,
+    /// Each subscription by itself, or all in one.
+    pub apart: bool,
 }
 
 /// What pages show.
@@ -128,8 +188,12 @@ pub trait Source {
     fn alerts(&self) -> Vec<Alert>;
     /// Marketplace management.
     fn market(&self) -> Market;
-    /// What was used by day and meter, of the last so many days that have ended.
-    fn usage(&self, days: u16) -> Vec<UsageLine>;
+    /// What Azure offers to this stamp, or why it can't be asked.
+    fn offers(&self) -> impl Future<Output = Result<Vec<Offer>, Notice>> + Send;
+    /// The tenants' subscriptions.
+    fn tenants(&self) -> Vec<Uuid>;
+    /// What was used by day and meter.
+    fn usage(&self, asked: UsageAsked) -> Vec<UsageLine>;
 }
 
 /// What pages do.
@@ -137,6 +201,16 @@ pub trait Actions {
     /// Closes an alert.
     ///
     /// # Errors
-    /// Why not, for a person.
-    fn close_alert(&self, id: &str) -> Result<(), String>;
+    /// Why not.
+    fn close_alert(&self, id: &str) -> Result<(), Notice>;
+    /// Begins to bring an item from Azure.
+    ///
+    /// # Errors
+    /// Why not.
+    fn add_item(&self, name: &str) -> impl Future<Output = Result<(), Notice>> + Send;
+    /// Deletes an item from the stamp.
+    ///
+    /// # Errors
+    /// Why not.
+    fn delete_item(&self, name: &str) -> Result<(), Notice>;
 }

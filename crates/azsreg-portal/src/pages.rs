@@ -1,19 +1,22 @@
-//! The pages of a stamp: a request in, a document out.
+//! The pages of a stamp's administrator portal: a request in, a document out.
 
 use askama::Template;
 use azsreg_model::{Alert, day_of};
 
-use crate::chart::{Meter, meters};
-use crate::frame::{Answer, Ask, Frame, Time};
-use crate::{Actions, Market, Region, Source};
+use crate::chart::{Choice, Meter, csv, meters};
+use crate::frame::{Answer, Ask, Forms, Frame, Time};
+use crate::market;
+use crate::{Actions, ItemState, Region, Source, UsageAsked};
 
 /// How many days the usage page shows, unless it is asked for others.
-const DAYS: u16 = 14;
+pub(crate) const DAYS: u16 = 14;
+/// How many alerts the dashboard names.
+const NAMED: usize = 3;
 
-/// The pages of a stamp. `secret` is in every form: a page of another site does not know it.
+/// The pages of a stamp.
 #[derive(Debug, Clone)]
 pub struct Portal {
-    secret: String,
+    forms: Forms,
 }
 
 #[derive(Template)]
@@ -21,15 +24,32 @@ pub struct Portal {
 struct Dashboard {
     frame: Frame,
     region: Region,
-    open: usize,
     expires: Option<Time>,
+    open: Vec<Alert>,
+    items: usize,
+    downloading: usize,
+    failed: usize,
+}
+
+impl Dashboard {
+    /// The alerts that the tile names.
+    fn named(&self) -> &[Alert] {
+        &self.open[..self.open.len().min(NAMED)]
+    }
+}
+
+/// A row of Properties.
+struct Property {
+    name: &'static str,
+    value: String,
+    time: Option<Time>,
 }
 
 #[derive(Template)]
 #[template(path = "properties.html")]
 struct Properties {
     frame: Frame,
-    rows: Vec<(&'static str, String)>,
+    rows: Vec<Property>,
 }
 
 #[derive(Template)]
@@ -44,93 +64,112 @@ struct Alerts {
 #[template(path = "usage.html")]
 struct Usage {
     frame: Frame,
-    days: u16,
+    choice: Choice,
     meters: Vec<Meter>,
 }
 
-#[derive(Template)]
-#[template(path = "marketplace.html")]
-struct Marketplace {
-    frame: Frame,
-    market: Market,
-}
-
 impl Portal {
-    /// The pages, with a secret that is drawn anew each time they are served.
+    /// The pages, with forms of their own.
     #[must_use]
-    pub fn new(secret: String) -> Self {
-        Self { secret }
+    pub fn new(forms: Forms) -> Self {
+        Self { forms }
     }
 
     /// Answers a request.
-    pub fn answer(&self, ask: Ask<'_>, source: &impl Source, actions: &impl Actions) -> Answer {
+    pub async fn answer(&self, ask: Ask<'_>, source: &(impl Source + Sync), actions: &(impl Actions + Sync)) -> Answer {
+        if let Some(asset) = Answer::asset(ask.path) {
+            return asset;
+        }
         let region = source.region();
-        let open = source.alerts().iter().filter(|alert| alert.active).count();
+        let mut open = source.alerts();
+        open.retain(|alert| alert.active);
+        let waiting = open.len();
         let frame = |title| Frame {
             title,
             brand: "Azure Stack administration",
+            lab: true,
             pages: vec![
                 ("/", "Dashboard", 0),
                 ("/properties", "Properties", 0),
                 ("/marketplace", "Marketplace", 0),
-                ("/alerts", "Alerts", open),
+                ("/alerts", "Alerts", waiting),
                 ("/usage", "Usage", 0),
             ],
             place: format!("{}, region {}", region.stamp, region.name),
             now: Time::of(region.now),
         };
-        match (ask.method, ask.path) {
-            ("GET" | "HEAD", "/") => {
-                let (frame, expires) = (frame("Dashboard"), region.expires.map(Time::of));
-                Answer::page(200, &Dashboard { frame, open, expires, region })
+        if ask.path == "/marketplace" || ask.path.starts_with("/marketplace/") {
+            return market::answer(&self.forms, ask, frame, source, actions).await;
+        }
+        match (ask.path, ask.looks()) {
+            ("/", true) => {
+                let items = source.market().items;
+                let count = |of: fn(&ItemState) -> bool| items.iter().filter(|item| of(&item.state)).count();
+                let page = Dashboard {
+                    frame: frame("Dashboard"),
+                    expires: region.expires.map(Time::of),
+                    open,
+                    downloading: count(|state| matches!(state, ItemState::Downloading(_))),
+                    failed: count(|state| matches!(state, ItemState::Failed(_))),
+                    items: items.len(),
+                    region,
+                };
+                Answer::page(200, &page)
             }
-            ("GET" | "HEAD", "/properties") => {
+            ("/properties", true) => {
                 let rows = properties(&region);
                 Answer::page(200, &Properties { frame: frame("Properties"), rows })
             }
-            ("GET" | "HEAD", "/alerts") => {
+            ("/alerts", true) => {
                 let alerts = source.alerts().into_iter().map(|alert| {
                     let created = alert.created.map(Time::of);
                     (alert, created)
                 });
-                let page = Alerts { frame: frame("Alerts"), secret: self.secret.clone(), alerts: alerts.collect() };
-                Answer::page(200, &page)
+                let secret = self.forms.secret.clone();
+                Answer::page(200, &Alerts { frame: frame("Alerts"), secret, alerts: alerts.collect() })
             }
-            ("POST", "/alerts/close") => {
-                // A browser says where a form was sent from, and a page of another site does not know the secret.
-                let ours = ask.origin.is_none_or(|origin| origin.split("://").nth(1) == Some(ask.host));
-                if !ours || ask.value("secret") != Some(&self.secret) {
-                    return Answer::message(
-                        403,
-                        frame("Not done"),
-                        "This form was not sent from a page of this portal. Nothing was changed.",
-                    );
+            ("/alerts/close", false) if ask.method == "POST" => {
+                if !self.forms.admit(ask) {
+                    return foreign(frame("Not done"));
                 }
                 match actions.close_alert(ask.value("id").unwrap_or_default()) {
                     Ok(()) => Answer::to("/alerts"),
-                    Err(why) => Answer::message(409, frame("Not done"), &why),
+                    Err(why) => Answer::message(409, frame("Not done"), why),
                 }
             }
-            ("GET" | "HEAD", "/usage") => {
-                let days = ask.days(DAYS);
-                let meters = meters(source.usage(days), day_of(region.now), days);
-                Answer::page(200, &Usage { frame: frame("Usage"), days, meters })
+            ("/usage" | "/usage.csv", true) => {
+                let tenants = source.tenants().iter().map(|id| (id.to_string(), id.to_string())).collect();
+                let choice = Choice::of(ask, "/usage", "Tenant", tenants, DAYS);
+                let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
+                if choice.chosen.is_some() && subscription.is_none() {
+                    return Answer::message(404, frame("Not found"), "There is no such tenant's subscription.");
+                }
+                let apart = ask.path == "/usage.csv";
+                let lines = source.usage(UsageAsked { days: choice.days, subscription, apart });
+                if apart {
+                    return Answer::csv("usage.csv", csv(&lines));
+                }
+                let meters = meters(&lines, day_of(region.now), choice.days);
+                Answer::page(200, &Usage { frame: frame("Usage"), choice, meters })
             }
-            ("GET" | "HEAD", "/marketplace") => {
-                let page = Marketplace { frame: frame("Marketplace"), market: source.market() };
-                Answer::page(200, &page)
-            }
-            ("GET" | "HEAD", "/style.css") => Answer::style(),
-            (_, "/" | "/properties" | "/alerts" | "/usage" | "/marketplace" | "/style.css" | "/alerts/close") => {
-                Answer::message(405, frame("Not done"), "This page is only to be looked at.")
-            }
+            ("/" | "/properties" | "/alerts" | "/alerts/close" | "/usage" | "/usage.csv", _) => unknown_verb(frame),
             _ => Answer::message(404, frame("Not found"), "There is no such page."),
         }
     }
 }
 
+pub(crate) fn unknown_verb(frame: impl FnOnce(&'static str) -> Frame) -> Answer {
+    Answer::message(405, frame("Not done"), "This page does not take such a request. Nothing was changed.")
+}
+
+pub(crate) fn foreign(frame: Frame) -> Answer {
+    let text = "This form was not sent from a page of this portal, or the page is older than the portal that runs now. \
+                Nothing was changed: open the page anew and try again.";
+    Answer::message(403, frame, text)
+}
+
 /// The rows of Properties, in the order of the administrator portal.
-fn properties(region: &Region) -> Vec<(&'static str, String)> {
+fn properties(region: &Region) -> Vec<Property> {
     let dash = || "\u{2013}".to_owned();
     let id = region.registered_as.as_ref();
     let switch = |on: Option<bool>| match on {
@@ -138,25 +177,24 @@ fn properties(region: &Region) -> Vec<(&'static str, String)> {
         Some(false) => "Off".to_owned(),
         None => dash(),
     };
+    let row = |name, value| Property { name, value, time: None };
+    let expires = match (id, region.expires) {
+        (None, _) => row("Expires", dash()),
+        (Some(_), None) => row("Expires", "Never".into()),
+        (Some(_), Some(at)) => Property { name: "Expires", value: String::new(), time: Some(Time::of(at)) },
+    };
     vec![
-        ("Registration status", region.registration.title().to_owned()),
-        ("Registration subscription ID", id.map_or_else(dash, |id| id.subscription.to_string())),
-        ("Registration resource group", id.map_or_else(dash, |id| id.resource_group.clone())),
-        ("Registration name", id.map_or_else(dash, |id| id.name.clone())),
-        ("Billing model", region.billing_model.clone().unwrap_or_else(dash)),
-        (
-            "Expires",
-            match (id, region.expires) {
-                (None, _) => dash(),
-                (Some(_), None) => "Never".into(),
-                (Some(_), Some(at)) => Time::of(at).shown,
-            },
-        ),
-        ("Usage reporting", switch(region.usage)),
-        ("Marketplace syndication", switch(region.marketplace)),
-        ("Stamp Cloud ID", region.cloud_id.clone()),
-        ("Version", region.version.clone()),
-        ("Nodes", region.nodes.to_string()),
-        ("Privileged endpoints", region.privileged_endpoints.join(", ")),
+        row("Registration status", region.registration.title().to_owned()),
+        row("Registration subscription ID", id.map_or_else(dash, |id| id.subscription.to_string())),
+        row("Registration resource group", id.map_or_else(dash, |id| id.resource_group.clone())),
+        row("Registration name", id.map_or_else(dash, |id| id.name.clone())),
+        row("Billing model", region.billing_model.clone().unwrap_or_else(dash)),
+        expires,
+        row("Usage reporting", switch(region.usage)),
+        row("Marketplace syndication", switch(region.marketplace)),
+        row("Stamp Cloud ID", region.cloud_id.clone()),
+        row("Version", region.version.clone()),
+        row("Nodes", region.nodes.to_string()),
+        row("Privileged endpoints", region.privileged_endpoints.join(", ")),
     ]
 }

@@ -198,7 +198,12 @@ fn route(state: &State, request: &Read) -> Answer {
             }
             let id = subscription.id;
             let call = Call { state, request, me, subscription: id, method, query: &query };
-            in_subscription(&call, guard, &segments[2..], &parts[2..])
+            let reply = in_subscription(&call, guard, &segments[2..], &parts[2..])?;
+            if !matches!(method, "GET" | "HEAD") && reply.status().is_success() {
+                let created = reply.status() == StatusCode::CREATED;
+                state.azure().arm.record(state.now(), me, method, &segments, created);
+            }
+            Ok(reply)
         }
         _ => match namespace {
             "microsoft.authorization" => {

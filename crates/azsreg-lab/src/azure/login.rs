@@ -1,8 +1,8 @@
 //! Signing in: discovery, tokens, device codes with their approval page, authorisation codes.
 
+use azsreg_portal::Answer;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -33,8 +33,12 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("POST", [_, "oauth2", "v2.0", "token"]) => token(state, tenant, request),
         ("GET", [_, "oauth2", "v2.0", "authorize"]) => authorize(state, tenant, request),
         ("GET", ["activation-keys"]) => http::json(200, &json!({"keys": [state.keys.activation().jwk()]})),
-        ("GET", ["devicelogin"]) => page(state, "", ""),
+        ("GET", ["devicelogin"]) => page(state, request, "", ""),
         ("POST", ["devicelogin"]) => approve(state, request),
+        ("GET", [asset @ ("style.css" | "script.js")]) => match Answer::asset(&format!("/{asset}")) {
+            Some(asset) => http::paged(request, asset),
+            None => text(StatusCode::NOT_FOUND, ""),
+        },
         (_, [_, "oauth2", "v2.0", _]) => text(StatusCode::METHOD_NOT_ALLOWED, ""),
         _ => text(StatusCode::NOT_FOUND, ""),
     }
@@ -251,19 +255,9 @@ fn authorize(state: &State, tenant: &str, request: &Read) -> Reply {
     }
 }
 
-fn page(state: &State, message: &str, code: &str) -> Reply {
-    let banner = format!("azsreg lab, seed {}: a simulated Azure. Nothing here is Microsoft's.", state.options.seed);
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Enter code</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:28rem;margin:4rem auto;padding:0 1rem;color-scheme:light dark}}input,button{{font:inherit;padding:.5rem .75rem}}button{{margin-right:.5rem}}small{{opacity:.7}}</style>\
-         <h1>Enter code</h1><p role=\"status\">{message}</p><form method=\"post\"><p><label>Code shown by the application<br><input name=\"code\" value=\"{}\" autofocus autocomplete=\"off\"></label></p>\
-         <p><button name=\"do\" value=\"approve\">Approve</button><button name=\"do\" value=\"decline\">Decline</button></p></form><small>{banner}</small></html>",
-        azsreg_psrp::xml::escape(code)
-    );
-    let mut reply = text(StatusCode::OK, body);
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    header(&mut reply, "content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'");
-    reply
+fn page(state: &State, request: &Read, message: &str, code: &str) -> Reply {
+    let directory = state.azure().domain.clone();
+    http::paged(request, azsreg_portal::azure::device(state.now(), &directory, message, code))
 }
 
 fn approve(state: &State, request: &Read) -> Reply {
@@ -286,7 +280,7 @@ fn approve(state: &State, request: &Read) -> Reply {
         (true, true) => "You have signed in. You may now close this window.",
         (true, false) => "The sign-in was declined.",
     };
-    page(state, message, if known { "" } else { code })
+    page(state, request, message, if known { "" } else { code })
 }
 
 /// What a client that signs in with a code shows its person; the page is the lab's own for either directory.

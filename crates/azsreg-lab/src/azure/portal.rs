@@ -1,18 +1,20 @@
 //! Azure's portal: the pages of `azsreg-portal` over the lab's Azure.
 
 use azsreg_model::{COMMERCE_METERS, UsageLine};
-use azsreg_portal::azure::{Cloud, Registered, Resource, answer};
+use azsreg_portal::UsageAsked;
+use azsreg_portal::azure::{Cloud, Event, Registered, Resource, answer};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
+use uuid::Uuid;
 
 use crate::http::{self, Read, Reply};
-use crate::lab::{State, lock};
+use crate::lab::{AzureWorld, State, lock};
 use crate::world::ledger::Query;
 use crate::world::metering::{hour_of, time_of};
 
 /// A request for a page.
-pub(crate) fn handle(state: &State, request: &Read) -> Reply {
-    http::page_of(request, |ask| answer(ask, state))
+pub(crate) async fn handle(state: &State, request: &Read) -> Reply {
+    http::page_of(request, async |ask| answer(ask, state)).await
 }
 
 impl Cloud for State {
@@ -61,8 +63,6 @@ impl Cloud for State {
             let known = azure.arm.roles.iter().find(|role| role.id == id);
             known.map_or_else(|| "a role".to_owned(), |role| role.name.clone())
         };
-        let expires =
-            found.expires().map_or_else(|| "Never".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
         let principal = found.token.object_id.map_or_else(|| "\u{2013}".to_owned(), |id| id.to_string());
         Some(Registered {
             name: found.name.clone(),
@@ -72,8 +72,8 @@ impl Cloud for State {
                 ("Cloud ID", found.token.cloud_id.to_string()),
                 ("Billing model", found.token.billing_model.clone()),
                 ("Service principal", principal),
-                ("Expires", expires),
             ],
+            expires: found.expires(),
             written: found.written,
             locks: azure.arm.locks.iter().filter(|l| on(&l.scope)).map(|l| (l.name.clone(), l.level.clone())).collect(),
             roles: azure
@@ -90,36 +90,65 @@ impl Cloud for State {
                 .filter(|customer| on(&customer.registration))
                 .map(|c| (c.name.clone(), c.tenant.to_string(), c.written, c.ended))
                 .collect(),
+            history: azure
+                .arm
+                .history
+                .iter()
+                .rev()
+                .filter(|event| on(&event.scope))
+                .take(RECENT)
+                .map(|event| shown(&azure, event))
+                .collect(),
         })
     }
 
-    fn billed(&self, days: u16) -> Vec<UsageLine> {
+    fn activity(&self) -> Vec<Event> {
+        let azure = self.azure();
+        azure.arm.history.iter().rev().map(|event| shown(&azure, event)).collect()
+    }
+
+    fn payers(&self) -> Vec<(Uuid, String)> {
+        self.azure().arm.subscriptions.values().map(|known| (known.id, known.name.clone())).collect()
+    }
+
+    fn billed(&self, asked: UsageAsked) -> Vec<UsageLine> {
         let now = hour_of(Self::now(self));
         let today = now.div_euclid(24) * 24;
-        let from = today - i64::from(days) * 24;
-        let subscriptions: Vec<_> = {
-            let azure = self.azure();
-            azure.arm.subscriptions.values().map(|known| (known.id, known.name.clone())).collect()
-        };
+        let from = today - i64::from(asked.days) * 24;
+        let mut sums = std::collections::BTreeMap::<(i64, Option<Uuid>, usize), i64>::new();
+        let payers = self.payers().into_iter().map(|(id, _)| id);
+        let payers: Vec<Uuid> = payers.filter(|id| asked.subscription.is_none_or(|only| only == *id)).collect();
         let books = lock(&self.books);
-        let mut lines = Vec::new();
-        for (subscription, name) in subscriptions {
-            // Whenever it came, what counts here is when it was used.
-            let query = Query { subscription, from: 0, to: now + 1, bucket: 24, details: false };
+        for subscription in payers {
+            // Whenever it came, what counts here is when it was used; and it came after that.
+            let query = Query { subscription, from, to: now + 1, bucket: 24, details: false };
             for ((hour, meter, _), quantity) in books.ledger.page(query, None, usize::MAX) {
                 if (from..today).contains(&hour) {
-                    lines.push(UsageLine {
-                        start: time_of(hour),
-                        meter: COMMERCE_METERS[meter].id.to_owned(),
-                        name: COMMERCE_METERS[meter].name.to_owned(),
-                        unit: COMMERCE_METERS[meter].unit.to_owned(),
-                        subscription: Some(name.clone()),
-                        resource: None,
-                        quantity: Decimal::new(quantity, 6),
-                    });
+                    *sums.entry((hour, asked.apart.then_some(subscription), meter)).or_default() += quantity;
                 }
             }
         }
-        lines
+        let line = |((hour, subscription, meter), quantity): ((i64, Option<Uuid>, usize), i64)| UsageLine {
+            start: time_of(hour),
+            meter: COMMERCE_METERS[meter].id.to_owned(),
+            name: COMMERCE_METERS[meter].name.to_owned(),
+            unit: COMMERCE_METERS[meter].unit.to_owned(),
+            subscription: subscription.map(|id| id.to_string()),
+            resource: None,
+            quantity: Decimal::new(quantity, 6),
+        };
+        sums.into_iter().map(line).collect()
+    }
+}
+
+/// How much of a registration's history its page shows.
+const RECENT: usize = 30;
+
+fn shown(azure: &AzureWorld, event: &crate::world::history::Event) -> Event {
+    Event {
+        at: event.at,
+        what: event.what.clone(),
+        resource: event.scope.rsplit('/').next().unwrap_or_default().to_owned(),
+        by: event.by.map_or_else(|| "Azure".to_owned(), |by| azure.directory.name_of(by)),
     }
 }

@@ -128,9 +128,9 @@ async fn answer(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {
         Plane::Graph => crate::azure::graph::handle(state, request),
         Plane::Blobs => crate::azure::blobs::handle(state, request).await,
         Plane::Usage => crate::azure::usage::handle(state, request),
-        Plane::Portal => crate::azure::portal::handle(state, request),
+        Plane::Portal => crate::azure::portal::handle(state, request).await,
         Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
-        Plane::StampPortal(index) => crate::stamp::portal::handle(state, &state.stamps[index], request),
+        Plane::StampPortal(index) => crate::stamp::portal::handle(state, &state.stamps[index], request).await,
         Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),
         Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
     }

@@ -243,7 +243,8 @@ impl State {
                 *application = strip(application.take(), &["secrets"]);
             }
         }
-        json!({"arm": whole(serde_json::to_value(&azure.arm)), "directory": directory, "stamps": stamps})
+        let arm = strip(whole(serde_json::to_value(&azure.arm)), &["history"]);
+        json!({"arm": arm, "directory": directory, "stamps": stamps})
     }
 
     /// The world as one document, for comparing.

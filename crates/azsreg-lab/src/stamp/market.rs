@@ -108,10 +108,7 @@ pub(super) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request:
     let name = rest.get(1).map(String::as_str).unwrap_or_default();
     match (request.method().as_str(), &parts[..]) {
         ("GET", ["products"]) => {
-            let azure = Azure::open(state, stamp).await?;
-            let found = azure.post(stamp, "_all/getProducts", &azure.device).await?;
-            let world = stamp.world();
-            let items = found["value"].as_array().into_iter().flatten().map(|item| as_ours(&world, item)).collect();
+            let items = offers(state, stamp).await?;
             Ok(http::page(request, &stamp.urls().admin_arm, state.options.page_size, items))
         }
         ("GET", ["products", _]) => {
@@ -119,7 +116,10 @@ pub(super) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request:
             let found = azure.product(stamp, name).await?;
             Ok(http::json(200, &as_ours(&stamp.world(), &found)))
         }
-        ("POST", ["products", _, "download"]) => download(state, stamp, request, name).await,
+        ("POST", ["products", _, "download"]) => match download(state, stamp, name).await? {
+            Download::Here(body) => Ok(http::json(200, &body)),
+            Download::Going(operation, body) => Ok(accepted(stamp, operation, &body)),
+        },
         ("GET", ["downloadedproducts"]) => {
             let world = stamp.world();
             let items = world.downloaded.iter().map(|item| world.item_body(item)).collect();
@@ -162,7 +162,22 @@ fn accepted(stamp: &StampState, operation: Uuid, body: &Value) -> Reply {
     reply
 }
 
-async fn download(state: &Arc<State>, stamp: &Arc<StampState>, _: &Read, name: &str) -> Answer {
+/// What Azure offers to this stamp, each as one of its own products.
+pub(super) async fn offers(state: &State, stamp: &StampState) -> Result<Vec<Value>, ArmError> {
+    let azure = Azure::open(state, stamp).await?;
+    let found = azure.post(stamp, "_all/getProducts", &azure.device).await?;
+    let world = stamp.world();
+    Ok(found["value"].as_array().into_iter().flatten().map(|item| as_ours(&world, item)).collect())
+}
+
+/// What came of asking for a product: the item's body, and the operation that brings it.
+pub(super) enum Download {
+    Here(Value),
+    Going(Uuid, Value),
+}
+
+/// Begins to download a product, unless the stamp has it or is about it.
+pub(super) async fn download(state: &Arc<State>, stamp: &Arc<StampState>, name: &str) -> Result<Download, ArmError> {
     let azure = Azure::open(state, stamp).await?;
     let product = azure.product(stamp, name).await?;
     let properties = product["properties"].clone();
@@ -182,7 +197,7 @@ async fn download(state: &Arc<State>, stamp: &Arc<StampState>, _: &Read, name: &
         let mut world = stamp.world();
         let going = world.item(&known).cloned();
         if let Some(item) = going.as_ref().filter(|item| item.state == ItemState::Succeeded) {
-            return Ok(http::json(200, &world.item_body(item)));
+            return Ok(Download::Here(world.item_body(item)));
         }
         if going.as_ref().is_some_and(|item| item.state == ItemState::Failed) {
             let message = "The last operation on the product failed. Please delete failed resource and retry the operation again.";
@@ -195,7 +210,7 @@ async fn download(state: &Arc<State>, stamp: &Arc<StampState>, _: &Read, name: &
     if begun {
         spawn(state, stamp, &known, operation);
     }
-    Ok(accepted(stamp, operation, &body))
+    Ok(Download::Going(operation, body))
 }
 
 fn import(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read, name: &str) -> Answer {

@@ -1,28 +1,33 @@
 //! The stamp's administrator portal: the pages of `azsreg-portal` over the stamp's own state.
 
+use std::sync::Arc;
+
 use azsreg_model::{Alert, METERS, UsageLine};
-use azsreg_portal::{Actions, Item, Market, Region, Registration, Source};
+use azsreg_portal::{Actions, Item, ItemState, Market, Notice, Offer, Region, Registration, Source, UsageAsked};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use super::market;
 use crate::http::{self, Read, Reply};
 use crate::lab::{StampState, State};
 use crate::world::alerts::NEAR;
-use crate::world::market::ItemState;
+use crate::world::arm::ArmError;
+use crate::world::market::ItemState as Brought;
 use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
 use crate::world::stamp::Activation;
 
 /// A stamp, as its pages see it.
 struct Seen<'a> {
-    state: &'a State,
-    stamp: &'a StampState,
+    state: &'a Arc<State>,
+    stamp: &'a Arc<StampState>,
 }
 
 /// A request for a page.
-pub(crate) fn handle(state: &State, stamp: &StampState, request: &Read) -> Reply {
+pub(crate) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Reply {
     stamp.world().settle(state.now());
     let seen = Seen { state, stamp };
-    http::page_of(request, |ask| stamp.portal.answer(ask, &seen, &seen))
+    http::page_of(request, async |ask| stamp.portal.answer(ask, &seen, &seen).await).await
 }
 
 impl Source for Seen<'_> {
@@ -91,81 +96,87 @@ impl Source for Seen<'_> {
             .downloaded
             .iter()
             .map(|item| {
-                let text = |name: &str| item.properties[name].as_str().unwrap_or_default().to_owned();
-                let (status, tone) = match item.state {
-                    ItemState::Succeeded => ("Downloaded", "good"),
-                    ItemState::Downloading => ("Downloading", "warn"),
-                    ItemState::Failed => ("Failed", "bad"),
+                let operation = world.operations.iter().find(|known| known.id == item.operation);
+                let state = match item.state {
+                    Brought::Succeeded => ItemState::Downloaded,
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                    Brought::Downloading => ItemState::Downloading(operation.map_or(0, |known| known.percent as u8)),
+                    Brought::Failed => {
+                        let error = operation.and_then(|known| known.result.as_ref()?.as_ref().err());
+                        let why = error.and_then(|error| error["message"].as_str());
+                        ItemState::Failed(why.unwrap_or_default().to_owned())
+                    }
                 };
-                let kind = match item.properties["productKind"].as_str().unwrap_or_default() {
-                    kind if kind.eq_ignore_ascii_case("virtualMachine") => "Virtual machine",
-                    kind if kind.eq_ignore_ascii_case("virtualMachineExtension") => "Extension",
-                    kind if kind.eq_ignore_ascii_case("resourceProvider") => "Resource provider",
-                    _ => "Solution",
-                };
-                // The products' names end with their versions.
-                let version = item.properties["productProperties"]["version"].as_str().map(str::to_owned);
-                let version = version.unwrap_or_else(|| item.name.rsplit('-').next().unwrap_or_default().to_owned());
-                let size = item.properties["payloadLength"].as_u64().filter(|bytes| *bytes > 0);
-                Item {
-                    title: text("displayName"),
-                    publisher: text("publisherDisplayName"),
-                    kind,
-                    version,
-                    status,
-                    tone,
-                    size: size.map_or_else(String::new, |bytes| match bytes {
-                        0..1_048_576 => format!("{} KB", bytes / 1_024),
-                        1_048_576..1_073_741_824 => format!("{} MB", bytes / 1_048_576),
-                        _ => format!(
-                            "{:.1} GB",
-                            f64::from(u32::try_from(bytes / 1_048_576).unwrap_or(u32::MAX)) / 1024.0
-                        ),
-                    }),
-                }
+                shown(&item.name, &item.properties, state)
             })
             .collect();
-        items.sort_by(|a, b| a.title.cmp(&b.title));
-        let (message, next) = match (asks, disconnected, items.is_empty()) {
-            (true, false, _) => (
-                Some("You must register and activate Azure Stack before you can add items from Azure."),
-                Some("azsreg register"),
-            ),
-            (true, true, _) => (
-                Some("You must register and activate Azure Stack before you can add items from Azure."),
-                Some("azsreg offline token"),
-            ),
-            (false, true, true) => (
-                Some("There are no items. This stamp has no way to Azure: items are carried to it."),
-                Some("azsreg marketplace download"),
-            ),
-            (false, false, true) => {
-                (Some("There are no items yet. Add them from Azure."), Some("azsreg marketplace add"))
+        items.sort_by(|a, b| (&a.title, &a.name).cmp(&(&b.title, &b.name)));
+        let notice = |text: &str, next: &str| Some(Notice { text: text.to_owned(), next: Some(next.to_owned()) });
+        let register = "You must register and activate Azure Stack before you can add items from Azure.";
+        let notice = match (asks, disconnected, items.is_empty()) {
+            (true, false, _) => notice(register, "azsreg register"),
+            (true, true, _) => notice(register, "azsreg offline token"),
+            (false, true, true) => {
+                let text = "There are no items. This stamp has no way to Azure: items are carried to it.";
+                notice(text, "azsreg marketplace download")
             }
-            (false, _, false) => (None, None),
+            (false, false, true) => notice("There are no items yet. Add them from Azure.", "azsreg marketplace add"),
+            (false, _, false) => None,
         };
-        Market { message, next, items }
+        Market { notice, addable: !asks && !disconnected, items }
     }
 
-    fn usage(&self, days: u16) -> Vec<UsageLine> {
+    async fn offers(&self) -> Result<Vec<Offer>, Notice> {
+        let products = market::offers(self.state, self.stamp).await.map_err(refused)?;
+        let offers = products.iter().map(|product| {
+            let name = product["name"].as_str().unwrap_or_default();
+            let name = name.split_once('/').map_or(name, |(_, name)| name);
+            let properties = &product["properties"];
+            let text =
+                |pointer: &str| properties.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let here = self.stamp.world().item(name).map(|item| match item.state {
+                Brought::Succeeded => ItemState::Downloaded,
+                Brought::Downloading => ItemState::Downloading(0),
+                Brought::Failed => ItemState::Failed("The last download failed.".into()),
+            });
+            let incompatible = properties["compatibility"]["isCompatible"] == json!(false);
+            Offer {
+                here: here.is_some(),
+                item: shown(name, properties, here.unwrap_or(ItemState::Downloaded)),
+                description: plain(&text("/description")),
+                legal_terms: text("/legalTerms"),
+                privacy_policy: text("/privacyPolicy"),
+                incompatible: incompatible.then(|| text("/compatibility/description")),
+            }
+        });
+        Ok(offers.collect())
+    }
+
+    fn tenants(&self) -> Vec<Uuid> {
+        let mut world = self.stamp.world();
+        world.fleets().0.iter().map(|tenant| tenant.subscription).collect()
+    }
+
+    fn usage(&self, asked: UsageAsked) -> Vec<UsageLine> {
         let today = hour_of(self.state.now()).div_euclid(24) * 24;
-        let from = today - i64::from(days) * 24;
+        let from = today - i64::from(asked.days) * 24;
         let mut world = self.stamp.world();
         let (tenants, fleets) = world.fleets();
-        let asked = Asked { from, to: today + LAG + 1, bucket: 24, subscription: None };
-        let mut sums = std::collections::BTreeMap::<(i64, usize), i64>::new();
-        list(tenants, fleets, asked, Place::default(), |hour, reading| {
+        let all = Asked { from, to: today + LAG + 1, bucket: 24, subscription: asked.subscription };
+        let mut sums = std::collections::BTreeMap::<(i64, Option<Uuid>, usize), i64>::new();
+        list(tenants, fleets, all, Place::default(), |hour, reading| {
             if (from..today).contains(&hour) {
-                *sums.entry((hour, reading.meter)).or_default() += reading.quantity;
+                let subscription = asked.apart.then_some(reading.tenant.subscription);
+                *sums.entry((hour, subscription, reading.meter)).or_default() += reading.quantity;
             }
             true
         });
-        let line = |((hour, meter), quantity): ((i64, usize), i64)| UsageLine {
+        let line = |((hour, subscription, meter), quantity): ((i64, Option<Uuid>, usize), i64)| UsageLine {
             start: time_of(hour),
             meter: METERS[meter].id.to_owned(),
             name: METERS[meter].name.to_owned(),
             unit: METERS[meter].unit.to_owned(),
-            subscription: None,
+            subscription: subscription.map(|id| id.to_string()),
             resource: None,
             quantity: Decimal::new(quantity, 6),
         };
@@ -173,10 +184,71 @@ impl Source for Seen<'_> {
     }
 }
 
+/// An item as pages show it.
+fn shown(name: &str, properties: &Value, state: ItemState) -> Item {
+    let text = |name: &str| properties[name].as_str().unwrap_or_default().to_owned();
+    let kind = match properties["productKind"].as_str().unwrap_or_default() {
+        kind if kind.eq_ignore_ascii_case("virtualMachine") => "Virtual machine",
+        kind if kind.eq_ignore_ascii_case("virtualMachineExtension") => "Extension",
+        kind if kind.eq_ignore_ascii_case("resourceProvider") => "Resource provider",
+        _ => "Solution",
+    };
+    // The products' names end with their versions.
+    let version = properties["productProperties"]["version"].as_str().map(str::to_owned);
+    Item {
+        name: name.to_owned(),
+        title: text("displayName"),
+        publisher: text("publisherDisplayName"),
+        kind,
+        version: version.unwrap_or_else(|| name.rsplit('-').next().unwrap_or_default().to_owned()),
+        state,
+        bytes: properties["payloadLength"].as_u64().unwrap_or(0),
+    }
+}
+
+/// A description without its markup.
+fn plain(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            c if !inside => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// What the stamp refuses, as its page says it.
+fn refused(error: ArmError) -> Notice {
+    let next = match error.code.as_str() {
+        "ResourceNotFound" => Some("azsreg register"),
+        "RegistrationExpired" => Some("azsreg renew"),
+        "MarketplaceSyndicationDisabled" => Some("azsreg set --marketplace on"),
+        "RegistrationNotAccessible" => Some("azsreg status"),
+        _ => None,
+    };
+    Notice { text: error.message, next: next.map(str::to_owned) }
+}
+
 impl Actions for Seen<'_> {
-    fn close_alert(&self, id: &str) -> Result<(), String> {
+    fn close_alert(&self, id: &str) -> Result<(), Notice> {
         let closing = json!({"properties": {"state": "Closed"}});
         let closed = self.stamp.world().close_alert(id, &closing, "portal", self.state.now());
-        closed.map(drop).map_err(|error| error.message)
+        closed.map(drop).map_err(refused)
+    }
+
+    async fn add_item(&self, name: &str) -> Result<(), Notice> {
+        market::download(self.state, self.stamp, name).await.map(drop).map_err(refused)
+    }
+
+    fn delete_item(&self, name: &str) -> Result<(), Notice> {
+        match self.stamp.world().remove_item(name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("The stamp does not have that item.".into()),
+            Err(error) => Err(refused(error)),
+        }
     }
 }

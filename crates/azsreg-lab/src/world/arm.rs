@@ -145,6 +145,9 @@ pub struct Arm {
     /// Customers of cloud solution providers.
     #[serde(default)]
     pub customers: Vec<super::customers::Customer>,
+    /// What happened to registrations, oldest first.
+    #[serde(default)]
+    pub history: Vec<super::history::Event>,
 }
 
 /// The scope of a group.

@@ -13,6 +13,7 @@ pub mod content;
 pub mod customers;
 pub mod directory;
 pub mod graph;
+pub mod history;
 pub mod ledger;
 pub mod market;
 pub mod metering;

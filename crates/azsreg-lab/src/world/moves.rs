@@ -120,6 +120,7 @@ impl Arm {
                 for lock in self.locks.iter_mut().filter(|lock| lock.scope.eq_ignore_ascii_case(&old)) {
                     lock.scope.clone_from(&new);
                 }
+                self.moved(now, &old, &new);
             }
         }
     }

@@ -1,0 +1,101 @@
+//! What happened to registrations: Azure's activity log, as far as its portal shows it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::arm::Arm;
+
+/// So much is kept.
+const KEPT: usize = 5_000;
+
+/// Something that was done to a registration, or to what is on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// The registration's id.
+    pub scope: String,
+    /// What, for a person.
+    pub what: String,
+    /// The principal that asked for it; none where Azure did it by itself.
+    pub by: Option<Uuid>,
+}
+
+/// What a call did, for a person: none for what only looks, or is not about a registration. `parts` is the path in lower
+/// case, `created` whether something came to be by it.
+fn done(method: &str, parts: &[&str], created: bool) -> Option<String> {
+    let named = |kind: &str| parts.iter().rposition(|part| *part == kind).and_then(|at| parts.get(at + 1)).copied();
+    let verb = match (method, created) {
+        ("PUT", true) => "created",
+        ("PUT" | "PATCH", _) => "updated",
+        ("DELETE", _) => "deleted",
+        _ => "",
+    };
+    let what = match (named("locks"), named("roleassignments"), named("customersubscriptions")) {
+        _ if parts.contains(&"products") => return None,
+        (Some(lock), _, _) => format!("Lock {lock} {verb}"),
+        (_, Some(_), _) => format!("Role assignment {verb}"),
+        (_, _, Some(customer)) => format!("Customer {customer} {verb}"),
+        _ if method == "POST" && parts.last() == Some(&"getactivationkey") => {
+            return Some("Activation key handed out".into());
+        }
+        _ => format!("Registration {verb}"),
+    };
+    (!verb.is_empty()).then_some(what)
+}
+
+impl Arm {
+    /// Enters what a call did that went well. `segments` is its path as written.
+    pub fn record(&mut self, at: Timestamp, by: Uuid, method: &str, segments: &[String], created: bool) {
+        let lower: Vec<String> = segments.iter().map(|part| part.to_ascii_lowercase()).collect();
+        let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
+        let Some(end) = parts.iter().position(|part| *part == "registrations").map(|at| at + 2) else { return };
+        if let (Some(what), Some(scope)) = (done(method, &parts, created), segments.get(..end)) {
+            let scope = format!("/{}", scope.join("/"));
+            // As the resource writes itself, where it is there.
+            let known =
+                self.registrations.iter().map(super::arm::Registration::id).find(|id| id.eq_ignore_ascii_case(&scope));
+            self.enter(Event { at, scope: known.unwrap_or(scope), what, by: Some(by) });
+        }
+    }
+
+    /// Enters an event; the oldest are forgotten.
+    pub(super) fn enter(&mut self, event: Event) {
+        self.history.push(event);
+        let most = self.history.len().saturating_sub(KEPT);
+        self.history.drain(..most);
+    }
+
+    /// A registration has another id from now on, and its history with it.
+    pub(super) fn moved(&mut self, at: Timestamp, old: &str, new: &str) {
+        for event in self.history.iter_mut().filter(|event| event.scope.eq_ignore_ascii_case(old)) {
+            new.clone_into(&mut event.scope);
+        }
+        let group = |id: &str| id.split('/').nth(4).unwrap_or_default().to_owned();
+        let what = format!("Moved from the resource group {} to {}", group(old), group(new));
+        self.enter(Event { at, scope: new.to_owned(), what, by: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_looks_is_no_event() {
+        let parts = |path: &'static str| path.split('/').collect::<Vec<_>>();
+        let registration = "subscriptions/s/resourcegroups/g/providers/microsoft.azurestack/registrations/r";
+        let of = |method: &str, rest: &str, created| {
+            let path = format!("{registration}{rest}");
+            done(method, &parts(Box::leak(path.into_boxed_str())), created)
+        };
+        assert_eq!(of("PUT", "", true).as_deref(), Some("Registration created"));
+        assert_eq!(of("PATCH", "", false).as_deref(), Some("Registration updated"));
+        assert_eq!(of("DELETE", "", false).as_deref(), Some("Registration deleted"));
+        assert_eq!(of("POST", "/getactivationkey", false).as_deref(), Some("Activation key handed out"));
+        assert_eq!(of("POST", "/products/_all/getproducts", false), None);
+        assert_eq!(of("GET", "", false), None);
+        assert_eq!(of("PUT", "/providers/microsoft.authorization/locks/l", true).as_deref(), Some("Lock l created"));
+    }
+}
