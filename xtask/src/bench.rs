@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{cargo, python, root, run as run_command};
+use crate::tools::python;
+use crate::{cargo, root, run as run_command};
 
 struct Lab {
     child: Child,

@@ -3,14 +3,18 @@
 //! It installs what the tests need under `target/`. What a machine lacks is named, left out and counted.
 
 mod bench;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+
+use tools::{Browser, browser, deny, python};
 
 const USAGE: &str = "\
 cargo xtask test          run the tests (at most 10 minutes after the build)
 cargo xtask test --all    and the long suites: format, lints, licences, a thousand seeds, the release rehearsal
 cargo xtask generate      write docs/reference/ anew from the code
+cargo xtask screenshots   write a picture of every page of the portals to target/screenshots/, and the README's to docs/
 cargo xtask bench [usage] measure side by side with peers, all or the listing and taking of usage alone
 cargo xtask simulate [--seed N] [--seeds M]
                           replay trials in virtual time";
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
         ["generate"] => {
             run(cargo(&["test", "--quiet", "-p", "azsreg", "--test", "generated"]).env("AZSREG_GENERATE", "1"))
         }
+        ["screenshots"] => screenshots(),
         ["bench"] => bench::run(),
         ["bench", "usage"] => bench::run_usage(),
         ["simulate", ref rest @ ..] => {
@@ -66,29 +71,9 @@ fn shown(command: &Command) -> String {
     text
 }
 
-fn has(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     let found = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     found.is_ok_and(|status| status.success())
-}
-
-/// The interpreter with the pinned packages of `tests/peers/requirements.txt`, installed if they are not.
-pub(crate) fn python() -> Result<PathBuf, String> {
-    let home = root().join("target/peers");
-    let python = if cfg!(windows) { home.join("Scripts/python.exe") } else { home.join("bin/python") };
-    let wanted = root().join("tests/peers/requirements.txt");
-    let mark = home.join("requirements.txt");
-    let text = std::fs::read_to_string(&wanted).map_err(|error| error.to_string())?;
-    if python.exists() && std::fs::read_to_string(&mark).is_ok_and(|now| now == text) {
-        return Ok(python);
-    }
-    let system =
-        ["python3", "python"].into_iter().find(|name| has(name, &["--version"])).ok_or("there is no Python 3")?;
-    let home_text = home.to_string_lossy().into_owned();
-    run(Command::new(system).args(["-m", "venv", "--clear", &home_text]))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"];
-    run(Command::new(&python).args(pip).arg(&wanted))?;
-    std::fs::write(&mark, text).map_err(|error| error.to_string())?;
-    Ok(python)
 }
 
 fn test(all: bool) -> Result<(), String> {
@@ -131,6 +116,10 @@ fn test(all: bool) -> Result<(), String> {
     if let Err(why) = &peers {
         lacking.push(format!("Python packages ({why}): the tests with independent peers were left out"));
     }
+    let browser = browser();
+    if let Err(why) = &browser {
+        lacking.push(format!("a browser ({why}): the tests in it were left out"));
+    }
     let features = ["--workspace", "--features", "azsreg/crash-points"];
     // Each operation is killed at a spread of its points, or at every one.
     let nextest = has("cargo", &["nextest", "--version"]);
@@ -141,7 +130,11 @@ fn test(all: bool) -> Result<(), String> {
     }
     if let Ok(python) = &peers {
         command.env("AZSREG_PYTHON", python);
-        command.args(if nextest { &["--run-ignored", "all"][..] } else { &["--", "--include-ignored"][..] });
+        command.args(if nextest { &["--run-ignored", "all", "--"][..] } else { &["--", "--include-ignored"][..] });
+        match &browser {
+            Ok(browser) => browser.name(&mut command),
+            Err(_) => command.args(["--skip", "in_a_browser"]),
+        };
     }
     if !nextest {
         lacking.push("cargo-nextest: cargo test was used in its place".into());
@@ -153,23 +146,23 @@ fn test(all: bool) -> Result<(), String> {
     run(&mut command)
 }
 
-/// The version of cargo-deny that is installed where there is none.
-const DENY: &str = "0.20.2";
+/// The pictures that the README shows.
+const SHOWN: &[&str] = &["dashboard-wide-light", "marketplace-wide-light", "fleet-wide-dark"];
 
-/// Licences, sources and duplicates by `deny.toml`. Advisories need a database from the network and are left to releases.
-fn deny() -> Result<(), Option<String>> {
-    let tools = root().join("target/tools");
-    // The check reads the manifests of every target's crates, and fetches none itself.
-    run(&mut cargo(&["fetch", "--locked", "--quiet"])).map_err(|_| None)?;
-    let check = ["deny", "--offline", "check", "bans", "licenses", "sources"];
-    if has("cargo", &["deny", "--version"]) {
-        return run(&mut cargo(&check)).map_err(Some);
+/// Every page as everybody sees it, by the test that looks at every page.
+fn screenshots() -> Result<(), String> {
+    let (directory, shown) = (root().join("target/screenshots"), root().join("docs/screenshots"));
+    for directory in [&directory, &shown] {
+        std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
     }
-    let own = tools.join("bin/cargo-deny");
-    if !own.exists() {
-        let place = tools.to_string_lossy().into_owned();
-        let install = ["install", "--quiet", "cargo-deny", "--version", DENY, "--locked", "--root", &place];
-        run(&mut cargo(&install)).map_err(|_| None)?;
+    let browser: Browser = browser()?;
+    let mut command = cargo(&["test", "--quiet", "-p", "azsreg", "--test", "browser"]);
+    command.args(["--", "--include-ignored", "every_page"]).env("AZSREG_SCREENSHOTS", &directory);
+    browser.name(&mut command);
+    run(&mut command)?;
+    for name in SHOWN {
+        let file = format!("{name}.png");
+        std::fs::copy(directory.join(&file), shown.join(&file)).map_err(|error| format!("{file}: {error}"))?;
     }
-    run(Command::new(own).args(check).current_dir(root())).map_err(Some)
+    Ok(())
 }

@@ -55,10 +55,7 @@ impl Cloud for State {
         let found = azure.arm.registrations.iter().find(|registration| registration.id().eq_ignore_ascii_case(id))?;
         let scope = found.id();
         let on = |other: &str| other.eq_ignore_ascii_case(&scope);
-        let who = |principal| {
-            let application = azure.directory.applications.iter().find(|known| known.principal == Some(principal));
-            application.map_or_else(|| principal.to_string(), |application| application.name.clone())
-        };
+        let who = |principal| who(&azure, principal);
         let role = |id| {
             let known = azure.arm.roles.iter().find(|role| role.id == id);
             known.map_or_else(|| "a role".to_owned(), |role| role.name.clone())
@@ -149,6 +146,12 @@ fn shown(azure: &AzureWorld, event: &crate::world::history::Event) -> Event {
         at: event.at,
         what: event.what.clone(),
         resource: event.scope.rsplit('/').next().unwrap_or_default().to_owned(),
-        by: event.by.map_or_else(|| "Azure".to_owned(), |by| azure.directory.name_of(by)),
+        by: event.by.map_or_else(|| "Azure".to_owned(), |by| who(azure, by)),
     }
+}
+
+/// A principal's name: an application's, or a person's.
+fn who(azure: &AzureWorld, principal: Uuid) -> String {
+    let application = azure.directory.applications.iter().find(|known| known.principal == Some(principal));
+    application.map_or_else(|| azure.directory.name_of(principal), |application| application.name.clone())
 }

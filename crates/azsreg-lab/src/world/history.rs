@@ -22,10 +22,11 @@ pub struct Event {
     pub by: Option<Uuid>,
 }
 
-/// What a call did, for a person: none for what only looks, or is not about a registration. `parts` is the path in lower
-/// case, `created` whether something came to be by it.
-fn done(method: &str, parts: &[&str], created: bool) -> Option<String> {
-    let named = |kind: &str| parts.iter().rposition(|part| *part == kind).and_then(|at| parts.get(at + 1)).copied();
+/// What a call did, for a person: none for what only looks, or is not about a registration. `parts` is the path,
+/// `created` whether something came to be by it.
+fn done(method: &str, parts: &[String], created: bool) -> Option<String> {
+    let is = |kind: &'static str| move |part: &String| part.eq_ignore_ascii_case(kind);
+    let named = |kind: &'static str| parts.iter().rposition(is(kind)).and_then(|at| parts.get(at + 1));
     let verb = match (method, created) {
         ("PUT", true) => "created",
         ("PUT" | "PATCH", _) => "updated",
@@ -33,11 +34,11 @@ fn done(method: &str, parts: &[&str], created: bool) -> Option<String> {
         _ => "",
     };
     let what = match (named("locks"), named("roleassignments"), named("customersubscriptions")) {
-        _ if parts.contains(&"products") => return None,
+        _ if parts.iter().any(is("products")) => return None,
         (Some(lock), _, _) => format!("Lock {lock} {verb}"),
         (_, Some(_), _) => format!("Role assignment {verb}"),
         (_, _, Some(customer)) => format!("Customer {customer} {verb}"),
-        _ if method == "POST" && parts.last() == Some(&"getactivationkey") => {
+        _ if method == "POST" && parts.last().is_some_and(is("getactivationkey")) => {
             return Some("Activation key handed out".into());
         }
         _ => format!("Registration {verb}"),
@@ -48,10 +49,9 @@ fn done(method: &str, parts: &[&str], created: bool) -> Option<String> {
 impl Arm {
     /// Enters what a call did that went well. `segments` is its path as written.
     pub fn record(&mut self, at: Timestamp, by: Uuid, method: &str, segments: &[String], created: bool) {
-        let lower: Vec<String> = segments.iter().map(|part| part.to_ascii_lowercase()).collect();
-        let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
-        let Some(end) = parts.iter().position(|part| *part == "registrations").map(|at| at + 2) else { return };
-        if let (Some(what), Some(scope)) = (done(method, &parts, created), segments.get(..end)) {
+        let at_registration = |part: &String| part.eq_ignore_ascii_case("registrations");
+        let Some(end) = segments.iter().position(at_registration).map(|at| at + 2) else { return };
+        if let (Some(what), Some(scope)) = (done(method, segments, created), segments.get(..end)) {
             let scope = format!("/{}", scope.join("/"));
             // As the resource writes itself, where it is there.
             let known =
@@ -84,16 +84,15 @@ mod tests {
 
     #[test]
     fn what_only_looks_is_no_event() {
-        let parts = |path: &'static str| path.split('/').collect::<Vec<_>>();
-        let registration = "subscriptions/s/resourcegroups/g/providers/microsoft.azurestack/registrations/r";
+        let registration = "subscriptions/s/resourceGroups/g/providers/Microsoft.AzureStack/registrations/r";
         let of = |method: &str, rest: &str, created| {
-            let path = format!("{registration}{rest}");
-            done(method, &parts(Box::leak(path.into_boxed_str())), created)
+            let path: Vec<String> = format!("{registration}{rest}").split('/').map(str::to_owned).collect();
+            done(method, &path, created)
         };
         assert_eq!(of("PUT", "", true).as_deref(), Some("Registration created"));
         assert_eq!(of("PATCH", "", false).as_deref(), Some("Registration updated"));
         assert_eq!(of("DELETE", "", false).as_deref(), Some("Registration deleted"));
-        assert_eq!(of("POST", "/getactivationkey", false).as_deref(), Some("Activation key handed out"));
+        assert_eq!(of("POST", "/GetActivationKey", false).as_deref(), Some("Activation key handed out"));
         assert_eq!(of("POST", "/products/_all/getproducts", false), None);
         assert_eq!(of("GET", "", false), None);
         assert_eq!(of("PUT", "/providers/microsoft.authorization/locks/l", true).as_deref(), Some("Lock l created"));

@@ -1,0 +1,104 @@
+//! Every page there is, in each of its guises: what axe says of it, what the browser complains of, how large it is, and,
+//! for `cargo xtask screenshots`, a picture.
+
+use std::path::PathBuf;
+
+use azsreg_lab::{LabOptions, StampOptions};
+use serde_json::{Value, json};
+
+use super::{azure, portal};
+use crate::common::World;
+use crate::driver::{Browser, Reader, browse, named};
+
+/// The largest that a page with its style sheet and script may be, in bytes.
+const LARGEST: u64 = 100_000;
+
+/// What axe finds that is serious or critical, as one line each.
+async fn barriers(page: &Browser, axe: &str) -> Vec<String> {
+    page.run(axe).await;
+    let found = page
+        .run_async("const done = arguments[arguments.length - 1]; axe.run(document).then(done, (e) => done(String(e)))")
+        .await;
+    let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe did not run: {found}"));
+    assert!(found["passes"].as_array().unwrap().len() > 5, "axe looked at nothing");
+    let grave = violations.iter().filter(|one| one["impact"] == "serious" || one["impact"] == "critical");
+    grave.map(|one| format!("{}: {}: {}", one["id"], one["help"], one["nodes"][0]["html"])).collect()
+}
+
+/// Looks at a page as everybody sees it.
+async fn look(page: &Browser, axe: &str, name: &str, url: &str, pictures: Option<&PathBuf>) {
+    for (phone, dark) in [(false, false), (false, true), (true, false), (true, true)] {
+        page.is(Reader { phone, dark, zone: "UTC", ..Reader::default() }).await;
+        page.open(url).await;
+        let guise = format!("{}-{}", if phone { "phone" } else { "wide" }, if dark { "dark" } else { "light" });
+        let wider = page.run("return document.documentElement.scrollWidth - innerWidth").await;
+        assert!(wider.as_i64().unwrap() <= 0, "{name} {guise} is {wider} pixels wider than the screen");
+        let sizes = page
+            .run("return performance.getEntries().filter((e) => e.decodedBodySize).map((e) => e.decodedBodySize)")
+            .await;
+        let sizes: Vec<u64> = sizes.as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+        assert!(sizes.len() >= 3 && sizes.iter().sum::<u64>() < LARGEST, "{name}: {sizes:?}");
+        if let Some(directory) = pictures {
+            std::fs::write(directory.join(format!("{name}-{guise}.png")), page.picture().await).unwrap();
+        }
+        let barriers = barriers(page, axe).await;
+        assert!(barriers.is_empty(), "{name} {guise}: {barriers:#?}");
+        let complaints = page.complaints().await;
+        assert!(complaints.iter().all(|line| line.contains("404") || line.contains("409")), "{name}: {complaints:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a browser: cargo xtask test"]
+fn every_page_is_for_everybody_and_small() {
+    let axe = std::fs::read_to_string(named("AZSREG_AXE")).unwrap();
+    let pictures = std::env::var_os("AZSREG_SCREENSHOTS").map(PathBuf::from);
+    // Fifty tenants, one stamp beside it that stays unregistered, one that can't reach Azure.
+    let stamps = vec![
+        StampOptions { tenants: 50, ..StampOptions::default() },
+        StampOptions { name: "stamp2".into(), ..StampOptions::default() },
+    ];
+    let world = World::with(LabOptions { stamps, seed: 7, ..LabOptions::default() });
+    let second = world.lab.descriptor().stamps[1].portal_endpoint.clone();
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    for item in ["microsoft.vmaccess-linux-1.5.11", "azsreglab.tiny-linux-1.0.3", "azsreglab.hello-template-1.0.0"] {
+        world.run(&["marketplace", "add", item]).ends(0);
+    }
+    world.days(16);
+    world.control("/stamps/stamp1", &json!({"download_rate": 1 << 20}));
+    world.run(&["marketplace", "add", "azsreglab.sql-provider-2.0.13", "--no-wait"]).ends(0);
+    let (stamp, azure) = (portal(&world), azure(&world));
+    let subscription = world.lab.descriptor().subscription_id;
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id;
+    let id = format!(
+        "%2Fsubscriptions%2F{subscription}%2FresourceGroups%2Fazurestack%2Fproviders%2FMicrosoft.AzureStack%2Fregistrations%2FAzureStack-{cloud_id}"
+    );
+    let pages = [
+        ("dashboard", format!("{stamp}/")),
+        ("not-registered", second.clone()),
+        ("properties", format!("{stamp}/properties")),
+        ("marketplace", format!("{stamp}/marketplace")),
+        ("marketplace-not-registered", format!("{second}/marketplace")),
+        ("add-from-azure", format!("{stamp}/marketplace/add")),
+        ("item", format!("{stamp}/marketplace/add/item?name=canonical.ubuntu-server-noble24.04-24.04.202502210")),
+        ("item-not-compatible", format!("{stamp}/marketplace/add/item?name=azsreglab.legacy-agent-0.9.0")),
+        ("delete", format!("{stamp}/marketplace/delete?name=azsreglab.tiny-linux-1.0.3")),
+        ("alerts", format!("{second}/alerts")),
+        ("no-alerts", format!("{stamp}/alerts")),
+        ("usage", format!("{stamp}/usage?days=31")),
+        ("not-found", format!("{stamp}/nowhere")),
+        ("azure", format!("{azure}/?hidden=yes")),
+        ("azure-registration", format!("{azure}/registration?id={id}")),
+        ("azure-cost", format!("{azure}/cost?days=31")),
+        ("azure-activity", format!("{azure}/activity")),
+        ("azure-device-code", format!("{}/devicelogin", world.lab.descriptor().authority)),
+    ];
+    browse(Reader::default(), async |page: &Browser| {
+        // What was used is billed some hours later.
+        page.open(&format!("{azure}/cost")).await;
+        page.in_time_shows("Block Blob Storage").await;
+        for (name, url) in &pages {
+            look(page, &axe, name, url, pictures.as_ref()).await;
+        }
+    });
+}
