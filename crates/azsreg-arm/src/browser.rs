@@ -7,7 +7,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpListener;
 
 /// Opens a URL in the person's browser. The one call to the operating system of this crate.
-pub(crate) fn open(url: &str) -> io::Result<()> {
+///
+/// # Errors
+/// There is no program that opens URLs.
+pub fn open(url: &str) -> io::Result<()> {
     let mut command = if let Some(browser) = std::env::var_os("BROWSER").filter(|b| !b.is_empty()) {
         let mut command = Command::new(browser);
         command.arg(url);

@@ -23,6 +23,7 @@ mod usage;
 pub use alerts::alert;
 pub use azure::{AzurePort, customer};
 pub use blobs::BlobPort;
+pub use browser::open as open_in_browser;
 pub use cache::{Account, SignInCache};
 pub use cloud::{custom_cloud, tenant_of_subscription};
 pub use error::ArmError;

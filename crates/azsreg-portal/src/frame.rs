@@ -129,6 +129,12 @@ impl Answer {
         answer
     }
 
+    /// A refusal in one line, for who is not let in at all.
+    #[must_use]
+    pub fn refused(status: u16, why: &str) -> Self {
+        Self::of(status, "text/plain; charset=utf-8", why.to_owned())
+    }
+
     /// A page that says one thing, and what to do next.
     pub(crate) fn message(status: u16, frame: Frame, notice: impl Into<Notice>) -> Self {
         Self::page(status, &Message { frame, notice: notice.into() })

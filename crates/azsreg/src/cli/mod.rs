@@ -443,6 +443,9 @@ pub(crate) struct StatusOptions {
     /// With --check: how many days count as soon
     #[arg(long, value_name = "DAYS", env = "AZSREG_WITHIN", default_value_t = 30)]
     pub(crate) within: u16,
+    /// All stamps that this machine knows, as a page in the browser
+    #[arg(long, conflicts_with_all = ["check", "name"])]
+    pub(crate) web: bool,
     #[command(flatten)]
     pub(crate) sides: SidesOptions,
 }

@@ -22,3 +22,4 @@ pub(crate) mod status;
 pub(crate) mod transcript;
 pub(crate) mod unregister;
 pub(crate) mod usage;
+pub(crate) mod web;

@@ -22,7 +22,25 @@ pub(crate) async fn run(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let screen = Screen::new(global, 0);
+    if options.web {
+        return super::web::run(global, options, view, sources).await;
+    }
+    let report = look(global, options, sources, &Screen::new(global, 0)).await?;
+    if global.output == Output::Prometheus {
+        view.prometheus(&report);
+    } else {
+        view.status(&report);
+    }
+    Ok(exit(&report, options))
+}
+
+/// Looks at both sides, each as far as it can be read.
+pub(super) async fn look(
+    global: &Global,
+    options: &StatusOptions,
+    sources: &Sources,
+    screen: &Screen,
+) -> Result<StatusReport, Ended> {
     screen.say("asking both sides");
     let needs = Needs { subscription: Some(options.named.subscription), ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
@@ -32,10 +50,10 @@ pub(crate) async fn run(
             |cloud_id: Uuid| History::read(&state_dir, cloud_id).map(|history| history.known()).unwrap_or_default();
         Ok(status::status(world, options.named.subscription, named(&options.named), known).await)
     };
-    let report = match connect::both(global, &options.sides, sources, &screen, needs.clone(), work).await {
+    let report = match connect::both(global, &options.sides, sources, screen, needs.clone(), work).await {
         Ok(report) => report,
         // Without Azure there is still the stamp to look at.
-        Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, &screen, ended).await?,
+        Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, screen, ended).await?,
         Err(ended) => return Err(ended),
     };
     // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
@@ -44,12 +62,7 @@ pub(crate) async fn run(
     {
         return Err(problem.clone().into());
     }
-    if global.output == Output::Prometheus {
-        view.prometheus(&report);
-    } else {
-        view.status(&report);
-    }
-    Ok(exit(&report, options))
+    Ok(report)
 }
 
 fn azure_is_away(ended: &Ended) -> bool {

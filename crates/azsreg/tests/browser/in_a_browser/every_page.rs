@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use azsreg_lab::{LabOptions, StampOptions};
 use serde_json::{Value, json};
 
+use super::fleet::{Web, three};
 use super::{azure, portal};
 use crate::common::World;
 use crate::driver::{Browser, Reader, browse, named};
@@ -44,7 +45,10 @@ async fn look(page: &Browser, axe: &str, name: &str, url: &str, pictures: Option
         let barriers = barriers(page, axe).await;
         assert!(barriers.is_empty(), "{name} {guise}: {barriers:#?}");
         let complaints = page.complaints().await;
-        assert!(complaints.iter().all(|line| line.contains("404") || line.contains("409")), "{name}: {complaints:?}");
+        assert!(
+            complaints.iter().all(|line| ["403", "404", "409"].iter().any(|status| line.contains(status))),
+            "{name}: {complaints:?}"
+        );
     }
 }
 
@@ -93,6 +97,7 @@ fn every_page_is_for_everybody_and_small() {
         ("azure-activity", format!("{azure}/activity")),
         ("azure-device-code", format!("{}/devicelogin", world.lab.descriptor().authority)),
     ];
+    let fleet = three();
     browse(Reader::default(), async |page: &Browser| {
         // What was used is billed some hours later.
         page.open(&format!("{azure}/cost")).await;
@@ -100,5 +105,10 @@ fn every_page_is_for_everybody_and_small() {
         for (name, url) in &pages {
             look(page, &axe, name, url, pictures.as_ref()).await;
         }
+        let web = Web::start(&fleet);
+        look(page, &axe, "fleet-not-let-in", &web.page(), pictures.as_ref()).await;
+        page.open(&web.link).await;
+        page.comes_to_show("#fleet", "1 of 3 to be mended.").await;
+        look(page, &axe, "fleet", &web.page(), pictures.as_ref()).await;
     });
 }

@@ -1,6 +1,7 @@
 //! What a reader does, from the first look to the last. The module's name is what a machine without a browser leaves out.
 
 mod every_page;
+mod fleet;
 
 use azsreg_lab::{LabOptions, StampOptions};
 use serde_json::json;

@@ -1,0 +1,127 @@
+//! `azsreg status --web`: the stamps of a state directory, looked at from the operator's own machine.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+
+use azsreg_lab::{LabOptions, StampOptions};
+use serde_json::json;
+
+use crate::common::{World, run, runtime};
+use crate::driver::{Browser, Reader, browse};
+
+/// The running command, and the link that it printed.
+pub(super) struct Web {
+    child: Child,
+    pub(super) link: String,
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Web {
+    pub(super) fn start(world: &World) -> Self {
+        let mut command = world.command(0, &world.state());
+        world.signed_in(&mut command);
+        for name in ["AZSREG_PEP", "AZSREG_PEP_USER", "AZSREG_PEP_PASSWORD"] {
+            command.env_remove(name);
+        }
+        command.args(["status", "--web"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        Self { child, link }
+    }
+
+    pub(super) fn page(&self) -> String {
+        self.link.split("?").next().unwrap().to_owned()
+    }
+}
+
+/// Three stamps: one registered for a year, one not at all, and one that this machine has registered but can't reach.
+pub(super) fn three() -> World {
+    let named = |name: &str| StampOptions { name: name.into(), ..StampOptions::default() };
+    let stamps = vec![StampOptions::default(), named("stamp2"), named("stamp3")];
+    let world = World::with(LabOptions { stamps, seed: 11, ..LabOptions::default() });
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    run(&mut world.both(2, &world.state(), &["register", "--billing-model", "pay-as-you-use"])).ends(0);
+    let told = world.lab.descriptor();
+    let entry = |name: &str, stamp: usize| {
+        let stamp = &told.stamps[stamp];
+        json!({
+            "name": name, "pep": stamp.pep, "pep_user": stamp.pep_user,
+            "pep_password": format!("@{}", stamp.pep_password_file.display()), "stamp_client_id": stamp.stamp_client_id,
+            "stamp_client_secret": format!("@{}", stamp.stamp_client_secret_file.display()),
+        })
+    };
+    let file = json!({"stamps": [entry("Porto", 1), entry("Lisbon", 0)]});
+    std::fs::write(world.state().join("stamps.json"), file.to_string()).unwrap();
+    world
+}
+
+#[test]
+#[ignore = "needs a browser: cargo xtask test"]
+fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
+    let world = three();
+    let told = world.lab.descriptor();
+    let web = Web::start(&world);
+    let secrets: Vec<String> = told
+        .stamps
+        .iter()
+        .flat_map(|stamp| [&stamp.pep_password_file, &stamp.stamp_client_secret_file])
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let status = |url: &str, host: Option<&str>| {
+        runtime().block_on(async {
+            let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+            let mut request = client.unwrap().get(url);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            request.send().await.unwrap().status().as_u16()
+        })
+    };
+    // Nobody without the link, and nobody by another name.
+    assert_eq!(status(&web.page(), None), 403);
+    assert_eq!(status(&format!("{}?once=guess", web.page()), None), 403);
+    assert_eq!(status(&web.link, Some("evil.example")), 421);
+    browse(Reader::default(), async |page: &Browser| {
+        page.open(&web.link).await;
+        assert_eq!(page.address().await, web.page(), "the link's secret does not stay in the address");
+        page.comes_to_show("#fleet", "1 of 3 to be mended.").await;
+        // What ends first comes first; then what is to be mended.
+        let titles = page.run("return [...document.querySelectorAll('h2')].map((e) => e.textContent)").await;
+        let third = told.stamps[2].cloud_id.to_string();
+        assert_eq!(titles, json!(["Lisbon", "Porto", third]));
+        let tile = |name: &str| format!("section[aria-label='{name}']");
+        let lisbon = page.text(&tile("Lisbon")).await;
+        for text in ["Registered", "in 364 days", "GMT+5:30", "Capacity, locked", "Activated for", "Build 1.2501.0.21"]
+        {
+            assert!(lisbon.contains(text), "{text}: {lisbon}");
+        }
+        let porto = page.text(&tile("Porto")).await;
+        let command = format!("--pep {}", told.stamps[1].pep[0]);
+        for text in ["Not registered", "No registration", "Not activated", "Next: azsreg register", &command] {
+            assert!(porto.contains(text), "{text}: {porto}");
+        }
+        let third = page.text(&tile(&third)).await;
+        for text in ["Registered in Azure", "PayAsYouUse", "nobody has said how to reach this stamp", "register"] {
+            assert!(third.contains(text), "{text}: {third}");
+        }
+        let source = page.run("return document.documentElement.outerHTML").await.to_string();
+        assert!(secrets.iter().all(|secret| !source.contains(secret.trim())), "a secret is in the page");
+        // Something has changed; the page says so when it is asked to look again, and not before.
+        run(&mut world.both(1, &world.state(), &["register", "--billing-model", "development"])).ends(0);
+        page.again().await;
+        assert!(page.text(&tile("Porto")).await.contains("Not registered"));
+        page.click(&format!("{} button", tile("Porto"))).await;
+        page.comes_to_show(&tile("Porto"), "Activated for").await;
+        page.comes_to_show("#fleet", "3 stamps.").await;
+        assert_eq!(page.complaints().await, [""; 0]);
+    });
+    // The way in was good once.
+    assert_eq!(status(&web.link, None), 403);
+}
