@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::tools::python;
 use crate::{cargo, root, run as run_command};
 
-struct Lab {
-    child: Child,
-    told: Value,
+pub(crate) struct Lab {
+    pub(crate) child: Child,
+    pub(crate) told: Value,
     /// From spawn to the first answer, in milliseconds.
     ready: f64,
 }
@@ -25,11 +25,11 @@ impl Drop for Lab {
     }
 }
 
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     root().join("target/release").join(name)
 }
 
-fn get(endpoint: &str, path: &str) -> Result<Value, String> {
+pub(crate) fn get(endpoint: &str, path: &str) -> Result<Value, String> {
     ask(endpoint, &format!("GET {path}"), "")
 }
 
@@ -46,7 +46,7 @@ fn ask(endpoint: &str, what: &str, body: &str) -> Result<Value, String> {
     serde_json::from_str(body).map_err(|error| error.to_string())
 }
 
-fn post(endpoint: &str, path: &str, body: &str) -> Result<Value, String> {
+pub(crate) fn post(endpoint: &str, path: &str, body: &str) -> Result<Value, String> {
     ask(endpoint, &format!("POST {path}"), body)
 }
 
@@ -54,7 +54,7 @@ fn lab(delay: u64, state: &str) -> Result<Lab, String> {
     lab_of(&["--pep-delay", &delay.to_string()], state)
 }
 
-fn lab_of(options: &[&str], state: &str) -> Result<Lab, String> {
+pub(crate) fn lab_of(options: &[&str], state: &str) -> Result<Lab, String> {
     let begun = Instant::now();
     let mut child = Command::new(binary("azsreg"))
         .args(["lab", "up", "--state-dir", state])
@@ -73,7 +73,7 @@ fn lab_of(options: &[&str], state: &str) -> Result<Lab, String> {
     Ok(Lab { child, told, ready: begun.elapsed().as_secs_f64() * 1000.0 })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -111,7 +111,7 @@ fn process(program: &PathBuf, arguments: &[&str], times: usize) -> Result<f64, S
 }
 
 /// The memory of a process that is its own share, in MiB. Linux only.
-fn pss(pid: u32) -> Option<f64> {
+pub(crate) fn pss(pid: u32) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find(|line| line.starts_with("Pss:"))?;
     line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
@@ -149,7 +149,7 @@ fn measured_into(command: &mut Command, out: impl Into<Stdio>) -> Result<(f64, f
 }
 
 /// azsreg, pointed at a lab by the environment.
-fn pointed(lab: &Lab, state: &str, arguments: &[&str]) -> Command {
+pub(crate) fn pointed(lab: &Lab, state: &str, arguments: &[&str]) -> Command {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (told, stamp) = (&lab.told, &lab.told["stamps"][0]);
     let mut command = Command::new(binary("azsreg"));
@@ -389,6 +389,12 @@ pub(crate) fn run_usage() -> Result<(), String> {
     usage(&root().join("target/bench-state").to_string_lossy(), python().as_ref().ok())
 }
 
+/// The rows of the portals alone.
+pub(crate) fn run_portals() -> Result<(), String> {
+    run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg"]))?;
+    crate::pages::measure(&root().join("target/bench-state").to_string_lossy())
+}
+
 pub(crate) fn run() -> Result<(), String> {
     run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg"]))?;
     run_command(&mut cargo(&["build", "--quiet", "--release", "-p", "azsreg-pep", "--example", "roundtrip"]))?;
@@ -445,6 +451,9 @@ pub(crate) fn run() -> Result<(), String> {
     }
     if let Err(why) = usage(&state, python.as_ref().ok()) {
         println!("usage was left out: {why}");
+    }
+    if let Err(why) = crate::pages::measure(&state) {
+        println!("the portals were left out: {why}");
     }
     if let Err(why) = against_curl(&state) {
         println!("marketplace download beside curl was left out: {why}");

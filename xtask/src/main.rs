@@ -3,6 +3,7 @@
 //! It installs what the tests need under `target/`. What a machine lacks is named, left out and counted.
 
 mod bench;
+mod pages;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ cargo xtask test          run the tests (at most 10 minutes after the build)
 cargo xtask test --all    and the long suites: format, lints, licences, a thousand seeds, the release rehearsal
 cargo xtask generate      write docs/reference/ anew from the code
 cargo xtask screenshots   write a picture of every page of the portals to target/screenshots/, and the README's to docs/
-cargo xtask bench [usage] measure side by side with peers, all or the listing and taking of usage alone
+cargo xtask bench [usage|portals]
+                          measure side by side with peers, all or one part alone
 cargo xtask simulate [--seed N] [--seeds M]
                           replay trials in virtual time";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["screenshots"] => screenshots(),
         ["bench"] => bench::run(),
         ["bench", "usage"] => bench::run_usage(),
+        ["bench", "portals"] => bench::run_portals(),
         ["simulate", ref rest @ ..] => {
             run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--"]).args(rest))
         }

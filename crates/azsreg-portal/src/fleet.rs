@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use askama::Template;
-use azsreg_model::{AzureSide, Problem, StampSide, Status, StatusReport};
+use azsreg_model::{AzureSide, Problem, Registration, StampSide, Status, StatusReport};
 use jiff::Timestamp;
 
 use crate::frame::{Answer, Ask, Forms, Frame, Notice, Rows, Time};
@@ -124,9 +124,10 @@ impl FleetPages {
             // Whoever is not let in does not learn where anything is.
             let frame = Frame { place: "A page of this machine's operator".into(), ..frame("Not let in") };
             let notice = Notice {
-                text: "This page opens by a link that is good once, and it was used. For another one, end the command \
-                       and start it again."
-                    .into(),
+                text:
+                    "This page opens by the link that the command printed, which is good once. For another link, end \
+                       the command and start it again."
+                        .into(),
                 next: Some("azsreg status --web".into()),
             };
             return Answer::message(403, frame, notice);
@@ -171,7 +172,10 @@ impl Tile {
                 }
                 _ => then,
             };
-            Notice { text: problem.message.clone(), next: Some(next).filter(|next| !next.is_empty()) }
+            Notice {
+                text: format!("{} ({})", problem.message, problem.code.id),
+                next: Some(next).filter(|next| !next.is_empty()),
+            }
         };
         let report = match &stamp.seen {
             Some(Ok(report)) => report,
@@ -227,7 +231,7 @@ impl Tile {
             match days {
                 0 => "today".to_owned(),
                 1 => "in 1 day".to_owned(),
-                1.. => format!("in {days} days"),
+                2.. => format!("in {days} days"),
                 -1 => "1 day ago".to_owned(),
                 _ => format!("{} days ago", -days),
             }
@@ -238,7 +242,7 @@ impl Tile {
             expires: end.map(Time::of),
             left,
             azure: azure(&report.azure),
-            own: own(&report.stamp),
+            own: own(&report.stamp, report.azure.as_ref().ok().and_then(|azure| azure.registration.as_ref())),
             findings: report.findings.iter().map(with_pep).collect(),
             order,
             title,
@@ -277,7 +281,7 @@ fn azure(side: &Result<AzureSide, Problem>) -> Side {
     Side { tone: "", lines }
 }
 
-fn own(side: &Result<StampSide, Problem>) -> Side {
+fn own(side: &Result<StampSide, Problem>, registration: Option<&Registration>) -> Side {
     let side = match side {
         Ok(side) => side,
         Err(problem) => return Side { tone: "warn", lines: vec![format!("Not read: {}", problem.message)] },
@@ -286,7 +290,10 @@ fn own(side: &Result<StampSide, Problem>) -> Side {
     let nodes = if information.nodes == 1 { "node" } else { "nodes" };
     let about = format!("Build {}, {} {nodes}", information.version, information.nodes);
     let (tone, activated) = match (&side.activation, &side.unread) {
-        (Some(record), _) => ("", format!("Activated for {}", record.registration.name)),
+        (Some(record), _) if registration.is_some_and(|known| known.id == record.registration) => {
+            ("", "Activated for this registration".to_owned())
+        }
+        (Some(record), _) => ("bad", format!("Activated for {}", record.registration)),
         (None, Some(why)) => ("warn", format!("Record not read: {why}")),
         (None, None) => ("bad", "Not activated".to_owned()),
     };

@@ -142,7 +142,7 @@ fn grouped(mut offers: Vec<Offer>, find: &str) -> Vec<Offered> {
         find.split_whitespace().all(|word| text.contains(word))
     });
     // Names end with versions: the last of a title is its newest.
-    offers.sort_by(|a, b| (key(a), version_of(&a.item.version)).cmp(&(key(b), version_of(&b.item.version))));
+    offers.sort_by_key(|offer| (key(offer), version_of(&offer.item.version)));
     let of_one = offers.chunk_by(|a, b| key(a) == key(b));
     let rows = of_one.filter_map(|versions| {
         let newest = versions.last()?.clone();

@@ -156,3 +156,84 @@ fn an_alert_is_closed_by_a_form_of_this_portal_alone() {
     let (status, page) = fetch(&world, "GET", "/%3Cscript%3Ealert(1)%3C/script%3E", &[], &[]);
     assert_eq!((status, page.contains("<script>")), (404, false));
 }
+
+#[test]
+fn pages_of_two_hundred_stamps_stay_small() {
+    const STAMPS: usize = 200;
+    let named = |n: usize| StampOptions { name: format!("stamp{}", n + 1), tenants: 1, ..StampOptions::default() };
+    let world = World::of((0..STAMPS).map(named).collect());
+    let told = world.lab.descriptor();
+    // The token for the bridge is drawn before anybody registers at the same time as somebody else.
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let next = std::sync::atomic::AtomicUsize::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if n >= STAMPS {
+                        return;
+                    }
+                    let arguments = ["register", "--billing-model", "pay-as-you-use"];
+                    common::run(&mut world.both(n, &world.state(), &arguments)).ends(0);
+                }
+            });
+        }
+    });
+    world.days(32);
+    let frame: usize =
+        ["/style.css", "/script.js"].iter().map(|path| fetch(&world, "GET", path, &[], &[]).1.len()).sum();
+    let small = |name: &str, page: &str| {
+        assert!(page.len() + frame < 100_000, "{name} has {} bytes, and {frame} with it", page.len());
+    };
+    let stamp = told.stamps[STAMPS - 1].portal_endpoint.clone();
+    for path in ["/", "/properties", "/marketplace", "/marketplace/add", "/alerts", "/usage?days=31"] {
+        small(path, &fetch_at(&stamp, "GET", path, &[], &[]).1);
+    }
+    let azure = |path: &str| fetch_at(&told.portal_endpoint, "GET", path, &[], &[]).1;
+    let begun = std::time::Instant::now();
+    while !azure("/cost?days=31").contains("Block Blob Storage") {
+        assert!(begun.elapsed().as_secs() < 120, "nothing is billed");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for page in 1..=5 {
+        let text = azure(&format!("/?hidden=yes&page={page}"));
+        small("all resources", &text);
+        let of_page = text.split("/registration?id=").skip(1).filter_map(|rest| rest.split(['>', '<']).nth(1));
+        names.extend(of_page.map(str::to_owned));
+    }
+    assert_eq!(names.len(), STAMPS, "every registration is on one of the pages");
+    for path in ["/cost?days=31", "/activity", "/activity?page=9"] {
+        small(path, &azure(path));
+    }
+
+    // The same stamps from the operator's machine: it has a journal of each.
+    let mut command = world.command(0, &world.state());
+    world.signed_in(&mut command);
+    let mut web = command.args(["status", "--web"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(web.stdout.take().unwrap()), &mut line).unwrap();
+    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let (endpoint, once) = link.split_once("/?").unwrap();
+    runtime().block_on(async {
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let first = client.get(format!("{endpoint}/?{once}")).send().await.unwrap();
+        assert_eq!(first.status(), 303);
+        let cookie = first.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let begun = std::time::Instant::now();
+        loop {
+            let text = client.get(format!("{endpoint}/")).header("cookie", &cookie).send().await.unwrap();
+            let text = text.text().await.unwrap();
+            small("status --web", &text);
+            if !text.contains("data-live") {
+                assert!(text.contains("of 200</span>") && text.contains("Registered in Azure"), "{text}");
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < 120, "the stamps do not answer");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    web.kill().unwrap();
+    web.wait().unwrap();
+}

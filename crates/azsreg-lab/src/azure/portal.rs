@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::http::{self, Read, Reply};
 use crate::lab::{AzureWorld, State, lock};
-use crate::world::ledger::Query;
 use crate::world::metering::{hour_of, time_of};
 
 /// A request for a page.
@@ -109,20 +108,14 @@ impl Cloud for State {
     }
 
     fn billed(&self, asked: UsageAsked) -> Vec<UsageLine> {
-        let now = hour_of(Self::now(self));
-        let today = now.div_euclid(24) * 24;
+        let today = hour_of(Self::now(self)).div_euclid(24) * 24;
         let from = today - i64::from(asked.days) * 24;
         let mut sums = std::collections::BTreeMap::<(i64, Option<Uuid>, usize), i64>::new();
-        let payers = self.payers().into_iter().map(|(id, _)| id);
-        let payers: Vec<Uuid> = payers.filter(|id| asked.subscription.is_none_or(|only| only == *id)).collect();
+        let payers: Vec<Uuid> = self.payers().into_iter().map(|(id, _)| id).collect();
         let books = lock(&self.books);
-        for subscription in payers {
-            // Whenever it came, what counts here is when it was used; and it came after that.
-            let query = Query { subscription, from, to: now + 1, bucket: 24, details: false };
-            for ((hour, meter, _), quantity) in books.ledger.page(query, None, usize::MAX) {
-                if (from..today).contains(&hour) {
-                    *sums.entry((hour, asked.apart.then_some(subscription), meter)).or_default() += quantity;
-                }
+        for payer in payers.into_iter().filter(|id| asked.subscription.is_none_or(|only| only == *id)) {
+            for (day, meter, quantity) in books.ledger.used(payer, from, today) {
+                *sums.entry((day, asked.apart.then_some(payer), meter)).or_default() += quantity;
             }
         }
         let line = |((hour, subscription, meter), quantity): ((i64, Option<Uuid>, usize), i64)| UsageLine {

@@ -25,6 +25,8 @@ pub struct Ledger {
     resources: Vec<Billed>,
     known: HashMap<u64, Vec<u32>>,
     payers: HashMap<Uuid, Vec<Entry>>,
+    /// What was used on each day, by who pays and meter: what a page shows without reading every entry.
+    days: BTreeMap<(Uuid, Hour, usize), Micro>,
 }
 
 /// A resource as a bill shows it.
@@ -178,6 +180,7 @@ impl Ledger {
         }
         for Line { payer, hour, meter, quantity, billed } in lines {
             let resource = self.resource(billed);
+            *self.days.entry((payer, hour.div_euclid(24) * 24, meter)).or_default() += quantity;
             self.payers.entry(payer).or_default().push(Entry { hour, received, meter, resource, quantity });
         }
         self.batches.insert((cloud_id, name), digest);
@@ -194,6 +197,12 @@ impl Ledger {
         same.push(id);
         self.resources.push(billed);
         id
+    }
+
+    /// What was used on the days from one to before another, whenever it came: day, meter and sum.
+    pub fn used(&self, payer: Uuid, from: Hour, to: Hour) -> impl Iterator<Item = (Hour, usize, Micro)> {
+        let days = self.days.range((payer, from, 0)..(payer, to, 0));
+        days.map(|((_, day, meter), quantity)| (*day, *meter, *quantity))
     }
 
     /// The sums after a place, in order, at most so many.

@@ -1,4 +1,7 @@
-//! A real browser, driven over WebDriver: a driver process of its own for each test, on a port of its own choice.
+//! A real browser, driven over WebDriver (W3C): a driver process of its own for each test, on a port of its own choice.
+//!
+//! The dozen calls that are needed are made by hand: the published clients bring a hundred crates, or switch a feature of
+//! serde_json on for the binary under test.
 
 use std::io::{BufRead as _, BufReader};
 use std::panic::AssertUnwindSafe;
@@ -8,17 +11,24 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use thirtyfour::LoggingPrefsLogLevel;
-use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities as _;
-use thirtyfour::prelude::*;
 
 use crate::common::runtime;
 
 /// How long anything on a page may take to become so.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The screens, in pixels.
+pub const PHONE: (u32, u32) = (390, 844);
+pub const WIDE: (u32, u32) = (1280, 800);
+
+/// The member that stands for an element (WebDriver, section 11).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// The key that sends a form (WebDriver, section 17.4.2).
+pub const ENTER: &str = "\u{e007}";
+
 pub struct Browser {
-    driver: WebDriver,
+    http: reqwest::Client,
+    session: String,
 }
 
 /// A reader, as a browser tells it.
@@ -64,8 +74,8 @@ pub fn browse(reader: Reader, work: impl AsyncFnOnce(&Browser)) {
     let port = port.expect("the driver names its port");
     let profile = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        let mut wanted = DesiredCapabilities::chrome();
-        for argument in [
+        let profile = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -76,15 +86,19 @@ pub fn browse(reader: Reader, work: impl AsyncFnOnce(&Browser)) {
             "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
-            &format!("--user-data-dir={}", profile.path().display()),
-        ] {
-            wanted.add_arg(argument).unwrap();
-        }
-        // The lab's authority is its own.
-        wanted.accept_insecure_certs(true).unwrap();
-        wanted.set_logging_prefs("browser", LoggingPrefsLogLevel::All).unwrap();
-        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.unwrap();
-        let browser = Browser { driver: driver.clone() };
+            &profile,
+        ];
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            // The lab's authority is its own.
+            "acceptInsecureCerts": true,
+            "goog:loggingPrefs": {"browser": "ALL"},
+            "goog:chromeOptions": {"args": arguments},
+        }}});
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let driver = Browser { http, session: format!("http://127.0.0.1:{port}") };
+        let begun = driver.call("session", wanted).await.unwrap();
+        let session = format!("{}/session/{}", driver.session, begun["sessionId"].as_str().unwrap());
+        let browser = Browser { session, ..driver };
         let outcome = AssertUnwindSafe(async {
             browser.is(reader).await;
             work(&browser).await;
@@ -92,10 +106,10 @@ pub fn browse(reader: Reader, work: impl AsyncFnOnce(&Browser)) {
         .catch_unwind()
         .await;
         if outcome.is_err() {
-            let page = driver.source().await.unwrap_or_default();
-            eprintln!("the page at {:?}:\n{page}", driver.current_url().await.map(|url| url.to_string()));
+            let page = browser.get("source").await.unwrap_or_default();
+            eprintln!("the page at {:?}:\n{}", browser.get("url").await, page.as_str().unwrap_or_default());
         }
-        let _ = driver.quit().await;
+        let _ = browser.http.delete(&browser.session).send().await;
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
         }
@@ -103,13 +117,41 @@ pub fn browse(reader: Reader, work: impl AsyncFnOnce(&Browser)) {
 }
 
 impl Browser {
+    /// A command of the protocol, and its value.
+    async fn call(&self, path: &str, parameters: Value) -> Result<Value, String> {
+        let asked = self.http.post(format!("{}/{path}", self.session)).json(&parameters);
+        Self::value(asked).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        Self::value(self.http.get(format!("{}/{path}", self.session))).await
+    }
+
+    async fn value(asked: reqwest::RequestBuilder) -> Result<Value, String> {
+        let answer = asked.send().await.map_err(|error| error.to_string())?;
+        let mut answer: Value = answer.json().await.map_err(|error| error.to_string())?;
+        match answer["value"]["error"].as_str() {
+            Some(error) => Err(format!("{error}: {}", answer["value"]["message"].as_str().unwrap_or_default())),
+            None => Ok(answer["value"].take()),
+        }
+    }
+
+    async fn find(&self, using: &str, value: &str) -> Result<String, String> {
+        let found = self.call("element", json!({"using": using, "value": value})).await?;
+        found[ELEMENT].as_str().map(|id| format!("element/{id}")).ok_or_else(|| format!("{found} is no element"))
+    }
+
+    async fn css(&self, selector: &str) -> String {
+        self.find("css selector", selector).await.unwrap_or_else(|error| panic!("{selector}: {error}"))
+    }
+
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
-        self.driver.cdp().send_raw(command, parameters).await.unwrap()
+        self.call("goog/cdp/execute", json!({"cmd": command, "params": parameters})).await.unwrap()
     }
 
     /// From here on the browser is this reader's.
     pub async fn is(&self, reader: Reader) {
-        let (width, height) = if reader.phone { (390, 844) } else { (1280, 800) };
+        let (width, height) = if reader.phone { PHONE } else { WIDE };
         let scheme = if reader.dark { "dark" } else { "light" };
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
@@ -123,15 +165,15 @@ impl Browser {
     }
 
     pub async fn open(&self, url: &str) {
-        self.driver.goto(url).await.unwrap();
+        self.call("url", json!({ "url": url })).await.unwrap();
     }
 
     pub async fn again(&self) {
-        self.driver.refresh().await.unwrap();
+        self.call("refresh", json!({})).await.unwrap();
     }
 
     pub async fn address(&self) -> String {
-        self.driver.current_url().await.unwrap().to_string()
+        self.get("url").await.unwrap().as_str().unwrap().to_owned()
     }
 
     /// Waits until a form has led somewhere.
@@ -151,20 +193,25 @@ impl Browser {
     pub async fn text(&self, selector: &str) -> String {
         let begun = Instant::now();
         loop {
-            let read = async { self.driver.find(By::Css(selector)).await?.text().await };
+            let read = async {
+                let found = self.find("css selector", selector).await?;
+                self.get(&format!("{found}/text")).await
+            };
             match read.await {
-                Ok(text) => return text,
+                Ok(text) => return text.as_str().unwrap().to_owned(),
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "{selector}: {error}"),
             }
         }
     }
 
     pub async fn attribute(&self, selector: &str, name: &str) -> Option<String> {
-        self.driver.find(By::Css(selector)).await.unwrap().attr(name).await.unwrap()
+        let found = self.css(selector).await;
+        self.get(&format!("{found}/attribute/{name}")).await.unwrap().as_str().map(str::to_owned)
     }
 
     pub async fn count(&self, selector: &str) -> usize {
-        self.driver.find_all(By::Css(selector)).await.unwrap().len()
+        let found = self.call("elements", json!({"using": "css selector", "value": selector})).await.unwrap();
+        found.as_array().unwrap().len()
     }
 
     /// Asserts that the page shows texts.
@@ -207,32 +254,30 @@ impl Browser {
     }
 
     pub async fn click(&self, selector: &str) {
-        let found = self.driver.find(By::Css(selector)).await.unwrap_or_else(|e| panic!("{selector}: {e}"));
-        found.click().await.unwrap();
+        let found = self.css(selector).await;
+        self.call(&format!("{found}/click"), json!({})).await.unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 
     /// Follows a link by what it says first.
     pub async fn follow(&self, text: &str) {
         let path = format!("//a[normalize-space(text()[1])='{text}']");
-        self.driver.find(By::XPath(path)).await.unwrap_or_else(|e| panic!("{text}: {e}")).click().await.unwrap();
+        let found = self.find("xpath", &path).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        self.call(&format!("{found}/click"), json!({})).await.unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
+    /// Types, as somebody without a mouse does.
     pub async fn write(&self, selector: &str, text: &str) {
-        self.driver.find(By::Css(selector)).await.unwrap().send_keys(text).await.unwrap();
-    }
-
-    /// Presses a key, as somebody without a mouse does.
-    pub async fn press(&self, key: Key) {
-        self.driver.action_chain().send_keys(key).perform().await.unwrap();
+        let found = self.css(selector).await;
+        self.call(&format!("{found}/value"), json!({ "text": text })).await.unwrap();
     }
 
     /// Runs a script in the page, whatever the page's policy.
     pub async fn run(&self, script: &str) -> Value {
-        self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
+        self.call("execute/sync", json!({"script": script, "args": []})).await.unwrap()
     }
 
     pub async fn run_async(&self, script: &str) -> Value {
-        self.driver.execute_async(script, Vec::new()).await.unwrap().json().clone()
+        self.call("execute/async", json!({"script": script, "args": []})).await.unwrap()
     }
 
     /// The whole page as a picture.
@@ -245,7 +290,8 @@ impl Browser {
 
     /// What the browser complained of: a refused script, a broken policy, a missing file.
     pub async fn complaints(&self) -> Vec<String> {
-        let log = self.driver.browser_log().await.unwrap();
-        log.into_iter().map(|entry| entry.message).collect()
+        let log = self.call("se/log", json!({"type": "browser"})).await.unwrap();
+        let entries = log.as_array().unwrap().iter();
+        entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }

@@ -149,7 +149,7 @@ impl Machine {
                 way.point(&mut options.sides);
                 look(global, &options, sources, &screen).await
             }
-            None => self.from_azure(global, &options, sources, &screen, cloud_id, kept).await,
+            None => azures_side(global, &options, sources, &screen, cloud_id, kept).await,
         };
         let seen = seen.map_err(|ended| {
             let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
@@ -166,42 +166,6 @@ impl Machine {
         }
         let id = said.map_or(id, |said| said.to_string());
         self.seen.borrow_mut().insert(id, (seen, now));
-    }
-
-    /// A stamp that nobody has said how to reach: Azure's side alone.
-    async fn from_azure(
-        &self,
-        global: &Global,
-        options: &StatusOptions,
-        sources: &Sources,
-        screen: &Screen,
-        cloud_id: Option<Uuid>,
-        known: Known,
-    ) -> Result<StatusReport, Ended> {
-        let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
-        let azure = crate::cli::AzureOptions { cloud, sign_in, network };
-        let subscription = options.named.subscription;
-        let unknown = Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
-            .cause("Neither --pep nor stamps.json in the state directory names it.")
-            .next("Name it in stamps.json: see the guide, \"The portals\".");
-        let work = async |azure: Azure<'_, '_>| {
-            let azure = azure.world.azure;
-            let named = match (&known.registration, cloud_id) {
-                (Some(id), _) => Some(id.clone()),
-                (None, Some(cloud_id)) => {
-                    let found = status::find(azure, &CLOCK, subscription, cloud_id).await?;
-                    found.into_iter().next().map(|registration| registration.id)
-                }
-                (None, None) => None,
-            };
-            let Some(named) = named else {
-                return Ok(StatusReport::of(CLOCK.now(), Ok(AzureSide::default()), Err(unknown), &known));
-            };
-            let world = World { azure, stamp: &Nobody, records: None::<&Nobody>, clock: &CLOCK };
-            let report = status::status(world, subscription, Some(named), |_| known.clone()).await;
-            Ok(StatusReport { stamp: Err(unknown), ..report })
-        };
-        connect::azure(global, &azure, sources, screen, Some(subscription), work).await
     }
 }
 
@@ -245,4 +209,39 @@ impl Fleet for Machine {
             }
         }
     }
+}
+
+/// A stamp that nobody has said how to reach: Azure's side alone.
+async fn azures_side(
+    global: &Global,
+    options: &StatusOptions,
+    sources: &Sources,
+    screen: &Screen,
+    cloud_id: Option<Uuid>,
+    known: Known,
+) -> Result<StatusReport, Ended> {
+    let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
+    let azure = crate::cli::AzureOptions { cloud, sign_in, network };
+    let subscription = options.named.subscription;
+    let unknown = Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
+        .cause("Neither --pep nor stamps.json in the state directory names it.")
+        .next("Name it in stamps.json: see the guide, \"The portals\".");
+    let work = async |azure: Azure<'_, '_>| {
+        let azure = azure.world.azure;
+        let named = match (&known.registration, cloud_id) {
+            (Some(id), _) => Some(id.clone()),
+            (None, Some(cloud_id)) => {
+                let found = status::find(azure, &CLOCK, subscription, cloud_id).await?;
+                found.into_iter().next().map(|registration| registration.id)
+            }
+            (None, None) => None,
+        };
+        let Some(named) = named else {
+            return Ok(StatusReport::of(CLOCK.now(), Ok(AzureSide::default()), Err(unknown), &known));
+        };
+        let world = World { azure, stamp: &Nobody, records: None::<&Nobody>, clock: &CLOCK };
+        let report = status::status(world, subscription, Some(named), |_| known.clone()).await;
+        Ok(StatusReport { stamp: Err(unknown), ..report })
+    };
+    connect::azure(global, &azure, sources, screen, Some(subscription), work).await
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::fleet::{Web, three};
 use super::{azure, portal};
 use crate::common::World;
-use crate::driver::{Browser, Reader, browse, named};
+use crate::driver::{Browser, PHONE, Reader, WIDE, browse, named};
 
 /// The largest that a page with its style sheet and script may be, in bytes.
 const LARGEST: u64 = 100_000;
@@ -32,8 +32,9 @@ async fn look(page: &Browser, axe: &str, name: &str, url: &str, pictures: Option
         page.is(Reader { phone, dark, zone: "UTC", ..Reader::default() }).await;
         page.open(url).await;
         let guise = format!("{}-{}", if phone { "phone" } else { "wide" }, if dark { "dark" } else { "light" });
-        let wider = page.run("return document.documentElement.scrollWidth - innerWidth").await;
-        assert!(wider.as_i64().unwrap() <= 0, "{name} {guise} is {wider} pixels wider than the screen");
+        let width = page.run("return document.documentElement.scrollWidth").await;
+        let screen = if phone { PHONE.0 } else { WIDE.0 };
+        assert_eq!(width, screen, "{name} {guise} is not as wide as the screen");
         let sizes = page
             .run("return performance.getEntries().filter((e) => e.decodedBodySize).map((e) => e.decodedBodySize)")
             .await;

@@ -5,10 +5,9 @@ mod fleet;
 
 use azsreg_lab::{LabOptions, StampOptions};
 use serde_json::json;
-use thirtyfour::Key;
 
 use crate::common::{World, run};
-use crate::driver::{Browser, Reader, browse};
+use crate::driver::{Browser, ENTER, Reader, browse};
 
 fn portal(world: &World) -> String {
     world.lab.descriptor().stamps[0].portal_endpoint.clone()
@@ -74,8 +73,7 @@ fn not_registered_registered_item_usage_expired_renewed() {
         page.follow("Marketplace").await;
         page.shows(&["There are no items yet"]).await;
         page.follow("Add from Azure").await;
-        page.write("#find", "tiny linux").await;
-        page.press(Key::Enter).await;
+        page.write("#find", &format!("tiny linux{ENTER}")).await;
         page.comes_to_show("main", "Multiple").await;
         page.follow("Tiny Linux").await;
         page.shows(&["1.1.0", "12 MB", "Legal terms", "https://azsreglab.lab.invalid/terms"]).await;
@@ -263,8 +261,7 @@ fn a_device_code_is_approved_in_the_browser() {
         page.click("button[value=approve]").await;
         page.comes_to_show("main", "That code isn't valid").await;
         page.open(&url).await;
-        page.write("#code", &code).await;
-        page.press(Key::Enter).await;
+        page.write("#code", &format!("{code}{ENTER}")).await;
         page.comes_to_show("main", "You have signed in").await;
         assert_eq!(page.complaints().await, [""; 0]);
     });
