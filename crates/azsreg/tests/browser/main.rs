@@ -1,5 +1,5 @@
 //! The portals in a real browser. `cargo xtask test` installs it and names it; a bare `cargo test` leaves these out.
-#![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
 #[path = "../common/mod.rs"]
 mod common;
