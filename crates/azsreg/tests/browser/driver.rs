@@ -283,8 +283,10 @@ impl Browser {
     /// The whole page as a picture.
     pub async fn picture(&self) -> Vec<u8> {
         use base64::Engine as _;
-        let shot =
-            self.devtools("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true})).await;
+        let size = self.run("return [document.body.scrollWidth, document.body.getBoundingClientRect().height]").await;
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
+        let how = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
+        let shot = self.devtools("Page.captureScreenshot", how).await;
         base64::prelude::BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()
     }
 

@@ -136,6 +136,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_file_of_the_guide_is_read() {
+        let guide = include_str!("../../../../../docs/guide/portals.md");
+        let block = guide.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+        let ways = read(Path::new("/state"), block.as_bytes()).unwrap_or_default();
+        let names: Vec<String> = ways.iter().map(Way::id).collect();
+        assert_eq!(names, ["Lisbon", "Porto"]);
+    }
+
+    #[test]
     fn a_secret_in_the_file_is_refused_without_being_repeated() {
         let file = |password: &str| {
             format!(
