@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+pub(crate) use azsreg_portal::pairs;
 use azsreg_portal::{Answer, Ask};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -156,11 +157,16 @@ fn link(request: &Read, base: &str, name: &str, token: &str) -> String {
     format!("{base}{}?{}&{name}={token}", request.uri().path(), kept.join("&"))
 }
 
-/// An answer of the portals' pages.
-pub(crate) async fn page_of(request: &Read, answer: impl AsyncFnOnce(Ask<'_>) -> Answer) -> Reply {
+/// An answer of the pages at an address. A name that somebody else's site made to lead here is not ours.
+pub(crate) async fn page_of(request: &Read, at: &str, answer: impl AsyncFnOnce(Ask<'_>) -> Answer) -> Reply {
     let mut values = pairs(request.uri().query().unwrap_or_default());
     values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
     let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let own = at.trim_start_matches("http://");
+    let port = own.rsplit(':').next().unwrap_or_default();
+    if named("host").is_none_or(|host| host != own && host != format!("localhost:{port}")) {
+        return paged(request, Answer::refused(421, "This is not the address of this page."));
+    }
     let path = format!("/{}", segments(request.uri().path()).join("/"));
     let ask = Ask {
         method: request.method().as_str(),
@@ -208,19 +214,6 @@ pub(crate) async fn bind(port: u16) -> io::Result<TcpListener> {
 pub(crate) fn segments(path: &str) -> Vec<String> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     decoded.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
-}
-
-/// A form or query as pairs.
-pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
-    let decode =
-        |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
 }
 
 /// The value of a name in pairs, without regard to case.

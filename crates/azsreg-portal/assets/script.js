@@ -15,7 +15,7 @@ function local(within) {
   }
 }
 
-// Each part keeps its element, so that a screen reader hears what changes and a focus inside is not lost.
+// Each part keeps its element, so that a screen reader hears what changes in it, and a focus inside goes on by its id.
 async function renew(wait) {
   const parts = [...document.querySelectorAll("[data-live]")];
   if (parts.length === 0) {
@@ -31,12 +31,14 @@ async function renew(wait) {
         location.reload();
         return;
       }
-      if (part.contains(document.activeElement)) {
-        continue;
-      }
+      const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
+      const was = part.innerHTML;
       local(now);
-      if (part.innerHTML !== now.innerHTML) {
+      if (was !== now.innerHTML) {
         part.replaceChildren(...now.childNodes);
+      }
+      if (focus) {
+        document.getElementById(focus)?.focus({ preventScroll: true });
       }
       part.toggleAttribute("data-live", now.hasAttribute("data-live"));
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::UsageAsked;
 use crate::chart::{Choice, Meter, csv, meters};
-use crate::frame::{Answer, Ask, Frame, Rows, Time};
+use crate::frame::{Answer, Ask, Frame, ROWS, Rows, Time};
 use crate::pages::{DAYS, unknown_verb};
 
 /// A resource of a list.
@@ -142,6 +142,7 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
         title,
         brand: "Azure",
         lab: true,
+        home: "/".into(),
         pages: vec![("/", "All resources", 0), ("/cost", "Cost", 0), ("/activity", "Activity log", 0)],
         place: format!("The directory {}", cloud.directory()),
         now: Time::of(cloud.now()),
@@ -155,7 +156,7 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             let every = cloud.resources();
             let hidden = every.iter().filter(|resource| resource.hidden).count();
             let shown = every.into_iter().filter(|resource| all || !resource.hidden).collect();
-            let rows = Rows::of(shown, ask, all.then_some(("hidden", "yes")));
+            let rows = Rows::of(shown, ROWS, ask, all.then_some(("hidden", "yes")));
             Answer::page(200, &Resources { frame: frame("All resources"), all, hidden, rows })
         }
         "/registration" => match cloud.registration(ask.value("id").unwrap_or_default()) {
@@ -165,14 +166,14 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
                 let expires = registration.expires.map(Time::of);
                 let customers = std::mem::take(&mut registration.customers).into_iter();
                 let customers = customers.map(|(id, tenant, from, to)| (id, tenant, Time::of(from), to.map(Time::of)));
-                let customers = Rows::of(customers.collect(), ask, None);
+                let customers = Rows::of(customers.collect(), ROWS, ask, None);
                 let history = timed(std::mem::take(&mut registration.history));
                 let page = Page { frame: frame("Registration"), registration, expires, written, customers, history };
                 Answer::page(200, &page)
             }
         },
         "/activity" => {
-            let rows = Rows::of(timed(cloud.activity()), ask, None);
+            let rows = Rows::of(timed(cloud.activity()), ROWS, ask, None);
             Answer::page(200, &Activity { frame: frame("Activity log"), rows })
         }
         "/cost" | "/cost.csv" => {
@@ -201,6 +202,7 @@ pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Ans
         title: "Enter code",
         brand: "Azure",
         lab: true,
+        home: "/devicelogin".into(),
         pages: Vec::new(),
         place: format!("A simulated Azure: nothing here is Microsoft's. The directory {directory}"),
         now: Time::of(now),

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/script.js");
@@ -10,7 +10,7 @@ const SCRIPT: &str = include_str!("../assets/script.js");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// How many rows a page of a list has: with them it stays well under 100 KB.
-const ROWS: usize = 50;
+pub(crate) const ROWS: usize = 50;
 
 /// A request, as far as pages look at it.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,17 @@ impl Ask<'_> {
         let asked = self.value("days").and_then(|days| days.parse().ok());
         asked.filter(|days| (1..=31).contains(days)).unwrap_or(usual)
     }
+}
+
+/// A form or a query as pairs, decoded.
+#[must_use]
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    let decoded = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    });
+    pairs.collect()
 }
 
 /// What tells our own forms from those of other sites: a secret in each, drawn anew whenever pages are served.
@@ -187,6 +198,8 @@ pub(crate) struct Frame {
     pub(crate) brand: &'static str,
     /// Whether it is of a lab.
     pub(crate) lab: bool,
+    /// Where its first page is.
+    pub(crate) home: String,
     /// Its pages: address, name, and how many things wait there.
     pub(crate) pages: Vec<(&'static str, &'static str, usize)>,
     /// Where one is.
@@ -208,13 +221,14 @@ pub(crate) struct Rows<T> {
 }
 
 impl<T> Rows<T> {
-    /// The page that is asked for, or the nearest one. `kept` is what else was asked: a name and its value.
-    pub(crate) fn of(all: Vec<T>, ask: Ask<'_>, kept: Option<(&str, &str)>) -> Self {
+    /// The page that is asked for, or the nearest one, of so many rows each. `kept` is what else was asked: a name and its
+    /// value.
+    pub(crate) fn of(all: Vec<T>, each: usize, ask: Ask<'_>, kept: Option<(&str, &str)>) -> Self {
         let total = all.len();
-        let pages = total.div_ceil(ROWS).max(1);
+        let pages = total.div_ceil(each).max(1);
         let page = ask.value("page").and_then(|page| page.parse().ok()).unwrap_or(1).clamp(1, pages);
-        let skip = (page - 1) * ROWS;
-        let rows: Vec<T> = all.into_iter().skip(skip).take(ROWS).collect();
+        let skip = (page - 1) * each;
+        let rows: Vec<T> = all.into_iter().skip(skip).take(each).collect();
         Self {
             total,
             first: skip + 1,
@@ -257,10 +271,10 @@ mod tests {
             ("x", 1, 50, None, Some(2)),
         ] {
             let values = [("page".to_owned(), asked.to_owned())];
-            let rows = Rows::of((0..120).collect::<Vec<_>>(), ask(&values), None);
+            let rows = Rows::of((0..120).collect::<Vec<_>>(), 50, ask(&values), None);
             assert_eq!((rows.first, rows.last, rows.before, rows.after), (first, last, before, after), "{asked}");
         }
-        assert_eq!(Rows::of(Vec::<u8>::new(), ask(&[]), Some(("find", "a&b"))).query, "find=a%26b&");
+        assert_eq!(Rows::of(Vec::<u8>::new(), 50, ask(&[]), Some(("find", "a&b"))).query, "find=a%26b&");
     }
 
     #[test]

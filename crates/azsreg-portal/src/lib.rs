@@ -15,7 +15,7 @@ use azsreg_model::{Alert, UsageLine};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use frame::{Answer, Ask, Forms, Notice};
+pub use frame::{Answer, Ask, Forms, Notice, pairs};
 pub use pages::Portal;
 
 /// The one word for a registration, as the administrator portal has it (`facts-stamp.md` section 6).
@@ -43,16 +43,6 @@ impl Registration {
         }
     }
 
-    /// The command that mends it, where something is to be mended.
-    #[must_use]
-    pub fn next(self) -> Option<&'static str> {
-        match self {
-            Self::Registered => None,
-            Self::Expiring | Self::Expired => Some("azsreg renew"),
-            Self::NotRegistered => Some("azsreg register"),
-        }
-    }
-
     fn tone(self) -> &'static str {
         match self {
             Self::Registered => "good",
@@ -69,6 +59,8 @@ pub struct Region {
     pub name: String,
     /// The stamp's name, where it has one here.
     pub stamp: String,
+    /// Whether it has a way to Azure.
+    pub connected: bool,
     /// The registration in one word.
     pub registration: Registration,
     /// The registration's subscription, group and name.
@@ -91,6 +83,19 @@ pub struct Region {
     pub privileged_endpoints: Vec<String>,
     /// The time there.
     pub now: Timestamp,
+}
+
+impl Region {
+    /// The command that mends the registration, where something is to be mended.
+    fn next(&self) -> Option<&'static str> {
+        match (self.registration, self.connected) {
+            (Registration::Registered, _) => None,
+            (Registration::Expiring | Registration::Expired, true) => Some("azsreg renew"),
+            (Registration::Expiring | Registration::Expired, false) => Some("azsreg offline renew start"),
+            (Registration::NotRegistered, true) => Some("azsreg register"),
+            (Registration::NotRegistered, false) => Some("azsreg offline token"),
+        }
+    }
 }
 
 /// Marketplace management: what the stamp has, and what is said about it.

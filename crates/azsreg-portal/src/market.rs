@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use crate::frame::{Answer, Ask, Forms, Frame, Notice, Rows, size};
+use crate::frame::{Answer, Ask, Forms, Frame, Notice, ROWS, Rows, size};
 use crate::pages::{foreign, unknown_verb};
 use crate::{Actions, Item, ItemState, Market, Offer, Source};
 
@@ -69,15 +69,15 @@ pub(crate) async fn answer(
     match (ask.path, ask.looks()) {
         ("/marketplace", true) => {
             let mut market = source.market();
-            let rows = Rows::of(std::mem::take(&mut market.items), ask, None);
-            let going = rows.rows.iter().filter(|item| matches!(item.state, ItemState::Downloading(_))).count();
+            let going = market.items.iter().filter(|item| item.percent().is_some()).count();
+            let rows = Rows::of(std::mem::take(&mut market.items), ROWS, ask, None);
             Answer::page(200, &Marketplace { frame: frame(title), market, rows, going })
         }
         ("/marketplace/add", true) => match source.offers().await {
             Err(why) => Answer::message(409, frame(title), why),
             Ok(offers) => {
                 let find = ask.value("find").unwrap_or_default().trim().to_owned();
-                let rows = Rows::of(grouped(offers, &find.to_lowercase()), ask, Some(("find", &find)));
+                let rows = Rows::of(grouped(offers, &find.to_lowercase()), ROWS, ask, Some(("find", &find)));
                 Answer::page(200, &Offers { frame: frame(title), find, rows })
             }
         },

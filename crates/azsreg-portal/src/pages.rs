@@ -88,6 +88,7 @@ impl Portal {
             title,
             brand: "Azure Stack administration",
             lab: true,
+            home: "/".into(),
             pages: vec![
                 ("/", "Dashboard", 0),
                 ("/properties", "Properties", 0),

@@ -188,7 +188,7 @@ fn a_person_approves_or_declines_on_the_labs_page() {
         String::from_utf8(page.unwrap().stdout).unwrap()
     };
     let (code, _) = login_with(&world, |url, code| {
-        assert!(press("approve", url, "WRONGCODE").contains("isn't valid"));
+        assert!(press("approve", url, "WRONGCODE").contains("is not valid"));
         assert!(press("approve", url, &code.to_lowercase()).contains("You have signed in"));
     });
     assert_eq!(code, Some(0));

@@ -276,7 +276,7 @@ fn approve(state: &State, request: &Read) -> Reply {
         azure.directory.device_decide(now, code, user, yes)
     };
     let message = match (known, yes) {
-        (false, _) => "That code isn't valid. Check it and try again.",
+        (false, _) => "That code is not valid. Check it and try again.",
         (true, true) => "You have signed in. You may now close this window.",
         (true, false) => "The sign-in was declined.",
     };

@@ -13,7 +13,7 @@ use crate::world::metering::{hour_of, time_of};
 
 /// A request for a page.
 pub(crate) async fn handle(state: &State, request: &Read) -> Reply {
-    http::page_of(request, async |ask| answer(ask, state)).await
+    http::page_of(request, &state.urls().portal, async |ask| answer(ask, state)).await
 }
 
 impl Cloud for State {

@@ -35,6 +35,7 @@ pub(crate) struct Urls {
     pub(crate) graph: String,
     pub(crate) blobs: String,
     pub(crate) usage: String,
+    pub(crate) portal: String,
 }
 
 /// The endpoints of a stamp.

@@ -27,7 +27,7 @@ struct Seen<'a> {
 pub(crate) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Reply {
     stamp.world().settle(state.now());
     let seen = Seen { state, stamp };
-    http::page_of(request, async |ask| stamp.portal.answer(ask, &seen, &seen).await).await
+    http::page_of(request, &stamp.urls().portal, async |ask| stamp.portal.answer(ask, &seen, &seen).await).await
 }
 
 impl Source for Seen<'_> {
@@ -45,6 +45,7 @@ impl Source for Seen<'_> {
         Region {
             name: world.region.clone(),
             stamp: self.stamp.name.clone(),
+            connected: world.options.connected,
             registration,
             registered_as: activation.and_then(|activation| activation.registration.parse().ok()),
             billing_model: activation

@@ -199,6 +199,22 @@ impl FileJournal {
         Ok(paths)
     }
 
+    /// The stamps that there are journals of, by cloud id. A directory that can't be read has none.
+    #[must_use]
+    pub fn stamps(state_dir: &Path) -> Vec<Uuid> {
+        let entries = std::fs::read_dir(state_dir.join("journals")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// The newest journal of a stamp, by its name: its operation, and when that began.
+    #[must_use]
+    pub fn newest(state_dir: &Path, cloud_id: Uuid) -> Option<(String, Timestamp)> {
+        let journals = Self::list(state_dir, cloud_id).ok()?;
+        let (at, operation) = journals.last()?.file_stem()?.to_str()?.split_once('-')?;
+        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", at.get(..15)?).ok()?;
+        Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()))
+    }
+
     /// Begins a journal.
     ///
     /// # Errors

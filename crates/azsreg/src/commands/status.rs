@@ -26,6 +26,12 @@ pub(crate) async fn run(
         return super::web::run(global, options, view, sources).await;
     }
     let report = look(global, options, sources, &Screen::new(global, 0)).await?;
+    // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
+    if let Err(problem) = &report.azure
+        && (problem.code == &code::SUBSCRIPTION_NOT_VISIBLE || problem.code == &code::REGISTRATION_MISSING)
+    {
+        return Err(problem.clone().into());
+    }
     if global.output == Output::Prometheus {
         view.prometheus(&report);
     } else {
@@ -56,12 +62,6 @@ pub(super) async fn look(
         Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, screen, ended).await?,
         Err(ended) => return Err(ended),
     };
-    // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
-    if let Err(problem) = &report.azure
-        && (problem.code == &code::SUBSCRIPTION_NOT_VISIBLE || problem.code == &code::REGISTRATION_MISSING)
-    {
-        return Err(problem.clone().into());
-    }
     Ok(report)
 }
 

@@ -4,14 +4,16 @@
 mod serve;
 mod stamps;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use azsreg_model::{AzureSide, ExitCode, Known, Problem, StatusReport, code};
 use azsreg_operations::FileJournal;
 use azsreg_operations::engine::journal::History;
-use azsreg_operations::ports::{Clock as _, Nobody, World};
+use azsreg_operations::ports::Clock as _;
 use azsreg_operations::status;
 use azsreg_portal::Forms;
 use azsreg_portal::fleet::{Fleet, FleetPages, Stamp};
@@ -24,7 +26,7 @@ use uuid::Uuid;
 use super::connect::{self, Azure, CLOCK};
 use super::status::look;
 use crate::Ended;
-use crate::cli::{Global, SecretArgument, SidesOptions, StatusOptions};
+use crate::cli::{Global, Output, SecretArgument, SidesOptions, StatusOptions};
 use crate::interrupt;
 use crate::secrets::Sources;
 use crate::state;
@@ -34,6 +36,8 @@ use stamps::{Way, ways};
 
 /// So many stamps are asked at a time.
 const AT_ONCE: usize = 8;
+/// So long sessions have to close at the end.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A stamp's tile, by what it goes by.
 type Seen = (Result<StatusReport, Problem>, Timestamp);
@@ -49,6 +53,9 @@ struct Machine {
     asking: RefCell<Vec<String>>,
     /// The cloud ids of ways that did not say one, once their stamps have said it.
     learned: RefCell<BTreeMap<String, Uuid>>,
+    /// How many are asked at this moment, and whether nobody is asked any more.
+    running: Cell<usize>,
+    ending: Cell<bool>,
     wanted: UnboundedSender<String>,
 }
 
@@ -58,13 +65,30 @@ pub(crate) async fn run(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
+    if global.output == Output::Prometheus {
+        let problem = Problem::new(&code::BAD_ARGUMENT, "-o prometheus is not for --web");
+        return Err(problem.next("Leave one of them out.").into());
+    }
+    let sides = &options.sides;
     let from_stdin = |secret: &Option<SecretArgument>| secret.as_ref().is_some_and(|secret| secret.0 == "-");
-    let (pep, stamp) = (&options.sides.pep.pep_password, &options.sides.stamp_sign_in.stamp_client_secret);
-    if from_stdin(pep) || from_stdin(stamp) || from_stdin(&options.sides.sign_in.client_secret) {
+    let secrets = [
+        &sides.pep.pep_password,
+        &sides.pep.transcript_password,
+        &sides.stamp_sign_in.stamp_client_secret,
+        &sides.sign_in.client_secret,
+    ];
+    if secrets.into_iter().any(from_stdin) {
         let message = "--web reads secrets each time it asks, and standard input can be read once only";
         return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Give @FILE in place of -.").into());
     }
-    // A page's button must not make a question appear in the terminal.
+    // A page's button must not make a question appear, in the terminal or in another window.
+    if ["device_code", "browser", "stamp_device_code"].iter().any(|id| sources.on_command_line(id)) {
+        let message = "--web asks nobody to sign in";
+        return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Sign in before, with azsreg login.").into());
+    }
+    let mut options = options.clone();
+    (options.sides.sign_in.device_code, options.sides.sign_in.browser) = (false, false);
+    options.sides.stamp_sign_in.stamp_device_code = false;
     let quiet = Global { non_interactive: true, no_progress: true, ..global.clone() };
     let state_dir = state::directory(global)?;
     let ways = ways(&state_dir, &options.sides)?;
@@ -75,6 +99,8 @@ pub(crate) async fn run(
         seen: RefCell::default(),
         asking: RefCell::default(),
         learned: RefCell::default(),
+        running: Cell::new(0),
+        ending: Cell::new(false),
         wanted,
     };
     let io = |error| Problem::new(&code::STATE_UNWRITABLE, format!("no port on loopback: {error}"));
@@ -83,36 +109,58 @@ pub(crate) async fn run(
     let secret = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let once = secret();
     let link = format!("http://{host}/?once={once}");
-    let pages = FleetPages::new(Forms::new(secret()), secret(), once);
+    let pages = FleetPages::new(Forms::new(secret()), &secret(), secret(), once);
     if view.is_json() {
         view.json(&json!({ "link": link }));
     } else {
         view.line(&format!("Open this link; it is good once: {link}"));
         View::note("The page only looks. ^C ends it.");
     }
-    if !global.non_interactive && azsreg_arm::open_in_browser(&link).is_err() {
+    let opened = if global.non_interactive { None } else { open(&machine.state_dir, &link) };
+    if !global.non_interactive && opened.is_none() {
         View::note("No browser could be opened here.");
     }
     machine.ask(None);
     let queue = futures_util::stream::poll_fn(|context| asked.poll_recv(context));
-    let asker = queue.for_each_concurrent(AT_ONCE, |id| machine.look(&quiet, options, sources, id));
+    let asker = queue.for_each_concurrent(AT_ONCE, |id| machine.ask_one(&quiet, &options, sources, id));
+    let mut asker = std::pin::pin!(asker);
     tokio::select! {
-        () = asker => {}
+        () = &mut asker => {}
         () = serve::serve(listener, &host, &pages, &machine) => {}
         () = interrupt::signal() => {}
+    }
+    // Whoever is asked at this moment ends on the same signal, and closes the session first.
+    machine.ending.set(true);
+    let closed = async {
+        while machine.running.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = asker => {}
+        () = closed => {}
+        () = tokio::time::sleep(CLOSING) => {}
     }
     Ok(ExitCode::Done)
 }
 
-impl Machine {
-    /// The cloud ids of the stamps that this machine has a journal of.
-    fn journalled(&self) -> Vec<Uuid> {
-        let entries = std::fs::read_dir(self.state_dir.join("journals")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
+/// Opens a file that leads to the link: a browser's argument list is for everybody on the machine to read, the file is not.
+fn open(state_dir: &Path, link: &str) -> Option<tempfile::NamedTempFile> {
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0;url={link}\">\
+         <title>azsreg</title><a href=\"{link}\">azsreg status --web</a></html>"
+    );
+    std::fs::create_dir_all(state_dir).ok()?;
+    let mut file = tempfile::Builder::new().prefix("web-").suffix(".html").tempfile_in(state_dir).ok()?;
+    file.write_all(page.as_bytes()).ok()?;
+    azsreg_arm::open_in_browser(&file.path().display().to_string()).ok()?;
+    Some(file)
+}
 
+impl Machine {
     fn cloud_id(&self, way: &Way) -> Option<Uuid> {
-        way.cloud_id.or_else(|| self.learned.borrow().get(&way.id()).copied())
+        // What the stamp says outweighs what somebody wrote.
+        self.learned.borrow().get(&way.id()).copied().or(way.cloud_id)
     }
 
     /// What a way goes by.
@@ -124,48 +172,88 @@ impl Machine {
         self.ways.iter().find(|way| self.id(way) == id)
     }
 
-    /// What was last done to a stamp from here: a journal's name says so.
-    fn last(&self, cloud_id: Uuid) -> Option<(String, Timestamp)> {
-        let journals = FileJournal::list(&self.state_dir, cloud_id).ok()?;
-        let name = journals.last()?.file_stem()?.to_str()?;
-        let (at, operation) = name.split_once('-')?;
-        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", at.get(..15)?).ok()?;
-        Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()))
+    /// Asks a stamp, unless it was asked for by another name meanwhile.
+    async fn ask_one(&self, global: &Global, options: &StatusOptions, sources: &Sources, id: String) {
+        if self.ending.get() || !self.asking.borrow().contains(&id) {
+            return;
+        }
+        self.running.set(self.running.get() + 1);
+        self.look(global, options, sources, id).await;
+        self.running.set(self.running.get() - 1);
     }
 
-    /// Asks a stamp, and keeps what it says.
+    /// Looks at a stamp, and keeps what it says.
     async fn look(&self, global: &Global, options: &StatusOptions, sources: &Sources, id: String) {
         let (now, way) = (CLOCK.now(), self.way(&id).cloned());
         let cloud_id: Option<Uuid> = id.parse().ok();
-        let known = |cloud_id| History::read(&self.state_dir, cloud_id).map(|h| h.known()).unwrap_or_default();
-        let kept = cloud_id.map(known).unwrap_or_default();
-        let subscription = way.as_ref().and_then(|way| way.subscription);
-        let subscription = subscription.or(kept.registration.as_ref().map(|id| id.subscription));
-        let mut options = options.clone();
-        options.named.subscription = subscription.unwrap_or(options.named.subscription);
-        let screen = Screen::new(global, 0);
-        let seen = match &way {
-            Some(way) => {
-                way.point(&mut options.sides);
-                look(global, &options, sources, &screen).await
-            }
-            None => azures_side(global, &options, sources, &screen, cloud_id, kept).await,
+        let mut seen = self.seen_by(global, options, sources, way.as_ref(), cloud_id).await;
+        let said = |seen: &Result<StatusReport, Problem>| {
+            let stamp = seen.as_ref().ok().and_then(|report| report.stamp.as_ref().ok());
+            stamp.map(|stamp| stamp.information.cloud_id)
         };
-        let seen = seen.map_err(|ended| {
-            let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
-            ended.problems.into_iter().next().unwrap_or_else(none)
-        });
-        let said = seen.as_ref().ok().and_then(|report| report.stamp.as_ref().ok()).map(|s| s.information.cloud_id);
-        if let (Some(way), Some(said)) = (&way, said) {
-            self.learned.borrow_mut().insert(way.id(), said);
+        let said_id = said(&seen);
+        if let (Some(way), Some(said)) = (&way, said_id) {
+            let first = self.learned.borrow_mut().insert(way.id(), said).is_none();
+            // Now that it is known who it is, a journal may know where it is registered.
+            if first && cloud_id != Some(said) && way.subscription.is_none() && self.known(said).registration.is_some()
+            {
+                seen = self.seen_by(global, options, sources, Some(way), Some(said)).await;
+            }
+            if let (Some(written), Ok(report)) = (way.cloud_id.filter(|written| *written != said), &mut seen) {
+                let message = format!("stamps.json says {written}, the stamp says {said}");
+                let problem = Problem::new(&code::OTHER_CLOUD_ID, message).next("Put it right in stamps.json.");
+                report.findings.insert(0, problem);
+            }
         }
-        self.asking.borrow_mut().retain(|asked| *asked != id);
+        let shown = said_id.map_or_else(|| id.clone(), |said| said.to_string());
+        // Whoever waits to be asked by the other name is the same stamp.
+        self.asking.borrow_mut().retain(|asked| *asked != id && *asked != shown);
         // Somebody else has learned meanwhile how to reach it, and seen more.
         if way.is_none() && self.way(&id).is_some() {
             return;
         }
-        let id = said.map_or(id, |said| said.to_string());
-        self.seen.borrow_mut().insert(id, (seen, now));
+        self.seen.borrow_mut().insert(shown, (seen, now));
+    }
+
+    /// What the journals of this machine know of a stamp.
+    fn known(&self, cloud_id: Uuid) -> Known {
+        History::read(&self.state_dir, cloud_id).map(|history| history.known()).unwrap_or_default()
+    }
+
+    /// Both sides of a stamp; Azure's alone where it can't be reached.
+    async fn seen_by(
+        &self,
+        global: &Global,
+        options: &StatusOptions,
+        sources: &Sources,
+        way: Option<&Way>,
+        cloud_id: Option<Uuid>,
+    ) -> Result<StatusReport, Problem> {
+        let known = cloud_id.map(|id| self.known(id)).unwrap_or_default();
+        let mut options = options.clone();
+        let subscription = way.and_then(|way| way.subscription);
+        let subscription = subscription.or(known.registration.as_ref().map(|id| id.subscription));
+        options.named.subscription = subscription.unwrap_or(options.named.subscription);
+        let screen = Screen::new(global, 0);
+        let first = |ended: Ended| {
+            let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
+            ended.problems.into_iter().next().unwrap_or_else(none)
+        };
+        let away = match way {
+            None => Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
+                .cause("Neither --pep nor stamps.json in the state directory names it.")
+                .next("Name it in stamps.json: see the guide, \"The portals\"."),
+            Some(way) => {
+                way.point(&mut options.sides)?;
+                let report = look(global, &options, sources, &screen).await.map_err(first)?;
+                match &report.stamp {
+                    // What this machine remembers says which registration is meant, though the stamp does not.
+                    Err(problem) if cloud_id.is_some() => problem.clone(),
+                    _ => return Ok(report),
+                }
+            }
+        };
+        azures_side(global, &options, sources, &screen, cloud_id, known, away).await.map_err(first)
     }
 }
 
@@ -180,7 +268,7 @@ impl Fleet for Machine {
 
     fn stamps(&self) -> Vec<Stamp> {
         let mut ids: Vec<String> = self.ways.iter().map(|way| self.id(way)).collect();
-        ids.extend(self.journalled().iter().map(Uuid::to_string));
+        ids.extend(FileJournal::stamps(&self.state_dir).iter().map(Uuid::to_string));
         let mut seen_before = std::collections::HashSet::new();
         ids.retain(|id| seen_before.insert(id.clone()));
         let asking = self.asking.borrow();
@@ -191,7 +279,7 @@ impl Fleet for Machine {
             Stamp {
                 name: way.and_then(|way| way.name.clone()),
                 pep: way.and_then(|way| way.pep.first()).map(ToString::to_string),
-                last: id.parse().ok().and_then(|id| self.last(id)),
+                last: id.parse().ok().and_then(|id| FileJournal::newest(&self.state_dir, id)),
                 asking: asking.contains(&id) || way.is_some_and(|way| asking.contains(&way.id())),
                 seen,
                 at,
@@ -203,7 +291,9 @@ impl Fleet for Machine {
 
     fn ask(&self, id: Option<&str>) {
         for stamp in self.stamps() {
-            if !stamp.asking && id.is_none_or(|wanted| wanted == stamp.id) {
+            // Accounts lock out: who refused the sign-in is asked again by its own button alone.
+            let refused = id.is_none() && stamp.seen.as_ref().is_some_and(refused_sign_in);
+            if !stamp.asking && !refused && id.is_none_or(|wanted| wanted == stamp.id) {
                 self.asking.borrow_mut().push(stamp.id.clone());
                 let _ = self.wanted.send(stamp.id);
             }
@@ -211,7 +301,16 @@ impl Fleet for Machine {
     }
 }
 
-/// A stamp that nobody has said how to reach: Azure's side alone.
+/// Whether the stamp has refused its sign-in.
+fn refused_sign_in(seen: &Result<StatusReport, Problem>) -> bool {
+    let problem = match seen {
+        Ok(report) => report.stamp.as_ref().err(),
+        Err(problem) => Some(problem),
+    };
+    problem.is_some_and(|problem| problem.code == &code::PEP_REFUSED)
+}
+
+/// Azure's side of a stamp that is away, for that reason.
 async fn azures_side(
     global: &Global,
     options: &StatusOptions,
@@ -219,13 +318,11 @@ async fn azures_side(
     screen: &Screen,
     cloud_id: Option<Uuid>,
     known: Known,
+    away: Problem,
 ) -> Result<StatusReport, Ended> {
     let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
     let azure = crate::cli::AzureOptions { cloud, sign_in, network };
     let subscription = options.named.subscription;
-    let unknown = Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
-        .cause("Neither --pep nor stamps.json in the state directory names it.")
-        .next("Name it in stamps.json: see the guide, \"The portals\".");
     let work = async |azure: Azure<'_, '_>| {
         let azure = azure.world.azure;
         let named = match (&known.registration, cloud_id) {
@@ -236,12 +333,11 @@ async fn azures_side(
             }
             (None, None) => None,
         };
-        let Some(named) = named else {
-            return Ok(StatusReport::of(CLOCK.now(), Ok(AzureSide::default()), Err(unknown), &known));
+        let side = match &named {
+            Some(id) => status::azure_of_stamp(azure, &CLOCK, subscription, Some(id), None).await,
+            None => Ok(AzureSide::default()),
         };
-        let world = World { azure, stamp: &Nobody, records: None::<&Nobody>, clock: &CLOCK };
-        let report = status::status(world, subscription, Some(named), |_| known.clone()).await;
-        Ok(StatusReport { stamp: Err(unknown), ..report })
+        Ok(StatusReport::of(CLOCK.now(), side.map_err(|error| *error.problem), Err(away), &known))
     };
     connect::azure(global, &azure, sources, screen, Some(subscription), work).await
 }

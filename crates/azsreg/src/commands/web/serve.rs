@@ -3,14 +3,13 @@
 use std::convert::Infallible;
 
 use azsreg_portal::fleet::{Fleet, FleetPages};
-use azsreg_portal::{Answer, Ask};
+use azsreg_portal::{Answer, Ask, pairs};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 
 /// The largest form that is read, in bytes.
@@ -71,14 +70,4 @@ fn written(answer: Answer, head: bool) -> Response<Full<Bytes>> {
     }
     let body = if head { Bytes::new() } else { Bytes::from(body) };
     response.body(Full::new(body)).unwrap_or_default()
-}
-
-/// A form or a query as pairs.
-fn pairs(text: &str) -> Vec<(String, String)> {
-    let decoded = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), decoded(value))
-    });
-    pairs.collect()
 }

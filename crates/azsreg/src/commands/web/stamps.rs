@@ -5,6 +5,7 @@ use std::path::Path;
 use azsreg_model::{Problem, code};
 use azsreg_pep::PepAddress;
 use serde::Deserialize;
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::cli::{SecretArgument, SidesOptions};
@@ -29,18 +30,29 @@ impl Way {
         self.name.clone().unwrap_or_else(address)
     }
 
-    /// Points the options at this stamp. What it does not say stays as it was given.
-    pub(super) fn point(&self, sides: &mut SidesOptions) {
-        fn over<T: Clone>(given: &Option<T>, option: &mut Option<T>) {
-            if given.is_some() {
-                option.clone_from(given);
+    /// Points the options at this stamp. One of the file has its own sign-ins alone: what was given for another stamp is
+    /// never sent to it.
+    ///
+    /// # Errors
+    /// A file of a secret can't be read.
+    pub(super) fn point(&self, sides: &mut SidesOptions) -> Result<(), Problem> {
+        let Some(name) = &self.name else { return Ok(()) };
+        for (member, secret) in [("pep_password", &self.password), ("stamp_client_secret", &self.client_secret)] {
+            if let Some(path) = secret.as_ref().and_then(|secret| secret.0.strip_prefix('@')) {
+                std::fs::File::open(path).map_err(|error| {
+                    Problem::new(
+                        &code::SECRET_UNREADABLE,
+                        format!("{member} of {name} in stamps.json: {path}: {error}"),
+                    )
+                })?;
             }
         }
         sides.pep.pep.clone_from(&self.pep);
-        over(&self.user, &mut sides.pep.pep_user);
-        over(&self.password, &mut sides.pep.pep_password);
-        over(&self.client, &mut sides.stamp_sign_in.stamp_client_id);
-        over(&self.client_secret, &mut sides.stamp_sign_in.stamp_client_secret);
+        sides.pep.pep_user.clone_from(&self.user);
+        sides.pep.pep_password.clone_from(&self.password);
+        sides.stamp_sign_in.stamp_client_id = self.client;
+        sides.stamp_sign_in.stamp_client_secret.clone_from(&self.client_secret);
+        Ok(())
     }
 }
 
@@ -96,26 +108,43 @@ pub(super) fn ways(state_dir: &Path, options: &SidesOptions) -> Result<Vec<Way>,
     Ok(ways)
 }
 
-fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, String> {
-    let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+/// What is wrong with the file. A secret that stands in it is not repeated.
+#[derive(Debug, Error)]
+enum Wrong {
+    #[error("{0}")]
+    Form(#[from] serde_json::Error),
+    #[error("{member} of {name:?} is not @FILE: a secret is never written here")]
+    Secret { member: &'static str, name: String },
+    #[error("pep of {name:?}: {address} is not an address")]
+    Address { name: String, address: String },
+    #[error("a stamp has no name, or no address of its privileged endpoint")]
+    Empty,
+    #[error("{0:?} and another entry have the same name or cloud id")]
+    Twice(String),
+}
+
+fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
+    let file: File = serde_json::from_slice(bytes)?;
     let mut ways: Vec<Way> = Vec::new();
     for Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } in
         file.stamps
     {
         // A secret stands in a file of its own: beside this one, unless its path says otherwise.
-        let secret = |member: &str, text: &str| match text.strip_prefix('@') {
+        let secret = |member, text: &str| match text.strip_prefix('@') {
             Some(path) if !path.is_empty() => Ok(SecretArgument(format!("@{}", state_dir.join(path).display()))),
-            _ => Err(format!("{member} of {name:?} is not @FILE: a secret is never written here")),
+            _ => Err(Wrong::Secret { member, name: name.clone() }),
         };
         let password = Some(secret("pep_password", &pep_password)?);
         let client_secret = stamp_client_secret.as_ref().map(|text| secret("stamp_client_secret", text)).transpose()?;
-        let addresses = pep.iter().map(|text| text.parse().map_err(|why| format!("pep of {name:?}: {text}: {why}")));
+        let addresses =
+            pep.into_iter().map(|address| address.parse().map_err(|_| Wrong::Address { name: name.clone(), address }));
         let pep = addresses.collect::<Result<Vec<PepAddress>, _>>()?;
-        if pep.is_empty() {
-            return Err(format!("pep of {name:?} has no address"));
+        if name.is_empty() || pep.is_empty() {
+            return Err(Wrong::Empty);
         }
-        if ways.iter().any(|way| way.name.as_ref() == Some(&name)) {
-            return Err(format!("{name:?} is there twice"));
+        let same = |way: &Way| way.name.as_ref() == Some(&name) || cloud_id.is_some() && way.cloud_id == cloud_id;
+        if ways.iter().any(same) {
+            return Err(Wrong::Twice(name));
         }
         ways.push(Way {
             name: Some(name),
@@ -154,7 +183,7 @@ mod tests {
         let read = |text: &str| super::read(Path::new("/state"), text.as_bytes());
         let ways = read(&file("@lisbon.txt")).unwrap_or_default();
         assert_eq!(ways.first().and_then(|way| way.password.clone()).map(|p| p.0), Some("@/state/lisbon.txt".into()));
-        let why = read(&file("hunter2")).err().unwrap_or_default();
+        let why = read(&file("hunter2")).err().map(|wrong| wrong.to_string()).unwrap_or_default();
         assert!(why.contains("pep_password of \"Lisbon\"") && !why.contains("hunter2"), "{why}");
         assert!(read(r#"{"stamps": [], "more": 1}"#).is_err());
         assert!(read(r#"{"stamps": [{"name": "L", "pep": [], "pep_user": "u", "pep_password": "@f"}]}"#).is_err());
