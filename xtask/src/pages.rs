@@ -217,14 +217,15 @@ fn fleet(lab: &Lab, state: &str) -> Result<(), String> {
         let (_, head, _) = reader.read(&format!("/?{once}"))?;
         let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).ok_or("no cookie")?;
         reader.cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        while reader.read("/")?.2.contains("data-live") {
+        let home = head.lines().find_map(|line| line.strip_prefix("location: ")).ok_or("no place")?.trim().to_owned();
+        while reader.read(&home)?.2.contains("data-live") {
             if begun.elapsed() > Duration::from_secs(300) {
                 return Err("the stamps do not answer".to_owned());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         println!("{:<58}{:>12.1}", format!("status --web: {STAMPS} stamps asked (s)"), begun.elapsed().as_secs_f64());
-        row("status --web: the stamps", endpoint, "/", &reader.cookie)
+        row("status --web: the stamps", endpoint, &home, &reader.cookie)
     })();
     let _ = child.kill();
     let _ = child.wait();

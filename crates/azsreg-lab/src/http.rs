@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pub(crate) use azsreg_portal::pairs;
-use azsreg_portal::{Answer, Ask};
+use azsreg_portal::{Answer, Ask, is_loopback};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -157,14 +157,12 @@ fn link(request: &Read, base: &str, name: &str, token: &str) -> String {
     format!("{base}{}?{}&{name}={token}", request.uri().path(), kept.join("&"))
 }
 
-/// An answer of the pages at an address. A name that somebody else's site made to lead here is not ours.
-pub(crate) async fn page_of(request: &Read, at: &str, answer: impl AsyncFnOnce(Ask<'_>) -> Answer) -> Reply {
+/// An answer of the pages. A name that somebody else's site made to lead here is not ours.
+pub(crate) async fn page_of(request: &Read, answer: impl AsyncFnOnce(Ask<'_>) -> Answer) -> Reply {
     let mut values = pairs(request.uri().query().unwrap_or_default());
     values.extend(pairs(std::str::from_utf8(request.body()).unwrap_or_default()));
     let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let own = at.trim_start_matches("http://");
-    let port = own.rsplit(':').next().unwrap_or_default();
-    if named("host").is_none_or(|host| host != own && host != format!("localhost:{port}")) {
+    if !named("host").is_some_and(is_loopback) {
         return paged(request, Answer::refused(421, "This is not the address of this page."));
     }
     let path = format!("/{}", segments(request.uri().path()).join("/"));

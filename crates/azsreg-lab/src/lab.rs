@@ -329,7 +329,6 @@ impl Lab {
             graph: azure_urls[2].clone(),
             blobs: azure_urls[3].clone(),
             usage: azure_urls[4].clone(),
-            portal: portal_endpoint.clone(),
         };
         world.directory.graph_audience.clone_from(&urls.graph);
 

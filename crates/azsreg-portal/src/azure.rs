@@ -62,6 +62,8 @@ pub struct Event {
     pub resource: String,
     /// Who did it.
     pub by: String,
+    /// How often in a row; `at` is the last time.
+    pub times: u32,
 }
 
 /// What pages of Azure show.
@@ -97,6 +99,7 @@ struct Page {
     frame: Frame,
     registration: Registered,
     expires: Option<Time>,
+    expired: bool,
     written: Time,
     customers: Rows<(String, String, Time, Option<Time>)>,
     history: Vec<(Event, Time)>,
@@ -143,6 +146,7 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
         brand: "Azure",
         lab: true,
         home: "/".into(),
+        subject: String::new(),
         pages: vec![("/", "All resources", 0), ("/cost", "Cost", 0), ("/activity", "Activity log", 0)],
         place: format!("The directory {}", cloud.directory()),
         now: Time::of(cloud.now()),
@@ -160,15 +164,17 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             Answer::page(200, &Resources { frame: frame("All resources"), all, hidden, rows })
         }
         "/registration" => match cloud.registration(ask.value("id").unwrap_or_default()) {
-            None => Answer::message(404, frame("Not found"), "There is no such registration any more."),
+            None => Answer::message(404, frame("Not found"), "There is no such registration."),
             Some(mut registration) => {
                 let written = Time::of(registration.written);
+                let expired = registration.expires.is_some_and(|end| end <= cloud.now());
                 let expires = registration.expires.map(Time::of);
                 let customers = std::mem::take(&mut registration.customers).into_iter();
                 let customers = customers.map(|(id, tenant, from, to)| (id, tenant, Time::of(from), to.map(Time::of)));
                 let customers = Rows::of(customers.collect(), ROWS, ask, None);
                 let history = timed(std::mem::take(&mut registration.history));
-                let page = Page { frame: frame("Registration"), registration, expires, written, customers, history };
+                let page =
+                    Page { frame: frame("Registration"), registration, expires, expired, written, customers, history };
                 Answer::page(200, &page)
             }
         },
@@ -186,8 +192,9 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             let apart = ask.path == "/cost.csv";
             let lines = cloud.billed(UsageAsked { days: choice.days, subscription, apart });
             if apart {
-                return Answer::csv("cost.csv", csv(&lines));
+                return Answer::csv(&format!("cost-{}-days.csv", choice.days), csv(&lines));
             }
+            let choice = choice.until(day_of(cloud.now()));
             let meters = meters(&lines, day_of(cloud.now()), choice.days);
             Answer::page(200, &Cost { frame: frame("Cost"), choice, meters })
         }
@@ -203,6 +210,7 @@ pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Ans
         brand: "Azure",
         lab: true,
         home: "/devicelogin".into(),
+        subject: String::new(),
         pages: Vec::new(),
         place: format!("A simulated Azure: nothing here is Microsoft's. The directory {directory}"),
         now: Time::of(now),

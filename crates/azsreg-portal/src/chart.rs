@@ -111,6 +111,8 @@ pub(crate) struct Choice {
     pub(crate) chosen: Option<String>,
     /// Id and name.
     pub(crate) known: Vec<(String, String)>,
+    /// The first and the last day, once they are known.
+    pub(crate) span: String,
 }
 
 impl Choice {
@@ -122,7 +124,13 @@ impl Choice {
         usual: u16,
     ) -> Self {
         let chosen = ask.value("subscription").map(|id| id.trim().to_owned());
-        Self { path, label, days: ask.days(usual), offered: [7, 14, 31], chosen, known }
+        Self { path, label, days: ask.days(usual), offered: [7, 14, 31], chosen, known, span: String::new() }
+    }
+
+    /// The days before this one.
+    pub(crate) fn until(self, today: Date) -> Self {
+        let day = |back: u16| today.saturating_sub(jiff::Span::new().days(i64::from(back)));
+        Self { span: format!("{} to {}", day(self.days), day(1)), ..self }
     }
 
     pub(crate) fn listed(&self) -> bool {

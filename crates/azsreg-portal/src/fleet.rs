@@ -25,8 +25,10 @@ pub struct Stamp {
     pub asking: bool,
     /// What this machine last did to it, and when.
     pub last: Option<(String, Timestamp)>,
-    /// The address of its privileged endpoint, for the commands.
-    pub pep: Option<String>,
+    /// Why it could not be seen again since.
+    pub since: Option<Problem>,
+    /// The option that chooses it, for the commands: `--at NAME`, or `--pep ADDRESS`.
+    pub chosen: Option<String>,
 }
 
 /// What the pages show, and the one thing they ask for.
@@ -128,6 +130,7 @@ impl FleetPages {
             brand: "azsreg",
             lab: false,
             home: self.base.clone(),
+            subject: String::new(),
             pages: Vec::new(),
             place: "The stamps that this machine knows".into(),
             now: Time::of(fleet.now()),
@@ -193,7 +196,7 @@ impl Tile {
         let last = stamp.last.clone().map(|(what, at)| (what, Time::of(at)));
         let blank = |tone, line: &str| Side { tone, lines: vec![line.to_owned()] };
         let noticed = |problem: &Problem| {
-            let next = at_stamp(problem.then(), stamp.pep.as_deref());
+            let next = at_stamp(problem.then(), stamp.chosen.as_deref());
             let text = format!("{} ({})", cut(&problem.message), problem.code.id);
             Notice { text, next: Some(next).filter(|next| !next.is_empty()) }
         };
@@ -227,7 +230,7 @@ impl Tile {
                     azure: blank("", "Not asked yet"),
                     own: blank("", "Not asked yet"),
                     findings: Vec::new(),
-                    order: (5, 0),
+                    order: (6, 0),
                     title,
                     at,
                     last,
@@ -235,7 +238,9 @@ impl Tile {
                 };
             }
         };
-        let mut findings: Vec<Notice> = report.findings.iter().map(noticed).collect();
+        // What could not be seen again comes first: the rest is of an earlier time.
+        let mut findings: Vec<Notice> = stamp.since.iter().map(noticed).collect();
+        findings.extend(report.findings.iter().map(noticed));
         findings.extend(report.azure.as_ref().err().map(noticed));
         findings.extend(report.stamp.as_ref().err().map(noticed));
         let end = ends(report).filter(|_| report.days_left.is_some());
@@ -252,13 +257,14 @@ impl Tile {
             Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
             _ => "bad",
         };
-        // What ends first comes first; then what is wrong otherwise; then what is well.
+        // What has ended or ends soon comes first; then what is wrong otherwise; then the rest, as it ends.
         let order = match (report.days_left, tone, endless) {
-            (Some(days), _, _) => (0, days),
-            (None, "bad", _) => (1, 0),
-            (None, "warn", _) => (2, 0),
-            (None, _, Some("Not known")) => (3, 0),
-            (None, _, _) => (4, 0),
+            (Some(days), _, _) if days < 90 => (0, days),
+            (_, "bad", _) => (1, 0),
+            (_, "warn", _) => (2, 0),
+            (Some(days), _, _) => (3, days),
+            (None, _, Some("Not known")) => (4, 0),
+            (None, _, _) => (5, 0),
         };
         let left = end.map(|end| {
             let days = end.duration_since(now).as_hours().div_euclid(24);
@@ -300,13 +306,13 @@ fn cut(text: &str) -> String {
 const ON_A_STAMP: &[&str] =
     &["register", "renew", "set", "repair", "move", "change-subscription", "unregister", "adopt", "status", "check"];
 
-/// What to run, at this stamp: a command gets its address, a sentence stays a sentence.
-fn at_stamp(then: &str, pep: Option<&str>) -> String {
+/// What to run, at this stamp: a command gets the option that chooses it, a sentence stays a sentence.
+fn at_stamp(then: &str, chosen: Option<&str>) -> String {
     let mut words = then.split(' ');
     let command = words.next() == Some("azsreg") && words.next().is_some_and(|verb| ON_A_STAMP.contains(&verb));
     let bare = command && !then.contains("  ") && !then.contains('\n') && !then.contains("--pep");
-    match pep {
-        Some(pep) if bare => format!("{} --pep {pep}", then.trim_end_matches('.')),
+    match chosen {
+        Some(chosen) if bare => format!("{} {chosen}", then.trim_end_matches('.')),
         _ => cut(then),
     }
 }
@@ -395,7 +401,8 @@ mod tests {
                 at: Some(Timestamp::UNIX_EPOCH),
                 asking: false,
                 last: Some(("change-subscription".into(), Timestamp::UNIX_EPOCH)),
-                pep: Some("192.0.2.10".into()),
+                since: Some(problem(&code::PEP_UNREACHABLE)),
+                chosen: Some("--at Lisbon".into()),
             };
             (0..self.0).map(stamp).collect()
         }
@@ -420,7 +427,7 @@ mod tests {
         let frame = ["/style.css", "/script.js"].map(|path| Answer::asset(path).map_or(0, |asset| asset.body.len()));
         let whole = page.body.len() + frame.iter().sum::<usize>();
         assert!(whole < 100_000, "{whole}");
-        assert!(page.body.contains("azsreg renew --subscription 0 --pep 192.0.2.10"), "{}", page.body);
+        assert!(page.body.contains("azsreg renew --subscription 0 --at Lisbon"), "{}", page.body);
     }
 
     #[test]
@@ -458,9 +465,9 @@ mod tests {
     }
 
     #[test]
-    fn a_command_gets_the_address_and_a_sentence_does_not() {
-        let at = |then| at_stamp(then, Some("10.0.0.1"));
-        assert_eq!(at("azsreg renew --subscription S"), "azsreg renew --subscription S --pep 10.0.0.1");
+    fn a_command_says_at_which_stamp_and_a_sentence_does_not() {
+        let at = |then| at_stamp(then, Some("--at Lisbon"));
+        assert_eq!(at("azsreg renew --subscription S"), "azsreg renew --subscription S --at Lisbon");
         assert_eq!(at("azsreg login"), "azsreg login");
         assert_eq!(at("azsreg list --subscription S"), "azsreg list --subscription S");
         assert_eq!(at("azsreg status  shows both sides"), "azsreg status  shows both sides");

@@ -60,6 +60,15 @@ pub fn pairs(text: &str) -> Vec<(String, String)> {
     pairs.collect()
 }
 
+/// Whether a host is this machine by a name that nobody else can make lead here: a page is for its own machine, and for who
+/// has a tunnel to it.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
+    ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+}
+
 /// What tells our own forms from those of other sites: a secret in each, drawn anew whenever pages are served.
 #[derive(Clone)]
 pub struct Forms {
@@ -200,6 +209,8 @@ pub(crate) struct Frame {
     pub(crate) lab: bool,
     /// Where its first page is.
     pub(crate) home: String,
+    /// Whose pages they are, where one portal has several like it.
+    pub(crate) subject: String,
     /// Its pages: address, name, and how many things wait there.
     pub(crate) pages: Vec<(&'static str, &'static str, usize)>,
     /// Where one is.
@@ -275,6 +286,16 @@ mod tests {
             assert_eq!((rows.first, rows.last, rows.before, rows.after), (first, last, before, after), "{asked}");
         }
         assert_eq!(Rows::of(Vec::<u8>::new(), 50, ask(&[]), Some(("find", "a&b"))).query, "find=a%26b&");
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_its_own() {
+        for own in ["127.0.0.1:80", "localhost:8080", "localhost", "[::1]:9"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in ["evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "127.0.0.2"] {
+            assert!(!is_loopback(other), "{other}");
+        }
     }
 
     #[test]

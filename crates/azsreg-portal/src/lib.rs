@@ -15,7 +15,7 @@ use azsreg_model::{Alert, UsageLine};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use frame::{Answer, Ask, Forms, Notice, pairs};
+pub use frame::{Answer, Ask, Forms, Notice, is_loopback, pairs};
 pub use pages::Portal;
 
 /// The one word for a registration, as the administrator portal has it (`facts-stamp.md` section 6).

@@ -6,7 +6,7 @@ use azsreg_model::{Alert, day_of};
 use crate::chart::{Choice, Meter, csv, meters};
 use crate::frame::{Answer, Ask, Forms, Frame, Time};
 use crate::market;
-use crate::{Actions, ItemState, Region, Source, UsageAsked};
+use crate::{Actions, ItemState, Region, Registration, Source, UsageAsked};
 
 /// How many days the usage page shows, unless it is asked for others.
 pub(crate) const DAYS: u16 = 14;
@@ -32,6 +32,10 @@ struct Dashboard {
 }
 
 impl Dashboard {
+    fn well(&self) -> bool {
+        self.region.registration == Registration::Registered
+    }
+
     /// The alerts that the tile names.
     fn named(&self) -> &[Alert] {
         &self.open[..self.open.len().min(NAMED)]
@@ -89,6 +93,7 @@ impl Portal {
             brand: "Azure Stack administration",
             lab: true,
             home: "/".into(),
+            subject: region.stamp.clone(),
             pages: vec![
                 ("/", "Dashboard", 0),
                 ("/properties", "Properties", 0),
@@ -148,8 +153,9 @@ impl Portal {
                 let apart = ask.path == "/usage.csv";
                 let lines = source.usage(UsageAsked { days: choice.days, subscription, apart });
                 if apart {
-                    return Answer::csv("usage.csv", csv(&lines));
+                    return Answer::csv(&format!("usage-{}-{}-days.csv", region.stamp, choice.days), csv(&lines));
                 }
+                let choice = choice.until(day_of(region.now));
                 let meters = meters(&lines, day_of(region.now), choice.days);
                 Answer::page(200, &Usage { frame: frame("Usage"), choice, meters })
             }

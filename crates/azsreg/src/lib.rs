@@ -9,6 +9,7 @@ mod commands;
 mod interrupt;
 mod rows;
 mod secrets;
+mod stamps;
 mod state;
 mod view;
 mod watch;
@@ -52,7 +53,11 @@ impl From<azsreg_operations::ports::PortError> for Ended {
 
 /// Runs the command with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match stamps::at(given.clone()) {
+        Ok(arguments) => arguments,
+        Err(problem) => return refused(problem, &given),
+    };
     let matches = match Cli::command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &arguments),
@@ -228,9 +233,14 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
         }
         format!("{words} --help")
     });
-    let problem = problem.next(next);
+    refused(problem.next(next), arguments)
+}
+
+/// Refuses from the words alone, in the form that they ask for.
+fn refused(problem: Problem, arguments: &[OsString]) -> Code {
+    let exit = problem.code.exit;
     let asked = arguments.iter().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
     let json = asked || std::env::var_os("AZSREG_OUTPUT").is_some_and(|output| output == "json");
     View::new(if json { cli::Output::Json } else { cli::Output::Human }).failure(&problem.into());
-    Code::from(2)
+    Code::from(u8::from(exit))
 }

@@ -31,6 +31,11 @@ impl Sources {
         Self(sources)
     }
 
+    /// Whether `--at` names the stamp: then the variables may be of another one.
+    pub(crate) fn at_a_named_stamp(&self) -> bool {
+        self.0.iter().any(|(known, _)| known == "at")
+    }
+
     pub(crate) fn on_command_line(&self, id: &str) -> bool {
         self.0.iter().any(|(known, source)| known == id && *source == ValueSource::CommandLine)
     }

@@ -9,8 +9,13 @@ use crate::cli::Global;
 
 /// The state directory: as given, or the platform's.
 pub(crate) fn directory(global: &Global) -> Result<PathBuf, Problem> {
-    if let Some(directory) = &global.state_dir {
-        return Ok(directory.clone());
+    directory_of(global.state_dir.clone())
+}
+
+/// Likewise, of what `--state-dir` says.
+pub(crate) fn directory_of(given: Option<PathBuf>) -> Result<PathBuf, Problem> {
+    if let Some(directory) = given {
+        return Ok(directory);
     }
     let dirs = ProjectDirs::from("", "", "azsreg")
         .ok_or_else(|| Problem::new(&code::STATE_UNWRITABLE, "this account has no home directory"))?;

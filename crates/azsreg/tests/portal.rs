@@ -71,7 +71,7 @@ fn marketplace_management_says_what_is_there_and_what_to_do() {
     let world = World::new();
     shows(&world, "/marketplace", &["You must register and activate", "azsreg register"]);
     world.run(&["register", "--billing-model", "development"]).ends(0);
-    shows(&world, "/marketplace", &["no items yet", "azsreg marketplace add"]);
+    shows(&world, "/marketplace", &["no items yet", "azsreg marketplace list"]);
     world.run(&["marketplace", "add", "microsoft.vmaccess-linux-1.5.11"]).ends(0);
     let page = shows(&world, "/marketplace", &["Downloaded", "Extension", "1.5.11"]);
     assert!(!page.contains("class=\"empty\""), "{page}");
@@ -153,6 +153,7 @@ fn an_alert_is_closed_by_a_form_of_this_portal_alone() {
     assert!(!page.contains("<button>"), "{page}");
     assert_eq!(fetch(&world, "POST", "/alerts/close", &[], &[("id", "x"), ("secret", &secret)]).0, 409);
     assert_eq!(fetch(&world, "DELETE", "/", &[], &[]).0, 405);
+    assert_eq!(fetch(&world, "GET", "/", &[("host", "evil.example")], &[]).0, 421);
     let (status, page) = fetch(&world, "GET", "/%3Cscript%3Ealert(1)%3C/script%3E", &[], &[]);
     assert_eq!((status, page.contains("<script>")), (404, false));
 }
@@ -211,9 +212,9 @@ fn pages_of_two_hundred_stamps_stay_small() {
     // The same stamps from the operator's machine: it has a journal of each.
     let mut command = world.command(0, &world.state());
     world.signed_in(&mut command);
-    let mut web = command.args(["status", "--web"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut web = Killed(command.args(["status", "--web"]).stdout(std::process::Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(web.stdout.take().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(web.0.stdout.take().unwrap()), &mut line).unwrap();
     let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
     let (endpoint, once) = link.split_once("/?").unwrap();
     runtime().block_on(async {
@@ -221,9 +222,10 @@ fn pages_of_two_hundred_stamps_stay_small() {
         let first = client.get(format!("{endpoint}/?{once}")).send().await.unwrap();
         assert_eq!(first.status(), 303);
         let cookie = first.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let home = format!("{endpoint}{}", first.headers()["location"].to_str().unwrap());
         let begun = std::time::Instant::now();
         loop {
-            let text = client.get(format!("{endpoint}/")).header("cookie", &cookie).send().await.unwrap();
+            let text = client.get(&home).header("cookie", &cookie).send().await.unwrap();
             let text = text.text().await.unwrap();
             small("status --web", &text);
             if !text.contains("data-live") {
@@ -234,6 +236,14 @@ fn pages_of_two_hundred_stamps_stay_small() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     });
-    web.kill().unwrap();
-    web.wait().unwrap();
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

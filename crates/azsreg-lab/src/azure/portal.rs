@@ -13,7 +13,7 @@ use crate::world::metering::{hour_of, time_of};
 
 /// A request for a page.
 pub(crate) async fn handle(state: &State, request: &Read) -> Reply {
-    http::page_of(request, &state.urls().portal, async |ask| answer(ask, state)).await
+    http::page_of(request, async |ask| answer(ask, state)).await
 }
 
 impl Cloud for State {
@@ -140,6 +140,7 @@ fn shown(azure: &AzureWorld, event: &crate::world::history::Event) -> Event {
         what: event.what.clone(),
         resource: event.scope.rsplit('/').next().unwrap_or_default().to_owned(),
         by: event.by.map_or_else(|| "Azure".to_owned(), |by| who(azure, by)),
+        times: event.times,
     }
 }
 

@@ -35,7 +35,6 @@ pub(crate) struct Urls {
     pub(crate) graph: String,
     pub(crate) blobs: String,
     pub(crate) usage: String,
-    pub(crate) portal: String,
 }
 
 /// The endpoints of a stamp.

@@ -23,11 +23,17 @@ struct Seen<'a> {
     stamp: &'a Arc<StampState>,
 }
 
+/// What Marketplace management says before there can be items, and when there can be none any more.
+const REGISTER: &str = "You must register and activate Azure Stack before you can add items from Azure.";
+const EXPIRED: &str = "The registration has expired. Nothing can be added from Azure until it is renewed.";
+/// No product has a longer name.
+const LONGEST: usize = 200;
+
 /// A request for a page.
 pub(crate) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Reply {
     stamp.world().settle(state.now());
     let seen = Seen { state, stamp };
-    http::page_of(request, &stamp.urls().portal, async |ask| stamp.portal.answer(ask, &seen, &seen).await).await
+    http::page_of(request, async |ask| stamp.portal.answer(ask, &seen, &seen).await).await
 }
 
 impl Source for Seen<'_> {
@@ -113,18 +119,19 @@ impl Source for Seen<'_> {
             .collect();
         items.sort_by(|a, b| (&a.title, &a.name).cmp(&(&b.title, &b.name)));
         let notice = |text: &str, next: &str| Some(Notice { text: text.to_owned(), next: Some(next.to_owned()) });
-        let register = "You must register and activate Azure Stack before you can add items from Azure.";
+        let expired = world.activation.as_ref().and_then(Activation::ends).is_some_and(|end| end <= self.state.now());
         let notice = match (asks, disconnected, items.is_empty()) {
-            (true, false, _) => notice(register, "azsreg register"),
-            (true, true, _) => notice(register, "azsreg offline token"),
+            (true, false, _) => notice(REGISTER, "azsreg register"),
+            (true, true, _) => notice(REGISTER, "azsreg offline token"),
+            (false, false, _) if expired => notice(EXPIRED, "azsreg renew"),
             (false, true, true) => {
                 let text = "There are no items. This stamp has no way to Azure: items are carried to it.";
                 notice(text, "azsreg marketplace download")
             }
-            (false, false, true) => notice("There are no items yet. Add them from Azure.", "azsreg marketplace add"),
+            (false, false, true) => notice("There are no items yet. Add them from Azure.", "azsreg marketplace list"),
             (false, _, false) => None,
         };
-        Market { notice, addable: !asks && !disconnected, items }
+        Market { notice, addable: !asks && !disconnected && !expired, items }
     }
 
     async fn offers(&self) -> Result<Vec<Offer>, Notice> {
@@ -224,14 +231,17 @@ fn plain(html: &str) -> String {
 
 /// What the stamp refuses, as its page says it.
 fn refused(error: ArmError) -> Notice {
-    let next = match error.code.as_str() {
-        "ResourceNotFound" => Some("azsreg register"),
-        "RegistrationExpired" => Some("azsreg renew"),
-        "MarketplaceSyndicationDisabled" => Some("azsreg set --marketplace on"),
-        "RegistrationNotAccessible" => Some("azsreg status"),
-        _ => None,
+    let (text, next) = match error.code.as_str() {
+        "ResourceNotFound" if error.message.contains("activations/default'") => {
+            (REGISTER.into(), Some("azsreg register"))
+        }
+        "ResourceNotFound" => ("Azure does not offer that item to this stamp.".into(), None),
+        "RegistrationExpired" => (EXPIRED.into(), Some("azsreg renew")),
+        "MarketplaceSyndicationDisabled" => (error.message, Some("azsreg set --marketplace on")),
+        "RegistrationNotAccessible" => (error.message, Some("azsreg status")),
+        _ => (error.message, None),
     };
-    Notice { text: error.message, next: next.map(str::to_owned) }
+    Notice { text, next: next.map(str::to_owned) }
 }
 
 impl Actions for Seen<'_> {
@@ -242,6 +252,9 @@ impl Actions for Seen<'_> {
     }
 
     async fn add_item(&self, name: &str) -> Result<(), Notice> {
+        if name.len() > LONGEST {
+            return Err("Azure does not offer that item to this stamp.".into());
+        }
         market::download(self.state, self.stamp, name).await.map(drop).map_err(refused)
     }
 

@@ -20,6 +20,13 @@ pub struct Event {
     pub what: String,
     /// The principal that asked for it; none where Azure did it by itself.
     pub by: Option<Uuid>,
+    /// How often in a row; `at` is the last time.
+    #[serde(default = "once")]
+    pub times: u32,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// What a call did, for a person: none for what only looks, or is not about a registration. `parts` is the path,
@@ -56,12 +63,21 @@ impl Arm {
             // As the resource writes itself, where it is there.
             let known =
                 self.registrations.iter().map(super::arm::Registration::id).find(|id| id.eq_ignore_ascii_case(&scope));
-            self.enter(Event { at, scope: known.unwrap_or(scope), what, by: Some(by) });
+            self.enter(Event { at, scope: known.unwrap_or(scope), what, by: Some(by), times: 1 });
         }
     }
 
-    /// Enters an event; the oldest are forgotten.
+    /// Enters an event; the oldest are forgotten. The same once more counts up: whoever looks every minute reads the key
+    /// every minute.
     pub(super) fn enter(&mut self, event: Event) {
+        let last = self.history.iter().rposition(|known| known.scope.eq_ignore_ascii_case(&event.scope));
+        if let Some(known) =
+            last.filter(|at| (&self.history[*at].what, self.history[*at].by) == (&event.what, event.by))
+        {
+            let times = self.history.remove(known).times;
+            self.history.push(Event { times: times.saturating_add(1), ..event });
+            return;
+        }
         self.history.push(event);
         let most = self.history.len().saturating_sub(KEPT);
         self.history.drain(..most);
@@ -74,7 +90,7 @@ impl Arm {
         }
         let group = |id: &str| id.split('/').nth(4).unwrap_or_default().to_owned();
         let what = format!("Moved from the resource group {} to {}", group(old), group(new));
-        self.enter(Event { at, scope: new.to_owned(), what, by: None });
+        self.enter(Event { at, scope: new.to_owned(), what, by: None, times: 1 });
     }
 }
 

@@ -73,6 +73,9 @@ pub(crate) struct Global {
     /// Where journals, locks and sign-ins are kept [default: the platform's state directory]
     #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
+    #[arg(long, global = true, value_name = "NAME", env = "AZSREG_AT", help_heading = "Global")]
+    pub(crate) at: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -443,7 +446,7 @@ pub(crate) struct StatusOptions {
     /// With --check: how many days count as soon
     #[arg(long, value_name = "DAYS", env = "AZSREG_WITHIN", default_value_t = 30)]
     pub(crate) within: u16,
-    /// All stamps that this machine knows, as a page in the browser
+    /// All stamps that this machine knows, by its journals and stamps.json, as a page in the browser
     #[arg(long, conflicts_with_all = ["check", "name"])]
     pub(crate) web: bool,
     #[command(flatten)]

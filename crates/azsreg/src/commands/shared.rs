@@ -225,6 +225,10 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
 
 /// The sign-in to the stamp's own Resource Manager, if there is one.
 pub(crate) fn stamp_sign_in(options: &StampSignInOptions, sources: &Sources) -> Result<Option<SignIn>, Problem> {
+    let on_line = |ids: &[&str]| ids.iter().any(|id| sources.on_command_line(id));
+    if sources.at_a_named_stamp() && !on_line(&["stamp_client_id", "stamp_client_secret", "stamp_device_code"]) {
+        return Ok(None);
+    }
     if options.stamp_device_code {
         if sources.on_command_line("stamp_client_secret") {
             return Err(Problem::new(

@@ -2,7 +2,6 @@
 //! no credential: each time a stamp is asked, they are read again from where they are.
 
 mod serve;
-mod stamps;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use azsreg_model::{AzureSide, ExitCode, Known, Problem, StatusReport, code};
+use azsreg_model::{AzureSide, ExitCode, Known, Problem, Status, StatusReport, code};
 use azsreg_operations::FileJournal;
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::ports::Clock as _;
@@ -29,18 +28,40 @@ use crate::Ended;
 use crate::cli::{Global, Output, SecretArgument, SidesOptions, StatusOptions};
 use crate::interrupt;
 use crate::secrets::Sources;
+use crate::stamps::{Way, ways};
 use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
-use stamps::{Way, ways};
 
 /// So many stamps are asked at a time.
 const AT_ONCE: usize = 8;
 /// So long sessions have to close at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// A stamp's tile, by what it goes by.
-type Seen = (Result<StatusReport, Problem>, Timestamp);
+/// What was seen of a stamp, and when; and why it was not seen again since.
+#[derive(Clone)]
+struct Seen {
+    report: Result<StatusReport, Problem>,
+    at: Timestamp,
+    since: Option<Problem>,
+}
+
+impl Seen {
+    /// What is shown from now on: who is away is shown as it was before.
+    fn after(before: Option<&Self>, report: Result<StatusReport, Problem>, at: Timestamp) -> Self {
+        let away = match &report {
+            Err(problem) => Some(problem),
+            Ok(report) if report.status == Status::Unknown => report.stamp.as_ref().err(),
+            Ok(_) => None,
+        };
+        match (before, away) {
+            (Some(before), Some(problem)) if before.report.is_ok() => {
+                Self { since: Some(problem.clone()), ..before.clone() }
+            }
+            _ => Self { report, at, since: None },
+        }
+    }
+}
 
 /// What this machine knows, and what it has seen since the command began.
 struct Machine {
@@ -126,7 +147,7 @@ pub(crate) async fn run(
     let mut asker = std::pin::pin!(asker);
     tokio::select! {
         () = &mut asker => {}
-        () = serve::serve(listener, &host, &pages, &machine) => {}
+        () = serve::serve(listener, &pages, &machine) => {}
         () = interrupt::signal() => {}
     }
     // Whoever is asked at this moment ends on the same signal, and closes the session first.
@@ -212,7 +233,9 @@ impl Machine {
         if way.is_none() && self.way(&id).is_some() {
             return;
         }
-        self.seen.borrow_mut().insert(shown, (seen, now));
+        let mut all = self.seen.borrow_mut();
+        let seen = Seen::after(all.get(&shown), seen, now);
+        all.insert(shown, seen);
     }
 
     /// What the journals of this machine know of a stamp.
@@ -274,15 +297,20 @@ impl Fleet for Machine {
         let asking = self.asking.borrow();
         let seen = self.seen.borrow();
         let stamp = |id: String| {
-            let (way, (seen, at)) =
-                (self.way(&id), seen.get(&id).cloned().map_or((None, None), |(seen, at)| (Some(seen), Some(at))));
+            let (way, seen) = (self.way(&id), seen.get(&id).cloned());
+            let named = way.and_then(|way| way.name.as_ref()).map(|name| match name.contains(' ') {
+                true => format!("--at '{name}'"),
+                false => format!("--at {name}"),
+            });
+            let pep = || way.and_then(|way| way.pep.first()).map(|address| format!("--pep {address}"));
             Stamp {
                 name: way.and_then(|way| way.name.clone()),
-                pep: way.and_then(|way| way.pep.first()).map(ToString::to_string),
+                chosen: named.or_else(pep),
                 last: id.parse().ok().and_then(|id| FileJournal::newest(&self.state_dir, id)),
                 asking: asking.contains(&id) || way.is_some_and(|way| asking.contains(&way.id())),
-                seen,
-                at,
+                at: seen.as_ref().map(|seen| seen.at),
+                since: seen.as_ref().and_then(|seen| seen.since.clone()),
+                seen: seen.map(|seen| seen.report),
                 id,
             }
         };
@@ -292,7 +320,7 @@ impl Fleet for Machine {
     fn ask(&self, id: Option<&str>) {
         for stamp in self.stamps() {
             // Accounts lock out: who refused the sign-in is asked again by its own button alone.
-            let refused = id.is_none() && stamp.seen.as_ref().is_some_and(refused_sign_in);
+            let refused = id.is_none() && refused_sign_in(&stamp);
             if !stamp.asking && !refused && id.is_none_or(|wanted| wanted == stamp.id) {
                 self.asking.borrow_mut().push(stamp.id.clone());
                 let _ = self.wanted.send(stamp.id);
@@ -301,13 +329,14 @@ impl Fleet for Machine {
     }
 }
 
-/// Whether the stamp has refused its sign-in.
-fn refused_sign_in(seen: &Result<StatusReport, Problem>) -> bool {
-    let problem = match seen {
-        Ok(report) => report.stamp.as_ref().err(),
-        Err(problem) => Some(problem),
+/// Whether the stamp has refused its sign-in when it was last asked.
+fn refused_sign_in(stamp: &Stamp) -> bool {
+    let seen = match &stamp.seen {
+        Some(Ok(report)) => report.stamp.as_ref().err(),
+        Some(Err(problem)) => Some(problem),
+        None => None,
     };
-    problem.is_some_and(|problem| problem.code == &code::PEP_REFUSED)
+    stamp.since.as_ref().or(seen).is_some_and(|problem| problem.code == &code::PEP_REFUSED)
 }
 
 /// Azure's side of a stamp that is away, for that reason.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use azsreg_portal::fleet::{Fleet, FleetPages};
-use azsreg_portal::{Answer, Ask, pairs};
+use azsreg_portal::{Answer, Ask, is_loopback, pairs};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 const MAX_FORM: usize = 64 << 10;
 
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: TcpListener, host: &str, pages: &FleetPages, fleet: &impl Fleet) {
+pub(super) async fn serve(listener: TcpListener, pages: &FleetPages, fleet: &impl Fleet) {
     let connections = futures_util::stream::unfold(listener, |listener| async move {
         let accepted = listener.accept().await.map(|(stream, _)| stream);
         if accepted.is_err() {
@@ -27,7 +27,7 @@ pub(super) async fn serve(listener: TcpListener, host: &str, pages: &FleetPages,
     });
     let each = connections.for_each_concurrent(None, |stream| async move {
         let Some(stream) = stream else { return };
-        let service = hyper::service::service_fn(|request| answer(request, host, pages, fleet));
+        let service = hyper::service::service_fn(|request| answer(request, pages, fleet));
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     });
     each.await;
@@ -35,14 +35,14 @@ pub(super) async fn serve(listener: TcpListener, host: &str, pages: &FleetPages,
 
 async fn answer(
     request: Request<Incoming>,
-    host: &str,
     pages: &FleetPages,
     fleet: &impl Fleet,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let named = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     // A name that somebody else's site made to lead here is not ours.
-    if named("host") != Some(host) {
+    let host = named("host").unwrap_or_default();
+    if !is_loopback(host) {
         return Ok(written(Answer::refused(421, "This is not the address of this page."), false));
     }
     let Ok(form) = Limited::new(body, MAX_FORM).collect().await else {

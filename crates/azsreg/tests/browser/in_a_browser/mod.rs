@@ -123,7 +123,9 @@ fn not_registered_registered_item_usage_expired_renewed() {
         assert_eq!(page.text("[aria-labelledby=region] .state").await, "Expired");
         page.shows(&["azsreg renew"]).await;
         page.follow("Marketplace").await;
-        page.follow("Add from Azure").await;
+        page.shows(&["has expired", "azsreg renew"]).await;
+        assert_eq!(page.count("a.button").await, 0, "nothing can be added any more");
+        page.open(&format!("{}/marketplace/add", portal(&world))).await;
         page.shows(&["has expired", "azsreg renew"]).await;
         world.run(&["renew", "--agreement-number", "A-2", "--yes"]).ends(0);
         page.open(&portal(&world)).await;

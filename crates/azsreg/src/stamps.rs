@@ -1,0 +1,269 @@
+//! `stamps.json` in the state directory: how each stamp of a fleet is reached, for `--at NAME` and for `status --web`. It
+//! names files of secrets, never a secret.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use azsreg_model::{Problem, code};
+use azsreg_pep::PepAddress;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _};
+use serde::Deserialize;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::cli::{Cli, SecretArgument, SidesOptions};
+use crate::state;
+
+/// How a stamp is reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Way {
+    pub(crate) name: Option<String>,
+    pub(crate) cloud_id: Option<Uuid>,
+    pub(crate) subscription: Option<Uuid>,
+    pub(crate) pep: Vec<PepAddress>,
+    user: Option<String>,
+    password: Option<SecretArgument>,
+    client: Option<Uuid>,
+    client_secret: Option<SecretArgument>,
+}
+
+impl Way {
+    /// What it goes by until its stamp has said its cloud id.
+    pub(crate) fn id(&self) -> String {
+        let address = || self.pep.first().map(ToString::to_string).unwrap_or_default();
+        self.name.clone().unwrap_or_else(address)
+    }
+
+    /// Points the options at this stamp. One of the file has its own sign-ins alone: what was given for another stamp is
+    /// never sent to it.
+    ///
+    /// # Errors
+    /// A file of a secret can't be read.
+    pub(crate) fn point(&self, sides: &mut SidesOptions) -> Result<(), Problem> {
+        let Some(name) = &self.name else { return Ok(()) };
+        for (member, secret) in [("pep_password", &self.password), ("stamp_client_secret", &self.client_secret)] {
+            if let Some(path) = secret.as_ref().and_then(|secret| secret.0.strip_prefix('@')) {
+                std::fs::File::open(path).map_err(|error| {
+                    Problem::new(
+                        &code::SECRET_UNREADABLE,
+                        format!("{member} of {name} in stamps.json: {path}: {error}"),
+                    )
+                })?;
+            }
+        }
+        sides.pep.pep.clone_from(&self.pep);
+        sides.pep.pep_user.clone_from(&self.user);
+        sides.pep.pep_password.clone_from(&self.password);
+        sides.stamp_sign_in.stamp_client_id = self.client;
+        sides.stamp_sign_in.stamp_client_secret.clone_from(&self.client_secret);
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    stamps: Vec<serde_json::Value>,
+}
+
+/// A stamp as the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    pep: Vec<String>,
+    pep_user: String,
+    pep_password: String,
+    cloud_id: Option<Uuid>,
+    subscription: Option<Uuid>,
+    stamp_client_id: Option<Uuid>,
+    stamp_client_secret: Option<String>,
+}
+
+/// The stamps of the file; none where there is no file.
+fn listed(state_dir: &Path) -> Result<Vec<Way>, Problem> {
+    let path = state_dir.join("stamps.json");
+    let unreadable = |why: &dyn std::fmt::Display| {
+        Problem::new(&code::FILE_UNREADABLE, format!("{}: {why}", path.display()))
+            .cause("It is missing, or you may not read it, or it is not written as it has to be.")
+            .next("Write it as docs/guide/portals.md shows, in UTF-8.")
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => read(state_dir, &bytes).map_err(|why| unreadable(&why)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// The stamps that can be asked: those of the file, and the one that the options name.
+pub(crate) fn ways(state_dir: &Path, options: &SidesOptions) -> Result<Vec<Way>, Problem> {
+    let mut ways = listed(state_dir)?;
+    let given = &options.pep.pep;
+    let listed = ways.iter().any(|way| way.pep.iter().any(|address| given.contains(address)));
+    if !given.is_empty() && !listed {
+        ways.push(Way { pep: given.clone(), ..Way::default() });
+    }
+    Ok(ways)
+}
+
+/// The arguments with what `--at NAME` stands for: the stamp's endpoint, its sign-ins and its subscription, as far as the
+/// command has such options. Without `--at` they stay as they are.
+///
+/// # Errors
+/// The file can't be read or does not name the stamp; another stamp is named beside it; the command is at no stamp.
+pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
+    let asked = |argument: &OsString| argument.to_str().is_some_and(|text| text == "--at" || text.starts_with("--at="));
+    if !arguments.iter().any(asked) && std::env::var_os("AZSREG_AT").is_none() {
+        return Ok(arguments);
+    }
+    // What is wrong otherwise is said when the whole line is read.
+    let mut command = Cli::command().ignore_errors(true);
+    let Ok(matches) = command.try_get_matches_from_mut(&arguments) else { return Ok(arguments) };
+    let (mut command, mut matches) = (&command, &matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        let Some(found) = command.find_subcommand(name) else { break };
+        (command, matches) = (found, inner);
+    }
+    let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
+    let on_line = |id: &str| has(id) && source(matches, id) == Some(ValueSource::CommandLine);
+    let Ok(Some(name)) = matches.try_get_one::<String>("at") else { return Ok(arguments) };
+    if !has("pep") {
+        let problem = Problem::new(&code::BAD_ARGUMENT, "--at is for commands at a stamp");
+        return Err(problem.next("Leave it out here."));
+    }
+    if let Some(id) = ["pep", "pep_user", "pep_password"].into_iter().find(|id| on_line(id)) {
+        let message = format!("--at {name} and --{} are given both", id.replace('_', "-"));
+        return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Keep one of them."));
+    }
+    let given = matches.try_get_one::<PathBuf>("state_dir").ok().flatten().cloned();
+    let state_dir = state::directory_of(given)?;
+    let ways = listed(&state_dir)?;
+    let way = ways.iter().find(|way| way.name.as_ref() == Some(name)).ok_or_else(|| {
+        let names: Vec<&str> = ways.iter().filter_map(|way| way.name.as_deref()).collect();
+        let known = if names.is_empty() { "no stamp".to_owned() } else { names.join(", ") };
+        let message = format!("{} does not name {name}", state_dir.join("stamps.json").display());
+        Problem::new(&code::BAD_ARGUMENT, message).next(format!("It names {known}."))
+    })?;
+    let mut add = |option: &str, value: String| arguments.extend([option.into(), value.into()]);
+    for address in &way.pep {
+        add("--pep", address.to_string());
+    }
+    if let Some(user) = &way.user {
+        add("--pep-user", user.clone());
+    }
+    if let Some(SecretArgument(file)) = &way.password {
+        add("--pep-password", file.clone());
+    }
+    if let (Some(client), Some(SecretArgument(file)), true) = (way.client, &way.client_secret, has("stamp_client_id")) {
+        add("--stamp-client-id", client.to_string());
+        add("--stamp-client-secret", file.clone());
+    }
+    if let Some(subscription) = way.subscription.filter(|_| has("subscription") && !on_line("subscription")) {
+        add("--subscription", subscription.to_string());
+    }
+    Ok(arguments)
+}
+
+/// Where a value came from; an id that the command does not have came from nowhere.
+fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
+    matches.try_contains_id(id).ok().filter(|there| *there).and_then(|_| matches.value_source(id))
+}
+
+/// What is wrong with the file. A secret that stands in it is not repeated.
+#[derive(Debug, Error)]
+enum Wrong {
+    #[error("{0}")]
+    Form(#[from] serde_json::Error),
+    #[error("the stamp {0}: {1}")]
+    Stamp(String, #[source] serde_json::Error),
+    #[error("{member} of {name:?} is not @FILE: a secret is never written here")]
+    Secret { member: &'static str, name: String },
+    #[error("pep of {name:?}: {address} is not an address")]
+    Address { name: String, address: String },
+    #[error("the name {0:?} is empty, longer than 60 characters, or has some that are not shown")]
+    Name(String),
+    #[error("{0:?} has no address of its privileged endpoint")]
+    NoAddress(String),
+    #[error("{0:?} and another entry have the same name, cloud id or privileged endpoint")]
+    Twice(String),
+}
+
+fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
+    // Editors of Windows begin with a mark.
+    let file: File = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))?;
+    let mut ways: Vec<Way> = Vec::new();
+    for (at, stamp) in file.stamps.into_iter().enumerate() {
+        let called = stamp["name"].as_str().map_or_else(|| format!("number {}", at + 1), |name| format!("{name:?}"));
+        let written = serde_json::from_value(stamp).map_err(|error| Wrong::Stamp(called, error))?;
+        let Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } =
+            written;
+        // A secret stands in a file of its own: beside this one, unless its path says otherwise.
+        let secret = |member, text: &str| match text.strip_prefix('@') {
+            Some(path) if !path.is_empty() => Ok(SecretArgument(format!("@{}", state_dir.join(path).display()))),
+            _ => Err(Wrong::Secret { member, name: name.clone() }),
+        };
+        let password = Some(secret("pep_password", &pep_password)?);
+        let client_secret = stamp_client_secret.as_ref().map(|text| secret("stamp_client_secret", text)).transpose()?;
+        let addresses =
+            pep.into_iter().map(|address| address.parse().map_err(|_| Wrong::Address { name: name.clone(), address }));
+        let pep = addresses.collect::<Result<Vec<PepAddress>, _>>()?;
+        // What changes the direction of writing is not shown either.
+        let unseen = |c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c);
+        if name.trim().is_empty() || name.chars().count() > 60 || name.chars().any(unseen) {
+            return Err(Wrong::Name(name.chars().take(60).collect()));
+        }
+        if pep.is_empty() {
+            return Err(Wrong::NoAddress(name));
+        }
+        let same = |way: &Way| {
+            way.name.as_ref() == Some(&name)
+                || cloud_id.is_some() && way.cloud_id == cloud_id
+                || way.pep.iter().any(|address| pep.contains(address))
+        };
+        if ways.iter().any(same) {
+            return Err(Wrong::Twice(name));
+        }
+        ways.push(Way {
+            name: Some(name),
+            cloud_id,
+            subscription,
+            pep,
+            user: Some(pep_user),
+            password,
+            client: stamp_client_id,
+            client_secret,
+        });
+    }
+    Ok(ways)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_the_guide_is_read() {
+        let guide = include_str!("../../../docs/guide/portals.md");
+        let block = guide.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+        let ways = read(Path::new("/state"), block.as_bytes()).unwrap_or_default();
+        let names: Vec<String> = ways.iter().map(Way::id).collect();
+        assert_eq!(names, ["Lisbon", "Porto"]);
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_refused_without_being_repeated() {
+        let file = |password: &str| {
+            format!(
+                r#"{{"stamps": [{{"name": "Lisbon", "pep": ["10.0.0.1"], "pep_user": "A\\B", "pep_password": "{password}"}}]}}"#
+            )
+        };
+        let read = |text: &str| super::read(Path::new("/state"), text.as_bytes());
+        let ways = read(&file("@lisbon.txt")).unwrap_or_default();
+        assert_eq!(ways.first().and_then(|way| way.password.clone()).map(|p| p.0), Some("@/state/lisbon.txt".into()));
+        let why = read(&file("hunter2")).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        assert!(why.contains("pep_password of \"Lisbon\"") && !why.contains("hunter2"), "{why}");
+        assert!(read(r#"{"stamps": [], "more": 1}"#).is_err());
+        assert!(read(r#"{"stamps": [{"name": "L", "pep": [], "pep_user": "u", "pep_password": "@f"}]}"#).is_err());
+    }
+}
