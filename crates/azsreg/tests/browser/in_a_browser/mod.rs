@@ -160,9 +160,31 @@ fn a_disconnected_stamp_before_and_from_build_1904() {
             let text = page.text("main").await;
             assert_eq!(text.contains("You must register and activate Azure Stack"), asks, "{build}: {text}");
             assert_eq!(page.count("a.button").await, 0, "{build}: it has no way to Azure");
+            if !asks {
+                // An item that is carried to it.
+                let folder = world.path("carried");
+                let item = "azsreglab.tiny-linux-1.0.3";
+                let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+                let fetch = ["marketplace", "download", item, "--to", &folder, "--cloud-id", &cloud_id];
+                run(world.at_azure(&fetch).arg("--accept-legal-terms")).ends(0);
+                run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0);
+                page.again().await;
+                page.shows(&["Tiny Linux", "1.0.3", "Downloaded"]).await;
+            }
             world.days(366);
             page.open(&portal(&world)).await;
             assert_eq!(page.text("[aria-labelledby=region] .state").await, "Expired", "{build}");
+            page.shows(&["azsreg offline renew start"]).await;
+            let (token, key) = (world.path("token-2"), world.path("key-2"));
+            let start = ["offline", "renew", "start", "--billing-model", "capacity", "--agreement-number", "B"];
+            run(world.at_stamp(&start).args(["--out", &token, "--yes"])).ends(0);
+            page.again().await;
+            page.shows(&["Not registered", "azsreg offline token"]).await;
+            let register = ["offline", "renew", "register", &token, "--name", "far", "--out", &key, "--yes"];
+            run(&mut world.at_azure(&register)).ends(0);
+            run(&mut world.at_stamp(&["offline", "renew", "finish", &key])).ends(0);
+            page.again().await;
+            assert_eq!(page.text("[aria-labelledby=region] .state").await, "Registered", "{build}");
         });
     }
 }
