@@ -100,7 +100,10 @@ pub async fn find<A: Azure, C: Clock>(
 
 /// The registration of a stamp among those with its cloud id: the one that its record names, else a live one. An expired
 /// one may have been left beside the new one.
-pub(crate) async fn current<A: Azure, C: Clock>(
+///
+/// # Errors
+/// Azure could not be asked.
+pub async fn current<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     mut found: Vec<azsreg_model::Registration>,

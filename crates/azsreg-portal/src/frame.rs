@@ -170,6 +170,13 @@ pub struct Notice {
     pub next: Option<String>,
 }
 
+impl Notice {
+    /// Whether what is to be done is a command to type, and not a sentence.
+    pub(crate) fn is_command(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| next.starts_with("azsreg ") && !next.contains("  "))
+    }
+}
+
 impl From<&str> for Notice {
     fn from(text: &str) -> Self {
         Self { text: text.to_owned(), next: None }

@@ -54,15 +54,15 @@ impl From<azsreg_operations::ports::PortError> for Ended {
 /// Runs the command with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match stamps::at(given.clone()) {
-        Ok(arguments) => arguments,
+    let stamps::Line { arguments, expected } = match stamps::at(given.clone()) {
+        Ok(line) => line,
         Err(problem) => return refused(problem, &given),
     };
     let matches = match Cli::command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &arguments),
     };
-    let secrets = secrets::Sources::of(&matches);
+    let secrets = secrets::Sources::of(&matches).expecting(expected);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),

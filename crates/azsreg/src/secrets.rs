@@ -6,12 +6,16 @@ use azsreg_model::{Problem, code};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use crate::cli::{Global, SecretArgument};
 
 /// Where each option's value came from.
 #[derive(Debug, Default)]
-pub(crate) struct Sources(Vec<(String, ValueSource)>);
+pub(crate) struct Sources {
+    given: Vec<(String, ValueSource)>,
+    expected: Option<Uuid>,
+}
 
 impl Sources {
     pub(crate) fn of(matches: &ArgMatches) -> Self {
@@ -28,16 +32,39 @@ impl Sources {
             }
             level = matches.subcommand().map(|(_, inner)| inner);
         }
-        Self(sources)
+        Self { given: sources, expected: None }
+    }
+
+    /// The same, for a stamp that has to have this cloud id.
+    pub(crate) fn expecting(self, expected: Option<Uuid>) -> Self {
+        Self { expected, ..self }
+    }
+
+    /// Refuses a stamp that is another one than `stamps.json` says of the name that was given.
+    pub(crate) fn check_stamp(&self, cloud_id: Uuid) -> Result<(), Problem> {
+        match self.expected {
+            Some(expected) if expected != cloud_id => {
+                let message = format!("stamps.json says {expected}, the stamp says {cloud_id}");
+                Err(Problem::new(&code::OTHER_CLOUD_ID, message)
+                    .cause("An address or the cloud id of that entry is another stamp's.")
+                    .next("Put stamps.json in the state directory right. Nothing was changed."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a stamp has to have a certain cloud id.
+    pub(crate) fn expects(&self) -> bool {
+        self.expected.is_some()
     }
 
     /// Whether `--at` names the stamp: then the variables may be of another one.
     pub(crate) fn at_a_named_stamp(&self) -> bool {
-        self.0.iter().any(|(known, _)| known == "at")
+        self.given.iter().any(|(known, _)| known == "at")
     }
 
     pub(crate) fn on_command_line(&self, id: &str) -> bool {
-        self.0.iter().any(|(known, source)| known == id && *source == ValueSource::CommandLine)
+        self.given.iter().any(|(known, source)| known == id && *source == ValueSource::CommandLine)
     }
 }
 

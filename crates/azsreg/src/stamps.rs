@@ -55,6 +55,8 @@ impl Way {
         sides.pep.pep.clone_from(&self.pep);
         sides.pep.pep_user.clone_from(&self.user);
         sides.pep.pep_password.clone_from(&self.password);
+        let pep = &mut sides.pep;
+        (pep.transcript_share, pep.transcript_user, pep.transcript_password) = (None, None, None);
         sides.stamp_sign_in.stamp_client_id = self.client;
         sides.stamp_sign_in.stamp_client_secret.clone_from(&self.client_secret);
         Ok(())
@@ -107,45 +109,67 @@ pub(crate) fn ways(state_dir: &Path, options: &SidesOptions) -> Result<Vec<Way>,
     Ok(ways)
 }
 
-/// The arguments with what `--at NAME` stands for: the stamp's endpoint, its sign-ins and its subscription, as far as the
-/// command has such options. Without `--at` they stay as they are.
+/// A command's line, and which stamp it is meant for where the file says so.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) expected: Option<Uuid>,
+}
+
+/// The line with what `--at NAME` stands for: the stamp's endpoint, its sign-ins and its subscription, as far as the command
+/// has such options. Without `--at` it stays as it is. There is no variable for it: a stamp is chosen on the line.
 ///
 /// # Errors
-/// The file can't be read or does not name the stamp; another stamp is named beside it; the command is at no stamp.
-pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
+/// The file can't be read or does not name the stamp; another stamp is named beside it, on the line or by a variable; the
+/// command is at no stamp.
+pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     let asked = |argument: &OsString| argument.to_str().is_some_and(|text| text == "--at" || text.starts_with("--at="));
-    if !arguments.iter().any(asked) && std::env::var_os("AZSREG_AT").is_none() {
-        return Ok(arguments);
+    if !arguments.iter().any(asked) {
+        return Ok(Line { arguments, expected: None });
     }
     // What is wrong otherwise is said when the whole line is read.
     let mut command = Cli::command().ignore_errors(true);
-    let Ok(matches) = command.try_get_matches_from_mut(&arguments) else { return Ok(arguments) };
-    let (mut command, mut matches) = (&command, &matches);
+    let Ok(matches) = command.try_get_matches_from_mut(&arguments) else {
+        return Ok(Line { arguments, expected: None });
+    };
+    let (mut command, mut matches, mut after) = (&command, &matches, 1);
     while let Some((name, inner)) = matches.subcommand() {
         let Some(found) = command.find_subcommand(name) else { break };
         (command, matches) = (found, inner);
+        let word = arguments.iter().skip(after).position(|argument| argument == name);
+        after += word.map_or(0, |at| at + 1);
     }
     let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
-    let on_line = |id: &str| has(id) && source(matches, id) == Some(ValueSource::CommandLine);
-    let Ok(Some(name)) = matches.try_get_one::<String>("at") else { return Ok(arguments) };
+    let from = |id: &str| if has(id) { source(matches, id) } else { None };
+    let on_line = |id: &str| from(id) == Some(ValueSource::CommandLine);
+    let Ok(Some(name)) = matches.try_get_one::<String>("at") else { return Ok(Line { arguments, expected: None }) };
+    let refused = |message: String, next: &str| Err(Problem::new(&code::BAD_ARGUMENT, message).next(next));
     if !has("pep") {
-        let problem = Problem::new(&code::BAD_ARGUMENT, "--at is for commands at a stamp");
-        return Err(problem.next("Leave it out here."));
+        return refused("--at is for commands at a stamp".into(), "Leave it out here.");
     }
     if let Some(id) = ["pep", "pep_user", "pep_password"].into_iter().find(|id| on_line(id)) {
-        let message = format!("--at {name} and --{} are given both", id.replace('_', "-"));
-        return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Keep one of them."));
+        return refused(format!("--at {name} and --{} are given both", id.replace('_', "-")), "Keep one of them.");
+    }
+    // What names a registration by a variable was set for some stamp, and nobody knows for which.
+    if from("name") == Some(ValueSource::EnvVariable) {
+        return refused(format!("AZSREG_NAME is set beside --at {name}"), "Unset it, or say --name on the line.");
+    }
+    if from("orphan").is_some() {
+        let next =
+            "Say --pep, --name and --subscription in place of --at: what is removed is looked at from one side only.";
+        return refused(format!("--at {name} and --orphan are given both"), next);
     }
     let given = matches.try_get_one::<PathBuf>("state_dir").ok().flatten().cloned();
     let state_dir = state::directory_of(given)?;
     let ways = listed(&state_dir)?;
-    let way = ways.iter().find(|way| way.name.as_ref() == Some(name)).ok_or_else(|| {
+    let Some(way) = ways.iter().find(|way| way.name.as_ref() == Some(name)) else {
         let names: Vec<&str> = ways.iter().filter_map(|way| way.name.as_deref()).collect();
         let known = if names.is_empty() { "no stamp".to_owned() } else { names.join(", ") };
         let message = format!("{} does not name {name}", state_dir.join("stamps.json").display());
-        Problem::new(&code::BAD_ARGUMENT, message).next(format!("It names {known}."))
-    })?;
-    let mut add = |option: &str, value: String| arguments.extend([option.into(), value.into()]);
+        return refused(message, &format!("It names {known}."));
+    };
+    let mut own: Vec<OsString> = Vec::new();
+    let mut add = |option: &str, value: String| own.extend([option.into(), value.into()]);
     for address in &way.pep {
         add("--pep", address.to_string());
     }
@@ -155,14 +179,19 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, Problem>
     if let Some(SecretArgument(file)) = &way.password {
         add("--pep-password", file.clone());
     }
-    if let (Some(client), Some(SecretArgument(file)), true) = (way.client, &way.client_secret, has("stamp_client_id")) {
+    let sign_in = ["stamp_client_id", "stamp_client_secret", "stamp_device_code"];
+    let has_own = !has(sign_in[0]) || sign_in.into_iter().any(on_line);
+    if let (Some(client), Some(SecretArgument(file)), false) = (way.client, &way.client_secret, has_own) {
         add("--stamp-client-id", client.to_string());
         add("--stamp-client-secret", file.clone());
     }
     if let Some(subscription) = way.subscription.filter(|_| has("subscription") && !on_line("subscription")) {
         add("--subscription", subscription.to_string());
     }
-    Ok(arguments)
+    // Right behind the command's words: nothing that stands further on can take them for its value.
+    let expected = way.cloud_id;
+    arguments.splice(after..after, own);
+    Ok(Line { arguments, expected })
 }
 
 /// Where a value came from; an id that the command does not have came from nowhere.
@@ -181,7 +210,7 @@ enum Wrong {
     Secret { member: &'static str, name: String },
     #[error("pep of {name:?}: {address} is not an address")]
     Address { name: String, address: String },
-    #[error("the name {0:?} is empty, longer than 60 characters, or has some that are not shown")]
+    #[error("the name {0:?} is empty, begins with -, is longer than 60 characters, or has some that are not shown")]
     Name(String),
     #[error("{0:?} has no address of its privileged endpoint")]
     NoAddress(String),
@@ -210,7 +239,7 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
         let pep = addresses.collect::<Result<Vec<PepAddress>, _>>()?;
         // What changes the direction of writing is not shown either.
         let unseen = |c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c);
-        if name.trim().is_empty() || name.chars().count() > 60 || name.chars().any(unseen) {
+        if name.trim().is_empty() || name.starts_with('-') || name.chars().count() > 60 || name.chars().any(unseen) {
             return Err(Wrong::Name(name.chars().take(60).collect()));
         }
         if pep.is_empty() {

@@ -106,7 +106,13 @@ fn nowhere(world: &World) -> Command {
 fn a_refused_password_is_not_tried_again_by_asking_all() {
     let world = World::new();
     let wrong = world.file("wrong.txt", "not the password");
-    stamps(&world, &["Lisbon"], |_, entry| entry["pep_password"] = json!(format!("@{}", wrong.display())));
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id;
+    stamps(&world, &["Lisbon"], |_, entry| {
+        entry["pep_password"] = json!(format!("@{}", wrong.display()));
+        entry["cloud_id"] = json!(cloud_id);
+    });
+    // That Azure does not answer either is not what is remembered.
+    world.control("/faults", &json!({"when": {"plane": "arm"}, "then": {"status": 403}}));
     let web = Web::start(&mut nowhere(&world));
     let page = web.settled();
     assert!(page.contains("AZR2002") && page.contains("Lisbon"), "{page}");
@@ -117,7 +123,7 @@ fn a_refused_password_is_not_tried_again_by_asking_all() {
         web.ask("");
     }
     assert_eq!(failed(), once, "nobody but its own button tries it again");
-    web.ask("Lisbon");
+    web.ask(&cloud_id.to_string());
     assert_eq!(failed(), 2 * once);
 }
 
@@ -198,6 +204,17 @@ fn a_name_stands_for_a_stamp_and_its_sign_ins() {
     // Refused from the words alone.
     at(&["status", "--at", "Faro"]).ends(2).says("does not name Faro").says("It names Lisbon, Porto.");
     at(&["status", "--at", "Porto", "--pep", "10.0.0.1"]).ends(2).says("--at Porto and --pep are given both");
+    at(&["status", "--web", "--at", "Porto"]).ends(2).says("--at Porto is one stamp");
+    at(&["unregister", "--at", "Porto", "--orphan", "azure", "--yes"]).ends(2).says("--orphan are given both");
+    let mut named = nowhere(&world);
+    named.env("AZSREG_NAME", "another").args(["unregister", "--at", "Porto", "--yes"]);
+    run(&mut named).ends(2).says("AZSREG_NAME is set beside --at Porto");
+    // Nothing that stands further on takes the stamp's options for its own.
+    at(&["alerts", "close", "--at", "Porto", "--", "x"]).ends(3);
+    at(&["status", "--at", "Porto", "--transcript-password"]).ends(2);
+    // An entry that leads to another stamp than it says.
+    stamps(&world, &["Porto"], |_, entry| entry["cloud_id"] = json!(told.stamps[1].cloud_id));
+    at(&["unregister", "--at", "Porto", "--yes"]).ends(7).says("AZR6013").says("Nothing was changed");
     at(&["list", "--at", "Porto"]).ends(2).says("--at is for commands at a stamp");
     std::fs::write(world.state().join("stamps.json"), "{\"stamps\": [{\"name\": \"Lisbon\"}]}").unwrap();
     at(&["status", "--at", "Lisbon"]).ends(2).says("the stamp \"Lisbon\": missing field `pep`");
@@ -238,4 +255,19 @@ fn the_link_is_in_no_argument_list_and_its_file_goes_with_the_command() {
     Command::new("kill").args(["-INT", &web.child.id().to_string()]).status().unwrap();
     assert!(web.child.wait().unwrap().success());
     assert!(!file.exists());
+}
+
+#[test]
+fn two_entries_that_lead_to_one_stamp_are_both_shown() {
+    let world = World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..Default::default() }]);
+    let told = world.lab.descriptor();
+    // Another address of the same stamp, under another name.
+    stamps(&world, &["Lisbon", "Porto"], |name, entry| {
+        entry["pep"] = json!([told.stamps[0].pep[usize::from(name == "Porto")]]);
+        entry["pep_user"] = json!(told.stamps[0].pep_user);
+        entry["pep_password"] = json!(format!("@{}", told.stamps[0].pep_password_file.display()));
+    });
+    let page = Web::start(&mut nowhere(&world)).settled();
+    assert_eq!(page.matches("<section").count(), 2, "{page}");
+    assert!(page.contains("lead to the same stamp"), "{page}");
 }

@@ -74,7 +74,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global")]
     pub(crate) state_dir: Option<PathBuf>,
     /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
-    #[arg(long, global = true, value_name = "NAME", env = "AZSREG_AT", help_heading = "Global")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global")]
     pub(crate) at: Option<String>,
 }
 

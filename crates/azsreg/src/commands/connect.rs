@@ -87,9 +87,11 @@ pub(crate) async fn both<T>(
     let stamp = shared::endpoint(pep, screen);
     let prompt = screen.clone();
     let work = async {
-        let information = if needs.stamp_first {
+        let information = if needs.stamp_first || sources.expects() {
             screen.say("asking the stamp");
-            Some(retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?)
+            let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
+            sources.check_stamp(information.cloud_id)?;
+            Some(information)
         } else {
             None
         };
@@ -200,6 +202,7 @@ pub(crate) async fn stamp<T>(
     let work = async {
         screen.say("asking the stamp");
         let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
+        sources.check_stamp(information.cloud_id)?;
         let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
         let world = World { azure: &(), stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
         work(Stamp { world, information, state_dir: state_dir.clone() }).await

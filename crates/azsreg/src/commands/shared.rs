@@ -100,7 +100,12 @@ pub(crate) fn pep_options(
     };
     check_user(user)?;
     let password = secrets::password(sources, global, user, pep.pep_password.as_ref())?;
-    let transcript = match (&pep.transcript_share, &pep.transcript_user, &pep.transcript_password) {
+    // With --at a variable may be of another stamp: then only the line counts.
+    let counts = |id: &str| !sources.at_a_named_stamp() || sources.on_command_line(id);
+    let share = pep.transcript_share.as_ref().filter(|_| counts("transcript_share"));
+    let user_of_share = pep.transcript_user.as_ref().filter(|_| counts("transcript_user"));
+    let password_of_share = pep.transcript_password.as_ref().filter(|_| counts("transcript_password"));
+    let transcript = match (share, user_of_share, password_of_share) {
         (None, _, _) => None,
         (Some(share), _, _) if !share.starts_with("\\\\") => {
             return Err(Problem::new(
@@ -225,10 +230,13 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
 
 /// The sign-in to the stamp's own Resource Manager, if there is one.
 pub(crate) fn stamp_sign_in(options: &StampSignInOptions, sources: &Sources) -> Result<Option<SignIn>, Problem> {
-    let on_line = |ids: &[&str]| ids.iter().any(|id| sources.on_command_line(id));
-    if sources.at_a_named_stamp() && !on_line(&["stamp_client_id", "stamp_client_secret", "stamp_device_code"]) {
-        return Ok(None);
-    }
+    // With --at a variable may be of another stamp: then only the line counts.
+    let counts = |id: &str| !sources.at_a_named_stamp() || sources.on_command_line(id);
+    let options = &StampSignInOptions {
+        stamp_client_id: options.stamp_client_id.filter(|_| counts("stamp_client_id")),
+        stamp_client_secret: options.stamp_client_secret.clone().filter(|_| counts("stamp_client_secret")),
+        stamp_device_code: options.stamp_device_code && counts("stamp_device_code"),
+    };
     if options.stamp_device_code {
         if sources.on_command_line("stamp_client_secret") {
             return Err(Problem::new(

@@ -49,6 +49,7 @@ pub(crate) async fn hci_license(
     let clock = SystemClock;
     let work = async {
         let information = retry::read(&clock, Policy::AZURE, async || stamp.information().await).await?;
+        sources.check_stamp(information.cloud_id)?;
         if !information.version.has_key_pair(information.nodes) {
             let message =
                 format!("build {} with {} nodes takes no HCI licence", information.version, information.nodes);

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use azsreg_model::{AzureSide, ExitCode, Known, Problem, Status, StatusReport, code};
+use azsreg_model::{AzureSide, ExitCode, Known, Problem, StatusReport, code};
 use azsreg_operations::FileJournal;
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::ports::Clock as _;
@@ -51,13 +51,11 @@ impl Seen {
     fn after(before: Option<&Self>, report: Result<StatusReport, Problem>, at: Timestamp) -> Self {
         let away = match &report {
             Err(problem) => Some(problem),
-            Ok(report) if report.status == Status::Unknown => report.stamp.as_ref().err(),
-            Ok(_) => None,
+            Ok(report) => report.stamp.as_ref().err(),
         };
-        match (before, away) {
-            (Some(before), Some(problem)) if before.report.is_ok() => {
-                Self { since: Some(problem.clone()), ..before.clone() }
-            }
+        let was_there = |seen: &&Self| seen.report.as_ref().is_ok_and(|report| report.stamp.is_ok());
+        match (before.filter(was_there), away) {
+            (Some(before), Some(problem)) => Self { since: Some(problem.clone()), ..before.clone() },
             _ => Self { report, at, since: None },
         }
     }
@@ -77,6 +75,8 @@ struct Machine {
     /// How many are asked at this moment, and whether nobody is asked any more.
     running: Cell<usize>,
     ending: Cell<bool>,
+    /// What a command has to say besides, to see the same.
+    options: String,
     wanted: UnboundedSender<String>,
 }
 
@@ -89,6 +89,10 @@ pub(crate) async fn run(
     if global.output == Output::Prometheus {
         let problem = Problem::new(&code::BAD_ARGUMENT, "-o prometheus is not for --web");
         return Err(problem.next("Leave one of them out.").into());
+    }
+    if let Some(name) = &global.at {
+        let message = format!("--at {name} is one stamp, --web shows all");
+        return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Leave one of them out.").into());
     }
     let sides = &options.sides;
     let from_stdin = |secret: &Option<SecretArgument>| secret.as_ref().is_some_and(|secret| secret.0 == "-");
@@ -113,6 +117,10 @@ pub(crate) async fn run(
     let quiet = Global { non_interactive: true, no_progress: true, ..global.clone() };
     let state_dir = state::directory(global)?;
     let ways = ways(&state_dir, &options.sides)?;
+    let more = match sources.on_command_line("state_dir") {
+        true => format!(" --state-dir {}", quoted(&state_dir.display().to_string())),
+        false => String::new(),
+    };
     let (wanted, mut asked) = unbounded_channel();
     let machine = Machine {
         state_dir,
@@ -122,6 +130,7 @@ pub(crate) async fn run(
         learned: RefCell::default(),
         running: Cell::new(0),
         ending: Cell::new(false),
+        options: more,
         wanted,
     };
     let io = |error| Problem::new(&code::STATE_UNWRITABLE, format!("no port on loopback: {error}"));
@@ -145,10 +154,12 @@ pub(crate) async fn run(
     let queue = futures_util::stream::poll_fn(|context| asked.poll_recv(context));
     let asker = queue.for_each_concurrent(AT_ONCE, |id| machine.ask_one(&quiet, &options, sources, id));
     let mut asker = std::pin::pin!(asker);
+    // The signal is heard first: nobody is asked any more after it.
     tokio::select! {
+        biased;
+        () = interrupt::signal() => {}
         () = &mut asker => {}
         () = serve::serve(listener, &pages, &machine) => {}
-        () = interrupt::signal() => {}
     }
     // Whoever is asked at this moment ends on the same signal, and closes the session first.
     machine.ending.set(true);
@@ -184,9 +195,18 @@ impl Machine {
         self.learned.borrow().get(&way.id()).copied().or(way.cloud_id)
     }
 
-    /// What a way goes by.
+    /// What a way goes by: its stamp's cloud id, unless a way before it goes by that.
     fn id(&self, way: &Way) -> String {
-        self.cloud_id(way).map_or_else(|| way.id(), |id| id.to_string())
+        match (self.cloud_id(way), self.twin(way)) {
+            (Some(id), None) => id.to_string(),
+            _ => way.id(),
+        }
+    }
+
+    /// A way before this one that leads to the same stamp.
+    fn twin(&self, way: &Way) -> Option<&Way> {
+        let id = self.cloud_id(way)?;
+        self.ways.iter().take_while(|other| other.id() != way.id()).find(|other| self.cloud_id(other) == Some(id))
     }
 
     fn way(&self, id: &str) -> Option<&Way> {
@@ -220,14 +240,19 @@ impl Machine {
             {
                 seen = self.seen_by(global, options, sources, Some(way), Some(said)).await;
             }
-            if let (Some(written), Ok(report)) = (way.cloud_id.filter(|written| *written != said), &mut seen) {
-                let message = format!("stamps.json says {written}, the stamp says {said}");
-                let problem = Problem::new(&code::OTHER_CLOUD_ID, message).next("Put it right in stamps.json.");
-                report.findings.insert(0, problem);
+            if let Ok(report) = &mut seen {
+                let wrong = match (way.cloud_id.filter(|written| *written != said), self.twin(way)) {
+                    (Some(written), _) => Some(format!("stamps.json says {written}, the stamp says {said}")),
+                    (None, Some(twin)) => Some(format!("{} and this entry lead to the same stamp, {said}", twin.id())),
+                    (None, None) => None,
+                };
+                let problem =
+                    wrong.map(|why| Problem::new(&code::OTHER_CLOUD_ID, why).next("Put it right in stamps.json."));
+                report.findings.splice(0..0, problem);
             }
         }
-        let shown = said_id.map_or_else(|| id.clone(), |said| said.to_string());
         // Whoever waits to be asked by the other name is the same stamp.
+        let shown = way.as_ref().map_or_else(|| id.clone(), |way| self.id(way));
         self.asking.borrow_mut().retain(|asked| *asked != id && *asked != shown);
         // Somebody else has learned meanwhile how to reach it, and seen more.
         if way.is_none() && self.way(&id).is_some() {
@@ -276,7 +301,9 @@ impl Machine {
                 }
             }
         };
-        azures_side(global, &options, sources, &screen, cloud_id, known, away).await.map_err(first)
+        let side = azures_side(global, &options, sources, &screen, cloud_id, known.clone()).await.map_err(first);
+        // Whatever Azure says of it: that the stamp is away, or refused the sign-in, is not forgotten over it.
+        Ok(StatusReport::of(CLOCK.now(), side, Err(away), &known))
     }
 }
 
@@ -298,10 +325,8 @@ impl Fleet for Machine {
         let seen = self.seen.borrow();
         let stamp = |id: String| {
             let (way, seen) = (self.way(&id), seen.get(&id).cloned());
-            let named = way.and_then(|way| way.name.as_ref()).map(|name| match name.contains(' ') {
-                true => format!("--at '{name}'"),
-                false => format!("--at {name}"),
-            });
+            let named = way.and_then(|way| way.name.as_ref());
+            let named = named.map(|name| format!("--at {}{}", quoted(name), self.options));
             let pep = || way.and_then(|way| way.pep.first()).map(|address| format!("--pep {address}"));
             Stamp {
                 name: way.and_then(|way| way.name.clone()),
@@ -329,17 +354,23 @@ impl Fleet for Machine {
     }
 }
 
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-/".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 /// Whether the stamp has refused its sign-in when it was last asked.
 fn refused_sign_in(stamp: &Stamp) -> bool {
-    let seen = match &stamp.seen {
+    let side = match &stamp.seen {
         Some(Ok(report)) => report.stamp.as_ref().err(),
         Some(Err(problem)) => Some(problem),
         None => None,
     };
-    stamp.since.as_ref().or(seen).is_some_and(|problem| problem.code == &code::PEP_REFUSED)
+    stamp.since.iter().chain(side).any(|problem| problem.code == &code::PEP_REFUSED)
 }
 
-/// Azure's side of a stamp that is away, for that reason.
+/// Azure's side of a stamp that is away.
 async fn azures_side(
     global: &Global,
     options: &StatusOptions,
@@ -347,26 +378,25 @@ async fn azures_side(
     screen: &Screen,
     cloud_id: Option<Uuid>,
     known: Known,
-    away: Problem,
-) -> Result<StatusReport, Ended> {
+) -> Result<AzureSide, Ended> {
     let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
     let azure = crate::cli::AzureOptions { cloud, sign_in, network };
     let subscription = options.named.subscription;
     let work = async |azure: Azure<'_, '_>| {
         let azure = azure.world.azure;
-        let named = match (&known.registration, cloud_id) {
-            (Some(id), _) => Some(id.clone()),
-            (None, Some(cloud_id)) => {
-                let found = status::find(azure, &CLOCK, subscription, cloud_id).await?;
-                found.into_iter().next().map(|registration| registration.id)
+        // A journal may be older than what somebody did from another machine.
+        let found = match cloud_id {
+            Some(cloud_id) => status::find(azure, &CLOCK, subscription, cloud_id).await?,
+            None => Vec::new(),
+        };
+        let registration = status::current(azure, &CLOCK, found, known.registration.as_ref()).await?;
+        match registration {
+            Some(registration) => {
+                let id = Some(&registration.id);
+                Ok(status::azure_of_stamp(azure, &CLOCK, subscription, id, None).await?)
             }
-            (None, None) => None,
-        };
-        let side = match &named {
-            Some(id) => status::azure_of_stamp(azure, &CLOCK, subscription, Some(id), None).await,
             None => Ok(AzureSide::default()),
-        };
-        Ok(StatusReport::of(CLOCK.now(), side.map_err(|error| *error.problem), Err(away), &known))
+        }
     };
     connect::azure(global, &azure, sources, screen, Some(subscription), work).await
 }
