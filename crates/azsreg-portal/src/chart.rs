@@ -84,17 +84,17 @@ fn grouped(amount: Decimal) -> String {
     format!("{out}.{decimals}")
 }
 
-/// The lines for a spreadsheet (RFC 4180), quantities in full.
+/// The lines for a spreadsheet (RFC 4180), in the columns of `azsreg usage show -o csv`, quantities in full.
 pub(crate) fn csv(lines: &[UsageLine]) -> String {
-    let mut out = String::from("day,subscription,meter,name,unit,quantity\r\n");
+    let mut out = String::from("start,subscription,meter,name,unit,quantity,resource\r\n");
     let field = |text: &str| match text.contains(['"', ',', '\r', '\n']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
     };
     for line in lines {
-        let (day, subscription) = (day_of(line.start), field(line.subscription.as_deref().unwrap_or_default()));
+        let (start, subscription) = (line.start, field(line.subscription.as_deref().unwrap_or_default()));
         let (name, unit, quantity) = (field(&line.name), field(&line.unit), line.quantity.normalize());
-        let _ = write!(out, "{day},{subscription},{},{name},{unit},{quantity}\r\n", field(&line.meter));
+        let _ = write!(out, "{start},{subscription},{},{name},{unit},{quantity},\r\n", field(&line.meter));
     }
     out
 }
@@ -176,6 +176,6 @@ mod tests {
             resource: None,
             quantity: Decimal::new(1_500_000, 6),
         };
-        assert_eq!(csv(&[line]).lines().nth(1), Some("2026-11-01,,m,\"a, \"\"b\"\"\",GB,1.5"));
+        assert_eq!(csv(&[line]).lines().nth(1), Some("2026-11-01T00:00:00Z,,m,\"a, \"\"b\"\"\",GB,1.5,"));
     }
 }

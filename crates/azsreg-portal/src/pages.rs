@@ -61,7 +61,8 @@ struct Properties {
 struct Alerts {
     frame: Frame,
     secret: String,
-    alerts: Vec<(Alert, Option<Time>)>,
+    /// Each with when it was raised and when it was closed.
+    alerts: Vec<(Alert, Option<Time>, Option<Time>)>,
 }
 
 #[derive(Template)]
@@ -128,8 +129,8 @@ impl Portal {
             }
             ("/alerts", true) => {
                 let alerts = source.alerts().into_iter().map(|alert| {
-                    let created = alert.created.map(Time::of);
-                    (alert, created)
+                    let (created, closed) = (alert.created.map(Time::of), alert.closed.map(Time::of));
+                    (alert, created, closed)
                 });
                 let secret = self.forms.secret.clone();
                 Answer::page(200, &Alerts { frame: frame("Alerts"), secret, alerts: alerts.collect() })

@@ -41,7 +41,7 @@ pub(crate) async fn run(
 }
 
 /// Looks at both sides, each as far as it can be read.
-pub(super) async fn look(
+pub(crate) async fn look(
     global: &Global,
     options: &StatusOptions,
     sources: &Sources,

@@ -61,17 +61,29 @@ pub fn named(variable: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("{variable} is not set: run cargo xtask test"))
 }
 
+/// A driver and its port. It takes a free port of IPv4 and ends if IPv6 has the same one in use: then another is started.
+fn started() -> (Process, u16) {
+    let mut said = String::new();
+    for _ in 0..5 {
+        let mut command = Command::new(named("AZSREG_CHROMEDRIVER"));
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Process(command.spawn().unwrap());
+        for line in BufReader::new(process.0.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            let port =
+                line.split_once("successfully on port ").and_then(|(_, rest)| rest.trim_end_matches('.').parse().ok());
+            if let Some(port) = port {
+                return (process, port);
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+    panic!("the driver does not name its port: {said}");
+}
+
 /// Does something in a browser, which is closed at the end, come what may.
 pub fn browse(reader: Reader, work: impl AsyncFnOnce(&Browser)) {
-    let mut command = Command::new(named("AZSREG_CHROMEDRIVER"));
-    command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut process = Process(command.spawn().unwrap());
-    let out = BufReader::new(process.0.stdout.take().unwrap());
-    let port = out.lines().map_while(Result::ok).find_map(|line| {
-        let (_, rest) = line.split_once("successfully on port ")?;
-        rest.trim_end_matches('.').parse::<u16>().ok()
-    });
-    let port = port.expect("the driver names its port");
+    let (_process, port) = started();
     let profile = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let profile = format!("--user-data-dir={}", profile.path().display());

@@ -1,0 +1,301 @@
+//! The stamps that this machine knows, and what was seen of them: what the page shows, and what asks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use azsreg_model::{AzureSide, Known, Problem, StatusReport, code};
+use azsreg_operations::FileJournal;
+use azsreg_operations::engine::journal::History;
+use azsreg_operations::ports::Clock as _;
+use azsreg_operations::status;
+use azsreg_portal::fleet::{Fleet, Stamp};
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
+
+use super::quoted;
+use crate::Ended;
+use crate::cli::{Global, SidesOptions, StatusOptions};
+use crate::commands::connect::{self, Azure, CLOCK};
+use crate::commands::status::look;
+use crate::secrets::Sources;
+use crate::stamps::Way;
+use crate::watch::Screen;
+
+/// What was seen of a stamp, and when; and why it was not seen again since.
+#[derive(Clone)]
+struct Seen {
+    report: Result<StatusReport, Problem>,
+    at: Timestamp,
+    since: Option<Problem>,
+}
+
+impl Seen {
+    /// What is shown from now on: who is away is shown as it was before.
+    fn after(before: Option<&Self>, report: Result<StatusReport, Problem>, at: Timestamp) -> Self {
+        let away = match &report {
+            Err(problem) => Some(problem),
+            Ok(report) => report.stamp.as_ref().err(),
+        };
+        let was_there = |seen: &&Self| seen.report.as_ref().is_ok_and(|report| report.stamp.is_ok());
+        match (before.filter(was_there), away) {
+            (Some(before), Some(problem)) => Self { since: Some(problem.clone()), ..before.clone() },
+            _ => Self { report, at, since: None },
+        }
+    }
+}
+
+/// What this machine knows, and what it has seen since the command began.
+pub(super) struct Machine {
+    state_dir: PathBuf,
+    /// The stamps that can be asked, in the order in which they are named.
+    ways: Vec<Way>,
+    /// What was seen of each: of a way by its own name, of others by cloud id.
+    seen: RefCell<BTreeMap<String, Seen>>,
+    /// Which are being asked.
+    asking: RefCell<Vec<String>>,
+    /// The cloud ids of ways that did not say one, once their stamps have said it.
+    learned: RefCell<BTreeMap<String, Uuid>>,
+    /// How many are asked at this moment, and whether nobody is asked any more.
+    running: Cell<usize>,
+    ending: Cell<bool>,
+    /// What a command has to say besides, to see the same.
+    options: String,
+    wanted: UnboundedSender<String>,
+}
+
+impl Machine {
+    /// A machine that has seen nothing yet. `options` is what its commands have to say besides, `wanted` takes whom to ask.
+    pub(super) fn new(state_dir: PathBuf, ways: Vec<Way>, options: String, wanted: UnboundedSender<String>) -> Self {
+        Self {
+            state_dir,
+            ways,
+            seen: RefCell::default(),
+            asking: RefCell::default(),
+            learned: RefCell::default(),
+            running: Cell::new(0),
+            ending: Cell::new(false),
+            options,
+            wanted,
+        }
+    }
+
+    /// From now on nobody is asked any more.
+    pub(super) fn end(&self) {
+        self.ending.set(true);
+    }
+
+    /// Whether somebody is being asked at this moment.
+    pub(super) fn is_asking(&self) -> bool {
+        self.running.get() > 0
+    }
+
+    fn cloud_id(&self, way: &Way) -> Option<Uuid> {
+        // What the stamp says outweighs what somebody wrote.
+        self.learned.borrow().get(&way.id()).copied().or(way.cloud_id)
+    }
+
+    /// What a way goes by: its stamp's cloud id, unless a way before it goes by that.
+    fn id(&self, way: &Way) -> String {
+        match (self.cloud_id(way), self.twin(way)) {
+            (Some(id), None) => id.to_string(),
+            _ => way.id(),
+        }
+    }
+
+    /// A way before this one that leads to the same stamp.
+    fn twin(&self, way: &Way) -> Option<&Way> {
+        let id = self.cloud_id(way)?;
+        self.ways.iter().take_while(|other| other.id() != way.id()).find(|other| self.cloud_id(other) == Some(id))
+    }
+
+    /// What is wrong with an entry of the file, as its stamp shows.
+    fn misnamed(&self, way: &Way) -> Option<Problem> {
+        let said = self.learned.borrow().get(&way.id()).copied()?;
+        let why = match (way.cloud_id.filter(|written| *written != said), self.twin(way)) {
+            (Some(written), _) => format!("stamps.json says {written}, the stamp says {said}"),
+            (None, Some(twin)) => format!("{} and this entry lead to the same stamp, {said}", twin.id()),
+            (None, None) => return None,
+        };
+        Some(Problem::new(&code::OTHER_CLOUD_ID, why).next("Put it right in stamps.json."))
+    }
+
+    fn way(&self, id: &str) -> Option<&Way> {
+        self.ways.iter().find(|way| self.id(way) == id)
+    }
+
+    /// Asks a stamp, unless it was asked for by another name meanwhile.
+    pub(super) async fn ask_one(&self, global: &Global, options: &StatusOptions, sources: &Sources, id: String) {
+        if self.ending.get() || !self.asking.borrow().contains(&id) {
+            return;
+        }
+        self.running.set(self.running.get() + 1);
+        self.look(global, options, sources, id).await;
+        self.running.set(self.running.get() - 1);
+    }
+
+    /// Looks at a stamp, and keeps what it says.
+    async fn look(&self, global: &Global, options: &StatusOptions, sources: &Sources, id: String) {
+        let (now, way) = (CLOCK.now(), self.way(&id).cloned());
+        let cloud_id: Option<Uuid> = id.parse().ok();
+        let mut seen = self.seen_by(global, options, sources, way.as_ref(), cloud_id).await;
+        let stamp = seen.as_ref().ok().and_then(|report| report.stamp.as_ref().ok());
+        let said = stamp.map(|stamp| stamp.information.cloud_id);
+        if let (Some(way), Some(said)) = (&way, said) {
+            let first = self.learned.borrow_mut().insert(way.id(), said).is_none();
+            // Now that it is known who it is, a journal may know where it is registered.
+            if first && cloud_id != Some(said) && way.subscription.is_none() && self.known(said).registration.is_some()
+            {
+                seen = self.seen_by(global, options, sources, Some(way), Some(said)).await;
+            }
+        }
+        // Whoever waits to be asked by the other name is the same stamp.
+        let shown = way.as_ref().map_or_else(|| id.clone(), |way| self.id(way));
+        self.asking.borrow_mut().retain(|asked| *asked != id && *asked != shown);
+        // Somebody else has learned meanwhile how to reach it, and seen more.
+        if way.is_none() && self.way(&id).is_some() {
+            return;
+        }
+        // By what never changes: who goes by a cloud id may go by another name once somebody else has learned the same one.
+        let key = way.as_ref().map_or(id, Way::id);
+        let mut all = self.seen.borrow_mut();
+        let seen = Seen::after(all.get(&key), seen, now);
+        all.insert(key, seen);
+    }
+
+    /// What the journals of this machine know of a stamp.
+    fn known(&self, cloud_id: Uuid) -> Known {
+        History::read(&self.state_dir, cloud_id).map(|history| history.known()).unwrap_or_default()
+    }
+
+    /// Both sides of a stamp; Azure's alone where it can't be reached.
+    async fn seen_by(
+        &self,
+        global: &Global,
+        options: &StatusOptions,
+        sources: &Sources,
+        way: Option<&Way>,
+        cloud_id: Option<Uuid>,
+    ) -> Result<StatusReport, Problem> {
+        let known = cloud_id.map(|id| self.known(id)).unwrap_or_default();
+        let mut options = options.clone();
+        let subscription = way.and_then(|way| way.subscription);
+        let subscription = subscription.or(known.registration.as_ref().map(|id| id.subscription));
+        options.named.subscription = subscription.unwrap_or(options.named.subscription);
+        let screen = Screen::new(global, 0);
+        let first = |ended: Ended| {
+            let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
+            ended.problems.into_iter().next().unwrap_or_else(none)
+        };
+        let away = match way {
+            None => Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
+                .cause("Neither --pep nor stamps.json in the state directory names it.")
+                .next("Name it in stamps.json: see the guide, \"The portals\"."),
+            Some(way) => {
+                way.point(&mut options.sides)?;
+                let report = look(global, &options, sources, &screen).await.map_err(first)?;
+                match &report.stamp {
+                    // What this machine remembers says which registration is meant, though the stamp does not.
+                    Err(problem) if cloud_id.is_some() => problem.clone(),
+                    _ => return Ok(report),
+                }
+            }
+        };
+        let side = azures_side(global, &options, sources, &screen, cloud_id, known.clone()).await.map_err(first);
+        // Whatever Azure says of it: that the stamp is away, or refused the sign-in, is not forgotten over it.
+        Ok(StatusReport::of(CLOCK.now(), side, Err(away), &known))
+    }
+}
+
+impl Fleet for Machine {
+    fn now(&self) -> Timestamp {
+        CLOCK.now()
+    }
+
+    fn place(&self) -> String {
+        self.state_dir.display().to_string()
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        let mut ids: Vec<String> = self.ways.iter().map(|way| self.id(way)).collect();
+        ids.extend(FileJournal::stamps(&self.state_dir).iter().map(Uuid::to_string));
+        let mut seen_before = std::collections::HashSet::new();
+        ids.retain(|id| seen_before.insert(id.clone()));
+        let asking = self.asking.borrow();
+        let seen = self.seen.borrow();
+        let stamp = |id: String| {
+            let way = self.way(&id);
+            let mut seen = seen.get(&way.map_or_else(|| id.clone(), Way::id)).cloned();
+            if let (Some(way), Some(Ok(report))) = (way, seen.as_mut().map(|seen| seen.report.as_mut())) {
+                report.findings.splice(0..0, self.misnamed(way));
+            }
+            let named = way.and_then(|way| way.name.as_ref());
+            let named = named.map(|name| format!("--at {}{}", quoted(name), self.options));
+            let pep = || way.and_then(|way| way.pep.first()).map(|address| format!("--pep {address}"));
+            Stamp {
+                name: way.and_then(|way| way.name.clone()),
+                chosen: named.or_else(pep),
+                last: id.parse().ok().and_then(|id| FileJournal::newest(&self.state_dir, id)),
+                asking: asking.contains(&id) || way.is_some_and(|way| asking.contains(&way.id())),
+                at: seen.as_ref().map(|seen| seen.at),
+                since: seen.as_ref().and_then(|seen| seen.since.clone()),
+                seen: seen.map(|seen| seen.report),
+                id,
+            }
+        };
+        ids.into_iter().map(stamp).collect()
+    }
+
+    fn ask(&self, id: Option<&str>) {
+        for stamp in self.stamps() {
+            // Accounts lock out: who refused the sign-in is asked again by its own button alone.
+            let refused = id.is_none() && refused_sign_in(&stamp);
+            if !stamp.asking && !refused && id.is_none_or(|wanted| wanted == stamp.id) {
+                self.asking.borrow_mut().push(stamp.id.clone());
+                let _ = self.wanted.send(stamp.id);
+            }
+        }
+    }
+}
+
+/// Whether the stamp has refused its sign-in when it was last asked.
+fn refused_sign_in(stamp: &Stamp) -> bool {
+    let side = match &stamp.seen {
+        Some(Ok(report)) => report.stamp.as_ref().err(),
+        Some(Err(problem)) => Some(problem),
+        None => None,
+    };
+    stamp.since.iter().chain(side).any(|problem| problem.code == &code::PEP_REFUSED)
+}
+
+/// Azure's side of a stamp that is away.
+async fn azures_side(
+    global: &Global,
+    options: &StatusOptions,
+    sources: &Sources,
+    screen: &Screen,
+    cloud_id: Option<Uuid>,
+    known: Known,
+) -> Result<AzureSide, Ended> {
+    let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
+    let azure = crate::cli::AzureOptions { cloud, sign_in, network };
+    let subscription = options.named.subscription;
+    let work = async |azure: Azure<'_, '_>| {
+        let azure = azure.world.azure;
+        // A journal may be older than what somebody did from another machine.
+        let found = match cloud_id {
+            Some(cloud_id) => status::find(azure, &CLOCK, subscription, cloud_id).await?,
+            None => Vec::new(),
+        };
+        let registration = status::current(azure, &CLOCK, found, known.registration.as_ref()).await?;
+        match registration {
+            Some(registration) => {
+                let id = Some(&registration.id);
+                Ok(status::azure_of_stamp(azure, &CLOCK, subscription, id, None).await?)
+            }
+            None => Ok(AzureSide::default()),
+        }
+    };
+    connect::azure(global, &azure, sources, screen, Some(subscription), work).await
+}
