@@ -1,7 +1,7 @@
 //! The stamps that this machine knows, and what was seen of them: what the page shows, and what asks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use azsreg_model::{AzureSide, Known, Problem, StatusReport, code};
@@ -96,24 +96,26 @@ impl Machine {
         self.learned.borrow().get(&way.id()).copied().or(way.cloud_id)
     }
 
-    /// What a way goes by: its stamp's cloud id, unless a way before it goes by that.
-    fn id(&self, way: &Way) -> String {
-        match (self.cloud_id(way), self.twin(way)) {
-            (Some(id), None) => id.to_string(),
-            _ => way.id(),
-        }
-    }
-
-    /// A way before this one that leads to the same stamp.
-    fn twin(&self, way: &Way) -> Option<&Way> {
-        let id = self.cloud_id(way)?;
-        self.ways.iter().take_while(|other| other.id() != way.id()).find(|other| self.cloud_id(other) == Some(id))
+    /// Each way with what it goes by: its stamp's cloud id, unless a way before it goes by that, which is its twin.
+    fn named(&self) -> Vec<(String, &Way, Option<&Way>)> {
+        let mut first: HashMap<Uuid, &Way> = HashMap::new();
+        let named = self.ways.iter().map(|way| match self.cloud_id(way) {
+            None => (way.id(), way, None),
+            Some(id) => match first.insert(id, way) {
+                None => (id.to_string(), way, None),
+                Some(twin) => {
+                    first.insert(id, twin);
+                    (way.id(), way, Some(twin))
+                }
+            },
+        });
+        named.collect()
     }
 
     /// What is wrong with an entry of the file, as its stamp shows.
-    fn misnamed(&self, way: &Way) -> Option<Problem> {
+    fn misnamed(&self, way: &Way, twin: Option<&Way>) -> Option<Problem> {
         let said = self.learned.borrow().get(&way.id()).copied()?;
-        let why = match (way.cloud_id.filter(|written| *written != said), self.twin(way)) {
+        let why = match (way.cloud_id.filter(|written| *written != said), twin) {
             (Some(written), _) => format!("stamps.json says {written}, the stamp says {said}"),
             (None, Some(twin)) => format!("{} and this entry lead to the same stamp, {said}", twin.id()),
             (None, None) => return None,
@@ -122,7 +124,7 @@ impl Machine {
     }
 
     fn way(&self, id: &str) -> Option<&Way> {
-        self.ways.iter().find(|way| self.id(way) == id)
+        self.named().into_iter().find(|(known, _, _)| known == id).map(|(_, way, _)| way)
     }
 
     /// Asks a stamp, unless it was asked for by another name meanwhile.
@@ -151,7 +153,9 @@ impl Machine {
             }
         }
         // Whoever waits to be asked by the other name is the same stamp.
-        let shown = way.as_ref().map_or_else(|| id.clone(), |way| self.id(way));
+        let shown =
+            self.named().into_iter().find(|(_, known, _)| way.as_ref().is_some_and(|way| way.id() == known.id()));
+        let shown = shown.map_or_else(|| id.clone(), |(shown, _, _)| shown);
         self.asking.borrow_mut().retain(|asked| *asked != id && *asked != shown);
         // Somebody else has learned meanwhile how to reach it, and seen more.
         if way.is_none() && self.way(&id).is_some() {
@@ -218,17 +222,21 @@ impl Fleet for Machine {
     }
 
     fn stamps(&self) -> Vec<Stamp> {
-        let mut ids: Vec<String> = self.ways.iter().map(|way| self.id(way)).collect();
-        ids.extend(FileJournal::stamps(&self.state_dir).iter().map(Uuid::to_string));
-        let mut seen_before = std::collections::HashSet::new();
-        ids.retain(|id| seen_before.insert(id.clone()));
+        let named = self.named();
+        let mut ids: Vec<String> = named.iter().map(|(id, _, _)| id.clone()).collect();
+        let ways: HashMap<String, (&Way, Option<&Way>)> =
+            named.into_iter().map(|(id, way, twin)| (id, (way, twin))).collect();
+        let journalled = FileJournal::stamps(&self.state_dir).into_iter().map(|id| id.to_string());
+        ids.extend(journalled.filter(|id| !ways.contains_key(id)));
         let asking = self.asking.borrow();
         let seen = self.seen.borrow();
         let stamp = |id: String| {
-            let way = self.way(&id);
+            let way = ways.get(&id).map(|(way, _)| *way);
             let mut seen = seen.get(&way.map_or_else(|| id.clone(), Way::id)).cloned();
-            if let (Some(way), Some(Ok(report))) = (way, seen.as_mut().map(|seen| seen.report.as_mut())) {
-                report.findings.splice(0..0, self.misnamed(way));
+            if let (Some((way, twin)), Some(Ok(report))) =
+                (ways.get(&id), seen.as_mut().map(|seen| seen.report.as_mut()))
+            {
+                report.findings.splice(0..0, self.misnamed(way, *twin));
             }
             let named = way.and_then(|way| way.name.as_ref());
             let named = named.map(|name| format!("--at {}{}", quoted(name), self.options));
