@@ -64,14 +64,14 @@ impl Way {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with a list \"stamps\"")]
 struct File {
     stamps: Vec<serde_json::Value>,
 }
 
 /// A stamp as the file has it.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with name, pep, pep_user and pep_password")]
 struct Written {
     name: String,
     pep: Vec<String>,
@@ -164,9 +164,12 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     let ways = listed(&state_dir)?;
     let Some(way) = ways.iter().find(|way| way.name.as_ref() == Some(name)) else {
         let names: Vec<&str> = ways.iter().filter_map(|way| way.name.as_deref()).collect();
-        let known = if names.is_empty() { "no stamp".to_owned() } else { names.join(", ") };
         let message = format!("{} does not name {name}", state_dir.join("stamps.json").display());
-        return refused(message, &format!("It names {known}."));
+        let next = match names[..] {
+            [] => "Name it there, as docs/guide/portals.md shows: no stamp is named yet.".to_owned(),
+            _ => format!("It names {}.", names.join(", ")),
+        };
+        return refused(message, &next);
     };
     let mut own: Vec<OsString> = Vec::new();
     let mut add = |option: &str, value: String| own.extend([option.into(), value.into()]);

@@ -219,6 +219,10 @@ fn a_name_stands_for_a_stamp_and_its_sign_ins() {
     std::fs::write(world.state().join("stamps.json"), "{\"stamps\": [{\"name\": \"Lisbon\"}]}").unwrap();
     at(&["status", "--at", "Lisbon"]).ends(2).says("the stamp \"Lisbon\": missing field `pep`");
     at(&["status", "--web"]).ends(2).says("portals.md");
+    std::fs::write(world.state().join("stamps.json"), "[]").unwrap();
+    at(&["status", "--at", "Lisbon"]).ends(2).says("expected an object with a list \"stamps\"");
+    std::fs::remove_file(world.state().join("stamps.json")).unwrap();
+    at(&["status", "--at", "Lisbon"]).ends(2).says("no stamp is named yet");
 }
 
 #[test]
