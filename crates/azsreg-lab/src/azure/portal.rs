@@ -4,12 +4,11 @@ use azsreg_model::{COMMERCE_METERS, UsageLine};
 use azsreg_portal::UsageAsked;
 use azsreg_portal::azure::{Cloud, Event, Registered, Resource, answer};
 use jiff::Timestamp;
-use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::http::{self, Read, Reply};
 use crate::lab::{AzureWorld, State, lock};
-use crate::world::metering::{hour_of, time_of};
+use crate::world::metering::{hour_of, used_line};
 
 /// A request for a page.
 pub(crate) async fn handle(state: &State, request: &Read) -> Reply {
@@ -118,16 +117,11 @@ impl Cloud for State {
                 *sums.entry((day, asked.apart.then_some(payer), meter)).or_default() += quantity;
             }
         }
-        let line = |((hour, subscription, meter), quantity): ((i64, Option<Uuid>, usize), i64)| UsageLine {
-            start: time_of(hour),
-            meter: COMMERCE_METERS[meter].id.to_owned(),
-            name: COMMERCE_METERS[meter].name.to_owned(),
-            unit: COMMERCE_METERS[meter].unit.to_owned(),
-            subscription: subscription.map(|id| id.to_string()),
-            resource: None,
-            quantity: Decimal::new(quantity, 6),
-        };
-        sums.into_iter().map(line).collect()
+        let lines = sums.into_iter().map(|((hour, subscription, meter), quantity)| {
+            let meter = &COMMERCE_METERS[meter];
+            used_line(hour, subscription, (meter.id, meter.name, meter.unit), quantity)
+        });
+        lines.collect()
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use azsreg_model::{Alert, METERS, UsageLine};
 use azsreg_portal::{Actions, Item, ItemState, Market, Notice, Offer, Region, Registration, Source, UsageAsked};
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ use crate::lab::{StampState, State};
 use crate::world::alerts::NEAR;
 use crate::world::arm::ArmError;
 use crate::world::market::ItemState as Brought;
-use crate::world::metering::{Asked, LAG, Place, hour_of, list, time_of};
+use crate::world::metering::{Asked, LAG, Place, hour_of, list, used_line};
 use crate::world::stamp::Activation;
 
 /// A stamp, as its pages see it.
@@ -179,16 +178,11 @@ impl Source for Seen<'_> {
             }
             true
         });
-        let line = |((hour, subscription, meter), quantity): ((i64, Option<Uuid>, usize), i64)| UsageLine {
-            start: time_of(hour),
-            meter: METERS[meter].id.to_owned(),
-            name: METERS[meter].name.to_owned(),
-            unit: METERS[meter].unit.to_owned(),
-            subscription: subscription.map(|id| id.to_string()),
-            resource: None,
-            quantity: Decimal::new(quantity, 6),
-        };
-        sums.into_iter().map(line).collect()
+        let lines = sums.into_iter().map(|((hour, subscription, meter), quantity)| {
+            let meter = &METERS[meter];
+            used_line(hour, subscription, (meter.id, meter.name, meter.unit), quantity)
+        });
+        lines.collect()
     }
 }
 

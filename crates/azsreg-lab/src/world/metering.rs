@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use azsreg_model::METERS;
+use azsreg_model::{METERS, UsageLine};
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -29,6 +30,21 @@ pub fn hour_of(at: Timestamp) -> Hour {
 #[must_use]
 pub fn time_of(hour: Hour) -> Timestamp {
     Timestamp::from_second(hour.saturating_mul(3600)).unwrap_or(Timestamp::MAX)
+}
+
+/// What was used from an hour on, as pages and spreadsheets show it. The meter is its id, its name and its unit.
+#[must_use]
+pub fn used_line(hour: Hour, subscription: Option<Uuid>, meter: (&str, &str, &str), quantity: Micro) -> UsageLine {
+    let (id, name, unit) = meter;
+    UsageLine {
+        start: time_of(hour),
+        meter: id.to_owned(),
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        subscription: subscription.map(|id| id.to_string()),
+        resource: None,
+        quantity: Decimal::new(quantity, 6),
+    }
 }
 
 /// A tenant's subscription on the stamp.
