@@ -50,7 +50,7 @@ impl Cloud for State {
 
     fn registration(&self, id: &str) -> Option<Registered> {
         let azure = self.azure();
-        let found = azure.arm.registrations.iter().find(|registration| registration.id().eq_ignore_ascii_case(id))?;
+        let found = azure.arm.with_id(id)?;
         let scope = found.id();
         let on = |other: &str| other.eq_ignore_ascii_case(&scope);
         let who = |principal| who(&azure, principal);

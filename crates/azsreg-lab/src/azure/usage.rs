@@ -102,7 +102,7 @@ fn route(state: &State, request: &Read) -> Result<Reply, ArmError> {
         return Err(invalid("The batch is not the one that the address names.".into()));
     }
     let azure = state.azure();
-    let registration = azure.arm.registrations.iter().find(|r| r.id().eq_ignore_ascii_case(&batch.registration));
+    let registration = azure.arm.with_id(&batch.registration);
     if registration.is_some_and(|registration| registration.token.object_id != Some(who.object_id)) {
         let message = "The caller is not the principal of this registration.";
         return Err(ArmError::new(403, "AuthorizationFailed", message));

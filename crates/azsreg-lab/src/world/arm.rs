@@ -407,6 +407,14 @@ impl Arm {
         Ok(())
     }
 
+    /// The registration with a resource id.
+    #[must_use]
+    pub fn with_id(&self, id: &str) -> Option<&Registration> {
+        // The name first: each upload of usage asks, and to write out every id takes longer than the rest of it.
+        let name = id.rsplit('/').next()?;
+        self.registrations.iter().find(|r| r.name.eq_ignore_ascii_case(name) && r.id().eq_ignore_ascii_case(id))
+    }
+
     pub(super) fn at(&self, subscription: Uuid, group: &str, name: &str) -> Option<usize> {
         self.registrations.iter().position(|r| {
             r.subscription == subscription && r.group.eq_ignore_ascii_case(group) && r.name.eq_ignore_ascii_case(name)

@@ -61,8 +61,7 @@ impl Arm {
         if let (Some(what), Some(scope)) = (done(method, segments, created), segments.get(..end)) {
             let scope = format!("/{}", scope.join("/"));
             // As the resource writes itself, where it is there.
-            let known =
-                self.registrations.iter().map(super::arm::Registration::id).find(|id| id.eq_ignore_ascii_case(&scope));
+            let known = self.with_id(&scope).map(super::arm::Registration::id);
             self.enter(Event { at, scope: known.unwrap_or(scope), what, by: Some(by), times: 1 });
         }
     }

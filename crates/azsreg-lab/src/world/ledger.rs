@@ -116,7 +116,7 @@ impl Ledger {
     /// for a meter that is none, a time that is to come, or another stamp's batch; 409 BatchConflict for another batch of a
     /// name that came before.
     pub fn judge(&self, arm: &Arm, batch: &Batch, now: Timestamp) -> Answer<Option<Entered>> {
-        let registration = arm.registrations.iter().find(|r| r.id().eq_ignore_ascii_case(&batch.registration));
+        let registration = arm.with_id(&batch.registration);
         let registration = registration.filter(|r| r.token.cloud_id == batch.cloud_id).ok_or_else(|| {
             let message = format!("The registration '{}' was not found for this Azure Stack.", batch.registration);
             ArmError::new(404, "RegistrationNotFound", message)

@@ -40,7 +40,7 @@ impl Arm {
             return Err(ArmError::new(400, "ResourceMoveProviderValidationFailed", message));
         }
         for id in ids {
-            if !self.registrations.iter().any(|r| r.id().eq_ignore_ascii_case(id)) {
+            if self.with_id(id).is_none() {
                 return Err(ArmError::new(404, "ResourceNotFound", format!("The Resource '{id}' was not found.")));
             }
         }
