@@ -13,20 +13,25 @@ use serde_json::Value;
 
 use crate::error::ArmError;
 
-/// How many seconds the other side's clock is ahead of this machine's, by its newest `Date`; the least number is unknown.
-static SKEW: AtomicI64 = AtomicI64::new(i64::MIN);
+/// How many seconds Azure's clock, and a stamp's, are ahead of this machine's, by their newest `Date`; the least number is
+/// unknown.
+static AZURES: AtomicI64 = AtomicI64::new(i64::MIN);
+static STAMPS: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// How far the clock of Azure, or of the stamp, is ahead of this machine's; `None` before any answer with a date.
+/// How far the clock of Azure is ahead of this machine's; while only a stamp has answered, the stamp's. `None` before any
+/// answer with a date. Azure's is the better one: of several stamps one may be wrong.
 #[must_use]
 pub fn clock_skew() -> Option<SignedDuration> {
-    Some(SKEW.load(Ordering::Relaxed)).filter(|skew| *skew != i64::MIN).map(SignedDuration::from_secs)
+    let known = |skew: &AtomicI64| Some(skew.load(Ordering::Relaxed)).filter(|skew| *skew != i64::MIN);
+    known(&AZURES).or_else(|| known(&STAMPS)).map(SignedDuration::from_secs)
 }
 
-fn note_date(headers: &HeaderMap) {
+fn note_date(headers: &HeaderMap, of_a_stamp: bool) {
     let date = headers.get(DATE).and_then(|value| value.to_str().ok());
     let at = date.and_then(|text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok());
     if let Some(at) = at {
-        SKEW.store(at.as_second() - jiff::Timestamp::now().as_second(), Ordering::Relaxed);
+        let skew = if of_a_stamp { &STAMPS } else { &AZURES };
+        skew.store(at.as_second() - jiff::Timestamp::now().as_second(), Ordering::Relaxed);
     }
 }
 
@@ -48,6 +53,7 @@ pub struct HttpOptions {
 #[derive(Debug)]
 pub struct Http {
     client: Client,
+    of_a_stamp: bool,
     reached: AtomicBool,
 }
 
@@ -103,7 +109,8 @@ impl Http {
         if options.direct {
             builder = builder.no_proxy();
         }
-        Ok(Self { client: builder.build().map_err(failed)?, reached: AtomicBool::new(false) })
+        let client = builder.build().map_err(failed)?;
+        Ok(Self { client, of_a_stamp: options.direct, reached: AtomicBool::new(false) })
     }
 
     pub(crate) async fn call(
@@ -129,7 +136,7 @@ impl Http {
         let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
-        note_date(&headers);
+        note_date(&headers, self.of_a_stamp);
         let bytes = whole(&mut reply, &host).await?;
         crash::point("https <");
         tracing::debug!(%method, url = shown(url), status = status.as_u16(), bytes = bytes.len(), "HTTPS");

@@ -178,7 +178,7 @@ codes! {
         "The code expired, or somebody chose cancel.", "azsreg login";
     MFA_REQUIRED "AZR3010" Failed "AADSTS50076: a second factor is required",
         "A policy of the tenant wants multi-factor sign-in for this resource.",
-        "azsreg login --browser (and complete the second factor), then run the same command again.";
+        "azsreg login --browser  completes the second factor; then run the same command again.";
     MFA_ENROLMENT "AZR3011" Failed "AADSTS50079: the account must enrol a second factor",
         "A policy of the tenant wants multi-factor sign-in, and this account has no second factor yet.",
         "Sign in once at https://aka.ms/mfasetup with this account, then azsreg login.";
@@ -199,7 +199,7 @@ codes! {
         "Sign in with --device-code or --browser, or add --bridge-refresh-token @FILE.";
     ACCOUNT_NOT_IN_TENANT "AZR3018" Failed "AADSTS50034: the account is not in this tenant",
         "The account belongs to another directory than the subscription.",
-        "azsreg login --tenant T with an account of the subscription's tenant.";
+        "azsreg login --tenant TENANT  with an account of the subscription's tenant.";
     PASSWORD_CHANGE "AZR3019" Failed "AADSTS50055: the account must change its password",
         "The password has expired.", "Change the password in a browser, then azsreg login.";
 
@@ -338,10 +338,11 @@ codes! {
         "One download or import at a time works on a folder.", "Wait until it has ended.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
-        "Azure has no registration with this cloud id in what was looked at.", "azsreg register";
+        "Azure has no registration with this cloud id in what was looked at.",
+        "azsreg register --billing-model MODEL  (disconnected: begin with azsreg offline token)";
     RECORD_MISMATCH "AZR6002" Failed "The stamp is activated for another registration",
         "The activation record names another registration than the one just made.",
-        "azsreg status shows both sides; run the same command again.";
+        "azsreg status  shows both sides; run the same command again.";
     NOT_ACTIVATED "AZR6003" Failed "The stamp has no activation record",
         "The activation ended well, but the record is not there.", "Run the same command again: it resumes.";
     REGISTRATION_MISSING "AZR6004" NotRegistered "The registration is not there",
@@ -365,11 +366,11 @@ codes! {
         "azsreg renew  (signed in to the new directory)";
     ACTIVATION_ORPHANED "AZR6012" NotRegistered "The stamp is activated for a registration that is gone",
         "The registration was deleted in Azure while the stamp stayed activated.",
-        "azsreg register";
+        "azsreg register --billing-model MODEL  (disconnected: begin with azsreg offline token)";
     OTHER_CLOUD_ID "AZR6013" CheckFailed "The registration belongs to another stamp",
         "The registration's cloud id is not this stamp's.", "azsreg list  shows which registration is this stamp's.";
     HALF_REGISTERED "AZR6014" NotRegistered "Azure has the registration, but the stamp is not activated",
-        "A registration was interrupted, or the stamp was deactivated.", "azsreg register";
+        "A registration was interrupted, or the stamp was deactivated.", "azsreg repair";
     ACTIVATED_ELSEWHERE "AZR6015" NotRegistered "The stamp is activated for another registration",
         "Its activation record names another registration than the one in Azure: mostly after a move.",
         "azsreg repair";
@@ -427,21 +428,21 @@ codes! {
         "azsreg login  signs in by itself.";
     MODULE_CLASH "AZR9002" Failed "Two families of Azure PowerShell modules clash",
         "AzureRM and Az are loaded together, or the script is of the other family.",
-        "azsreg needs none of them: azsreg check";
+        "azsreg check  (azsreg needs none of them)";
     MODULE_LANGUAGE "AZR9003" Failed "PowerShell is in constrained language mode",
-        "A policy of the machine limits PowerShell.", "azsreg needs no PowerShell: azsreg check";
+        "A policy of the machine limits PowerShell.", "azsreg check  (azsreg needs no PowerShell)";
     MODULE_PARAMETER "AZR9004" Failed "A parameter of the module was missing or misspelt",
         "The article's samples lack quotes, line continuations and mandatory parameters.",
         "azsreg register --help  names every option; docs/guide/from-the-article.md maps each parameter.";
     MODULE_FILE "AZR9005" Failed "The module could not write its file",
-        "The path of TokenOutputFilePath or KeyOutputFilePath can't be written.", "azsreg offline token --out FILE";
+        "The path of TokenOutputFilePath or KeyOutputFilePath can't be written.", "azsreg offline token --billing-model MODEL --out FILE";
     MODULE_TOKEN_CLOUD_ID "AZR9006" Failed "The module could not read a cloud id out of the token",
         "The token is not base64 of JSON, mostly because it was copied from a screen.",
         "azsreg offline inspect FILE  says which character is wrong.";
     MODULE_NO_CONTEXT "AZR9007" Failed "The module had no Azure context",
         "Nobody was signed in, in that PowerShell session.", "azsreg login";
     MODULE_INSTALL "AZR9008" Failed "The module could not be installed",
-        "The machine is offline or NuGet is missing.", "azsreg is one file: carry it there.";
+        "The machine is offline or NuGet is missing.", "Carry azsreg there: it is one file.";
 }
 
 #[cfg(test)]

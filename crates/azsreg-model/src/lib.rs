@@ -18,6 +18,7 @@ mod registration;
 mod report;
 mod request;
 mod role;
+mod shell;
 mod signin;
 mod stamp;
 mod status;
@@ -36,7 +37,7 @@ pub use meter::{
     COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter,
 };
 pub use module_log::{LogFinding, read_module_log};
-pub use problem::{ExitCode, Problem};
+pub use problem::{ExitCode, Problem, command_of};
 pub use product::{
     Compatibility, ItemProgress, ItemState, Part, PartRole, Product, ProductDetails, ProductKind, StampItem,
 };
@@ -47,6 +48,7 @@ pub use registration::{
 pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
 pub use request::{RegisterRequest, Replaced, RequestError};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
+pub use shell::quoted;
 pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{AzureSide, Known, StampSide, Status, StatusReport};

@@ -101,6 +101,13 @@ impl Problem {
     }
 }
 
+/// The command in what to run next, and what is said of it. A next step that begins with `azsreg ` is a command to type, up to
+/// two spaces or its end; any other is a sentence. Words in capitals are for the operator to fill in.
+#[must_use]
+pub fn command_of(next: &str) -> Option<(&str, &str)> {
+    next.starts_with("azsreg ").then(|| next.split_once("  ").unwrap_or((next, "")))
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code.id, self.message)

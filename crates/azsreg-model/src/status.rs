@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    ActivationRecord, LOCK_NAME, Lock, Problem, RegisterRequest, Registration, RegistrationId, RoleAssignment,
-    StampInformation, code,
+    ActivationRecord, BillingModel, LOCK_NAME, Lock, Problem, RegisterRequest, Registration, RegistrationId,
+    RoleAssignment, StampInformation, code, quoted,
 };
 
 /// The one word for a stamp's registration.
@@ -158,7 +158,7 @@ impl StatusReport {
         let view = Views::of(&azure, &stamp, at);
         let status = view.status(known);
         let end = view.end();
-        let days_left = end.map(|end| end.duration_since(at).as_hours().div_euclid(24));
+        let days_left = end.map(|end| end.duration_since(at).as_secs().div_euclid(86_400));
         let expires_within =
             days_left.and_then(|days| [7u16, 30, 90].into_iter().find(|limit| days < i64::from(*limit)));
         let findings = view.findings(status, days_left, known);
@@ -186,6 +186,26 @@ fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok,
         Some(at) if finite(*at).is_none() => serializer.serialize_str("9999-12-30T23:59:59.9999999Z"),
         other => other.serialize(serializer),
     }
+}
+
+/// The renewal of a disconnected stamp's registration, which begins at the stamp, with the details that are known.
+fn offline_renewal(registration: &Registration, known: &Known) -> String {
+    let model = registration.billing_model.parse().ok().or(known.details.as_ref().map(|details| details.billing_model));
+    let detail = |known: Option<&String>, unknown: &str| known.map_or_else(|| unknown.to_owned(), |text| quoted(text));
+    let details = known.details.as_ref();
+    let more = match model {
+        Some(BillingModel::Capacity) => {
+            let number = details.and_then(|details| details.agreement_number.as_ref());
+            format!(" --agreement-number {}", detail(number, "NUMBER"))
+        }
+        Some(BillingModel::Custom) => {
+            let tag = details.and_then(|details| details.ms_asset_tag.as_ref());
+            format!(" --ms-asset-tag {}", detail(tag, "TAG"))
+        }
+        _ => String::new(),
+    };
+    let model = model.map_or("MODEL", BillingModel::as_str);
+    format!("azsreg offline renew start --billing-model {model}{more} --out FILE  (at the stamp)")
 }
 
 /// The year that stands for always.
@@ -268,6 +288,11 @@ impl<'a> Views<'a> {
             Some(id) => format!("azsreg {verb} --subscription {id}"),
             None => format!("azsreg {verb}"),
         };
+        // A disconnected stamp's registration has no principal: it is renewed by files that are carried.
+        let renew = match registration {
+            Some(registration) if registration.object_id.is_none() => offline_renewal(registration, known),
+            _ => command("renew"),
+        };
         match status {
             Status::Mismatch if self.foreign() => {
                 let name = registration.map(|r| r.id.name.as_str()).unwrap_or_default();
@@ -281,17 +306,19 @@ impl<'a> Views<'a> {
             }
             Status::Expired => found.push(
                 Problem::new(&code::EXPIRED, format!("the registration expired on {}", day(self.end())))
-                    .next(command("renew")),
+                    .next(renew.clone()),
             ),
             Status::HalfRegistered => match (registration, record) {
                 (None, Some(record)) => {
                     let message = format!("the stamp is activated for {}, which is gone", record.registration);
                     let problem = Problem::new(&code::ACTIVATION_ORPHANED, message);
+                    let model = known.details.as_ref().map_or("MODEL", |details| details.billing_model.as_str());
                     found.push(problem.next(format!(
-                        "{} --name {} --resource-group {}",
+                        "{} --billing-model {model} --name {} --resource-group {}  (disconnected: begin with azsreg offline \
+                         token)",
                         command("register"),
-                        record.registration.name,
-                        record.registration.resource_group
+                        quoted(&record.registration.name),
+                        quoted(&record.registration.resource_group)
                     )));
                 }
                 (_, Some(record)) => {
@@ -316,7 +343,7 @@ impl<'a> Views<'a> {
             let when = day(self.end());
             found.push(
                 Problem::new(&code::EXPIRING, format!("the registration expires on {when}, in {days} days"))
-                    .next(command("renew")),
+                    .next(renew.clone()),
             );
         }
         let (Some(azure), Some(registration)) = (self.azure, registration) else { return found };
@@ -349,7 +376,7 @@ impl<'a> Views<'a> {
             && !self.foreign()
         {
             let message = format!("scale changed: the stamp has {nodes} nodes, {hosts} were registered");
-            found.push(Problem::new(&code::SCALE_CHANGED, message).next(command("renew")));
+            found.push(Problem::new(&code::SCALE_CHANGED, message).next(renew));
         }
         found
     }

@@ -442,7 +442,7 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         left = left.next(match registration.object_id {
             Some(_) => format!("from a machine that reaches the stamp: azsreg repair --subscription {}", to.subscription),
             None => format!(
-                "azsreg offline key --subscription {} --name {} --resource-group {} --out KEY; carry it, and at the stamp: azsreg offline activate KEY",
+                "azsreg offline key --subscription {} --name {} --resource-group {} --out KEY  makes the key; carry it, and run at the stamp: azsreg offline activate KEY",
                 to.subscription, to.name, to.resource_group
             ),
         });

@@ -4,11 +4,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use askama::Template;
-use azsreg_model::{AzureSide, Problem, Registration, StampSide, Status, StatusReport};
+use azsreg_model::{Problem, StatusReport};
 use jiff::Timestamp;
 
 use crate::frame::{Answer, Ask, Forms, Frame, Notice, Rows, Time};
 use crate::pages::unknown_verb;
+use crate::tile::{Tile, anchor};
 
 /// A stamp that this machine knows.
 #[derive(Debug, Clone)]
@@ -27,8 +28,6 @@ pub struct Stamp {
     pub last: Option<(String, Timestamp)>,
     /// Why it could not be seen again since.
     pub since: Option<Problem>,
-    /// The option that chooses it, for the commands: `--at NAME`, or `--pep ADDRESS`.
-    pub chosen: Option<String>,
 }
 
 /// What the pages show, and the one thing they ask for.
@@ -37,8 +36,11 @@ pub trait Fleet {
     fn now(&self) -> Timestamp;
     /// Where this machine keeps what it knows.
     fn place(&self) -> String;
-    /// The stamps.
-    fn stamps(&self) -> Vec<Stamp>;
+    /// The stamps; each problem of theirs says what to run at this very stamp.
+    ///
+    /// # Errors
+    /// What this machine keeps of them can't be read.
+    fn stamps(&self) -> Result<Vec<Stamp>, Problem>;
     /// Asks a stamp anew, or all. It returns at once.
     fn ask(&self, id: Option<&str>);
 }
@@ -59,33 +61,8 @@ impl std::fmt::Debug for FleetPages {
     }
 }
 
-/// How many tiles a page has, and how long a text in them may be: with that a page stays under 100 KB.
+/// How many tiles a page has: with that, and with texts that are not longer than a tile is for, a page stays under 100 KB.
 const TILES: usize = 24;
-const LONG: usize = 240;
-
-/// A side in a line or two.
-struct Side {
-    tone: &'static str,
-    lines: Vec<String>,
-}
-
-struct Tile {
-    stamp: Stamp,
-    title: String,
-    word: &'static str,
-    tone: &'static str,
-    /// When it ends; else what is said in its place.
-    expires: Option<Time>,
-    left: Option<String>,
-    endless: Option<&'static str>,
-    azure: Side,
-    own: Side,
-    /// What is wrong and what to run.
-    findings: Vec<Notice>,
-    at: Option<Time>,
-    last: Option<(String, Time)>,
-    order: (u8, i64),
-}
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -161,9 +138,15 @@ impl FleetPages {
         }
         match (ask.path.strip_prefix(&self.base), ask.looks()) {
             (Some(""), true) => {
-                let mut tiles: Vec<Tile> =
-                    fleet.stamps().into_iter().map(|stamp| Tile::of(stamp, fleet.now())).collect();
-                tiles.sort_by(|a, b| (a.order, &a.title).cmp(&(b.order, &b.title)));
+                let stamps = match fleet.stamps() {
+                    Ok(stamps) => stamps,
+                    Err(problem) => {
+                        let notice = Notice { text: problem.to_string(), next: Some(problem.then().to_owned()) };
+                        return Answer::message(500, frame("Stamps"), notice);
+                    }
+                };
+                let mut tiles: Vec<Tile> = stamps.into_iter().map(|stamp| Tile::of(stamp, fleet.now())).collect();
+                tiles.sort_by_cached_key(|tile| (tile.order, tile.title.to_lowercase()));
                 let asking = tiles.iter().filter(|tile| tile.stamp.asking).count();
                 let wrong = tiles.iter().filter(|tile| tile.tone == "bad" || !tile.findings.is_empty()).count();
                 let rows = Rows::of(tiles, TILES, ask, None);
@@ -181,187 +164,14 @@ impl FleetPages {
                 fleet.ask(ask.value("id"));
                 let page: usize = ask.value("page").and_then(|page| page.parse().ok()).unwrap_or(1);
                 let query = if page > 1 { format!("?page={page}") } else { String::new() };
-                Answer::to(&format!("{}{query}", self.base))
+                // Back to the button: who goes by the keyboard goes on from there.
+                let button = ask.value("id").map_or_else(|| "ask-all".to_owned(), anchor);
+                Answer::to(&format!("{}{query}#{button}", self.base))
             }
             (Some("" | "ask"), _) => unknown_verb(frame),
             _ => Answer::message(404, frame("Not found"), "There is no such page."),
         }
     }
-}
-
-impl Tile {
-    fn of(stamp: Stamp, now: Timestamp) -> Self {
-        let title = stamp.name.clone().unwrap_or_else(|| stamp.id.clone());
-        let at = stamp.at.map(Time::of);
-        let last = stamp.last.clone().map(|(what, at)| (what, Time::of(at)));
-        let blank = |tone, line: &str| Side { tone, lines: vec![line.to_owned()] };
-        let noticed = |problem: &Problem| {
-            let next = at_stamp(problem.then(), stamp.chosen.as_deref());
-            let text = format!("{} ({})", cut(&problem.message), problem.code.id);
-            Notice { text, next: Some(next).filter(|next| !next.is_empty()) }
-        };
-        let report = match &stamp.seen {
-            Some(Ok(report)) => report,
-            Some(Err(problem)) => {
-                let findings = vec![noticed(problem)];
-                return Self {
-                    word: "Not seen",
-                    tone: "bad",
-                    expires: None,
-                    left: None,
-                    endless: None,
-                    azure: blank("", "Not seen"),
-                    own: blank("", "Not seen"),
-                    findings,
-                    order: (1, 0),
-                    title,
-                    at,
-                    last,
-                    stamp,
-                };
-            }
-            None => {
-                return Self {
-                    word: if stamp.asking { "Being asked" } else { "Not asked yet" },
-                    tone: "",
-                    expires: None,
-                    left: None,
-                    endless: None,
-                    azure: blank("", "Not asked yet"),
-                    own: blank("", "Not asked yet"),
-                    findings: Vec::new(),
-                    order: (6, 0),
-                    title,
-                    at,
-                    last,
-                    stamp,
-                };
-            }
-        };
-        // What could not be seen again comes first: the rest is of an earlier time.
-        let mut findings: Vec<Notice> = stamp.since.iter().map(noticed).collect();
-        findings.extend(report.findings.iter().map(noticed));
-        findings.extend(report.azure.as_ref().err().map(noticed));
-        findings.extend(report.stamp.as_ref().err().map(noticed));
-        let end = ends(report).filter(|_| report.days_left.is_some());
-        let registered = report.azure.as_ref().is_ok_and(|azure| azure.registration.is_some())
-            || report.stamp.as_ref().is_ok_and(|stamp| stamp.activation.is_some());
-        // The year 9999 stands for never.
-        let endless = match (end, ends(report)) {
-            (None, Some(_)) => Some("Never"),
-            (None, None) if registered => Some("Not known"),
-            _ => None,
-        };
-        let tone = match report.status {
-            Status::Registered if findings.is_empty() => "good",
-            Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
-            _ => "bad",
-        };
-        // What has ended or ends soon comes first; then what is wrong otherwise; then the rest, as it ends.
-        let order = match (report.days_left, tone, endless) {
-            (Some(days), _, _) if days < 90 => (0, days),
-            (_, "bad", _) => (1, 0),
-            (_, "warn", _) => (2, 0),
-            (Some(days), _, _) => (3, days),
-            (None, _, Some("Not known")) => (4, 0),
-            (None, _, _) => (5, 0),
-        };
-        let left = end.map(|end| {
-            let days = end.duration_since(now).as_hours().div_euclid(24);
-            match days {
-                0 => "today".to_owned(),
-                1 => "in 1 day".to_owned(),
-                2.. => format!("in {days} days"),
-                -1 => "1 day ago".to_owned(),
-                _ => format!("{} days ago", -days),
-            }
-        });
-        Self {
-            word: report.status.title(),
-            tone,
-            expires: end.map(Time::of),
-            left,
-            endless,
-            azure: azure(&report.azure),
-            own: own(&report.stamp, report.azure.as_ref().ok().and_then(|azure| azure.registration.as_ref())),
-            findings,
-            order,
-            title,
-            at,
-            last,
-            stamp,
-        }
-    }
-}
-
-/// A text that is not longer than a tile is for.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONG) {
-        Some((at, _)) => format!("{} ...", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
-/// The operations on one stamp, whose commands have to say on which.
-const ON_A_STAMP: &[&str] =
-    &["register", "renew", "set", "repair", "move", "change-subscription", "unregister", "adopt", "status", "check"];
-
-/// What to run, at this stamp: a command gets the option that chooses it, a sentence stays a sentence.
-fn at_stamp(then: &str, chosen: Option<&str>) -> String {
-    let mut words = then.split(' ');
-    let command = words.next() == Some("azsreg") && words.next().is_some_and(|verb| ON_A_STAMP.contains(&verb));
-    let bare = command && !then.contains("  ") && !then.contains('\n') && !then.contains("--pep");
-    match chosen {
-        Some(chosen) if bare => format!("{} {chosen}", then.trim_end_matches('.')),
-        _ => cut(then),
-    }
-}
-
-/// When it ends, as the stamp's record says, or Azure's key.
-fn ends(report: &StatusReport) -> Option<Timestamp> {
-    let record = report.stamp.as_ref().ok().and_then(|stamp| stamp.activation.as_ref());
-    let record = record.and_then(|record| record.expiration.as_ref()).map(|end| end.at);
-    record.or_else(|| report.azure.as_ref().ok().and_then(|azure| azure.expires))
-}
-
-fn azure(side: &Result<AzureSide, Problem>) -> Side {
-    let side = match side {
-        Ok(side) => side,
-        Err(problem) => return Side { tone: "warn", lines: vec![format!("Not read ({})", problem.code.id)] },
-    };
-    let Some(registration) = &side.registration else {
-        return Side { tone: "bad", lines: vec!["No registration".into()] };
-    };
-    let id = &registration.id;
-    let mut on = vec![registration.billing_model.clone()];
-    on.push(if side.lock.is_some() { "locked".into() } else { "not locked".into() });
-    if registration.object_id.is_some() {
-        on.push(if side.role.is_some() { "role assigned".into() } else { "no role".into() });
-    }
-    if side.principal == Some(false) {
-        on.push("principal gone".into());
-    }
-    let lines = vec![id.name.clone(), format!("{}, {}", id.resource_group, id.subscription), on.join(", ")];
-    Side { tone: "", lines }
-}
-
-fn own(side: &Result<StampSide, Problem>, registration: Option<&Registration>) -> Side {
-    let side = match side {
-        Ok(side) => side,
-        Err(problem) => return Side { tone: "warn", lines: vec![format!("Not read ({})", problem.code.id)] },
-    };
-    let information = &side.information;
-    let nodes = if information.nodes == 1 { "node" } else { "nodes" };
-    let about = format!("Build {}, {} {nodes}", information.version, information.nodes);
-    let (tone, activated) = match (&side.activation, &side.unread) {
-        (Some(record), _) if registration.is_some_and(|known| known.id == record.registration) => {
-            ("", "Activated for this registration".to_owned())
-        }
-        (Some(record), _) => ("bad", format!("Activated for {}", record.registration)),
-        (None, Some(why)) => ("warn", format!("Record not read: {}", cut(why))),
-        (None, None) => ("bad", "Not activated".to_owned()),
-    };
-    Side { tone, lines: vec![activated, about] }
 }
 
 #[cfg(test)]
@@ -384,9 +194,10 @@ mod tests {
             "/state".into()
         }
 
-        fn stamps(&self) -> Vec<Stamp> {
+        fn stamps(&self) -> Result<Vec<Stamp>, Problem> {
             let long = "a long text that somebody's server made up ".repeat(40);
-            let problem = |code| Problem::new(code, long.clone()).next("azsreg renew --subscription 0");
+            let problem =
+                |code| Problem::new(code, long.clone()).next("azsreg renew --at Lisbon  before it is too late");
             let mut report = StatusReport::of(
                 Timestamp::UNIX_EPOCH,
                 Err(problem(&code::FORBIDDEN)),
@@ -402,9 +213,8 @@ mod tests {
                 asking: false,
                 last: Some(("change-subscription".into(), Timestamp::UNIX_EPOCH)),
                 since: Some(problem(&code::PEP_UNREACHABLE)),
-                chosen: Some("--at Lisbon".into()),
             };
-            (0..self.0).map(stamp).collect()
+            Ok((0..self.0).map(stamp).collect())
         }
 
         fn ask(&self, id: Option<&str>) {
@@ -427,7 +237,7 @@ mod tests {
         let frame = ["/style.css", "/script.js"].map(|path| Answer::asset(path).map_or(0, |asset| asset.body.len()));
         let whole = page.body.len() + frame.iter().sum::<usize>();
         assert!(whole < 100_000, "{whole}");
-        assert!(page.body.contains("azsreg renew --subscription 0 --at Lisbon"), "{}", page.body);
+        assert!(page.body.contains("<code>azsreg renew --at Lisbon</code> before it is too late"), "{}", page.body);
     }
 
     #[test]
@@ -462,15 +272,5 @@ mod tests {
         assert!(fleet.1.borrow().is_empty());
         assert_eq!(pages.answer(asked("POST", "/base/ask", &ours, session), &fleet).status, 303);
         assert_eq!(*fleet.1.borrow(), [Some("x".to_owned())]);
-    }
-
-    #[test]
-    fn a_command_says_at_which_stamp_and_a_sentence_does_not() {
-        let at = |then| at_stamp(then, Some("--at Lisbon"));
-        assert_eq!(at("azsreg renew --subscription S"), "azsreg renew --subscription S --at Lisbon");
-        assert_eq!(at("azsreg login"), "azsreg login");
-        assert_eq!(at("azsreg list --subscription S"), "azsreg list --subscription S");
-        assert_eq!(at("azsreg status  shows both sides"), "azsreg status  shows both sides");
-        assert_eq!(at_stamp("azsreg renew", None), "azsreg renew");
     }
 }

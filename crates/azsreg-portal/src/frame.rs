@@ -171,9 +171,9 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Whether what is to be done is a command to type, and not a sentence.
-    pub(crate) fn is_command(&self) -> bool {
-        self.next.as_ref().is_some_and(|next| next.starts_with("azsreg ") && !next.contains("  "))
+    /// What is to be done as a command to type, and what is said of it; a sentence is none.
+    pub(crate) fn command(&self) -> Option<(&str, &str)> {
+        self.next.as_deref().and_then(azsreg_model::command_of)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod fleet;
 mod frame;
 mod market;
 mod pages;
+mod tile;
 
 use azsreg_model::{Alert, UsageLine};
 use jiff::Timestamp;

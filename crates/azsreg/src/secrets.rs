@@ -14,12 +14,14 @@ use crate::cli::{Global, SecretArgument};
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     given: Vec<(String, ValueSource)>,
+    /// What was typed on the line, but for what may be a secret.
+    line: Vec<(String, Vec<String>)>,
     expected: Option<Uuid>,
 }
 
 impl Sources {
     pub(crate) fn of(matches: &ArgMatches) -> Self {
-        let mut sources = Vec::new();
+        let (mut sources, mut line) = (Vec::new(), Vec::new());
         let mut level = Some(matches);
         while let Some(matches) = level {
             for id in matches.ids() {
@@ -28,11 +30,19 @@ impl Sources {
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| matches.value_source(id.as_str())))
                 {
                     sources.push((id.to_string(), source));
+                    if source == ValueSource::CommandLine {
+                        line.extend(typed(matches, id.as_str()).map(|values| (id.to_string(), values)));
+                    }
                 }
             }
             level = matches.subcommand().map(|(_, inner)| inner);
         }
-        Self { given: sources, expected: None }
+        Self { given: sources, line, expected: None }
+    }
+
+    /// What was typed on the line: an option's id and its values, none for a switch. Of secrets there are names of files only.
+    pub(crate) fn line(&self) -> &[(String, Vec<String>)] {
+        &self.line
     }
 
     /// The same, for a stamp that has to have this cloud id.
@@ -66,6 +76,16 @@ impl Sources {
     pub(crate) fn on_command_line(&self, id: &str) -> bool {
         self.given.iter().any(|(known, source)| known == id && *source == ValueSource::CommandLine)
     }
+}
+
+/// The values of an option as they were typed; not of one that may have been given a secret itself.
+fn typed(matches: &ArgMatches, id: &str) -> Option<Vec<String>> {
+    if matches.try_get_one::<bool>(id).is_ok() {
+        return Some(Vec::new());
+    }
+    let values = matches.get_raw(id)?.map(|value| value.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>()?;
+    let secret = matches.try_get_one::<SecretArgument>(id).is_ok();
+    (!secret || values.iter().all(|value| value.starts_with('@'))).then_some(values)
 }
 
 /// Reads a secret. `id` is the option's, `option` how it is written.

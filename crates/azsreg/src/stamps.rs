@@ -76,11 +76,12 @@ struct Written {
     name: String,
     pep: Vec<String>,
     pep_user: String,
-    pep_password: String,
+    /// Of any kind, as the next one: what stands there in place of a file's name is not repeated, be it a number.
+    pep_password: serde_json::Value,
     cloud_id: Option<Uuid>,
     subscription: Option<Uuid>,
     stamp_client_id: Option<Uuid>,
-    stamp_client_secret: Option<String>,
+    stamp_client_secret: Option<serde_json::Value>,
 }
 
 /// The stamps of the file; none where there is no file.
@@ -231,7 +232,7 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
         let Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } =
             written;
         // A secret stands in a file of its own: beside this one, unless its path says otherwise.
-        let secret = |member, text: &str| match text.strip_prefix('@') {
+        let secret = |member, text: &serde_json::Value| match text.as_str().and_then(|text| text.strip_prefix('@')) {
             Some(path) if !path.is_empty() => Ok(SecretArgument(format!("@{}", state_dir.join(path).display()))),
             _ => Err(Wrong::Secret { member, name: name.clone() }),
         };
@@ -291,6 +292,9 @@ mod tests {
             )
         };
         let read = |text: &str| super::read(Path::new("/state"), text.as_bytes());
+        let why =
+            read(&file("x").replace("\"x\"", "12345678")).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        assert!(why.contains("pep_password of \"Lisbon\"") && !why.contains("12345678"), "{why}");
         let ways = read(&file("@lisbon.txt")).unwrap_or_default();
         assert_eq!(ways.first().and_then(|way| way.password.clone()).map(|p| p.0), Some("@/state/lisbon.txt".into()));
         let why = read(&file("hunter2")).err().map(|wrong| wrong.to_string()).unwrap_or_default();

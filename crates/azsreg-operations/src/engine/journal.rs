@@ -199,11 +199,18 @@ impl FileJournal {
         Ok(paths)
     }
 
-    /// The stamps that there are journals of, by cloud id. A directory that can't be read has none.
-    #[must_use]
-    pub fn stamps(state_dir: &Path) -> Vec<Uuid> {
-        let entries = std::fs::read_dir(state_dir.join("journals")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    /// The stamps that there are journals of, by cloud id.
+    ///
+    /// # Errors
+    /// The directory is there but can't be read.
+    pub fn stamps(state_dir: &Path) -> Result<Vec<Uuid>, JournalError> {
+        let path = state_dir.join("journals");
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(JournalError::Io { path, source }),
+        };
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
     /// The newest journal of a stamp, by its name: its operation, and when that began.

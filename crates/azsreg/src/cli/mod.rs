@@ -437,8 +437,15 @@ pub(crate) struct LabCompareOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusOptions {
-    #[command(flatten)]
-    pub(crate) named: NamedOptions,
+    /// The subscription that pays; with --web, of those stamps of which nothing else says it
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", required_unless_present = "web")]
+    pub(crate) subscription: Option<Uuid>,
+    /// The registration's name [default: found by the stamp's cloud id]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    pub(crate) name: Option<String>,
+    /// The resource group, with --name
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    pub(crate) resource_group: String,
     /// For monitoring: exit 3 unless it is registered on both sides, 8 if it has expired or expires within --within days, 1
     /// if a side can't be read
     #[arg(long, env = "AZSREG_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

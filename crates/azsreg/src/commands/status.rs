@@ -1,6 +1,6 @@
 //! `azsreg status` and `azsreg list`.
 
-use azsreg_model::{ExitCode, Known, Status, StatusReport, code};
+use azsreg_model::{ExitCode, Known, Problem, RegistrationId, Status, StatusReport, code};
 use azsreg_operations::checks::expiry;
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::ports::Clock as _;
@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::connect::{self, Azure, Both, CLOCK, Needs};
-use super::unregister::named;
 use crate::Ended;
 use crate::cli::{Global, ListOptions, Output, StatusOptions};
 use crate::secrets::Sources;
@@ -48,26 +47,40 @@ pub(crate) async fn look(
     screen: &Screen,
 ) -> Result<StatusReport, Ended> {
     screen.say("asking both sides");
-    let needs = Needs { subscription: Some(options.named.subscription), ..Needs::default() };
+    let Some(subscription) = options.subscription else {
+        let none = Problem::new(&code::BAD_ARGUMENT, "nobody has said in which subscription it is registered")
+            .next("Write \"subscription\" into its entry of stamps.json, or give --subscription.");
+        return stamp_alone(global, options, sources, screen, none.into()).await;
+    };
+    let needs = Needs { subscription: Some(subscription), ..Needs::default() };
+    let named = options.name.as_ref().map(|name| RegistrationId {
+        subscription,
+        resource_group: options.resource_group.clone(),
+        name: name.clone(),
+    });
     let work = async |both: Both<'_, '_>| {
         let Both { world, state_dir, .. } = both;
         // A journal that can't be read is no reason to show nothing.
         let known =
             |cloud_id: Uuid| History::read(&state_dir, cloud_id).map(|history| history.known()).unwrap_or_default();
-        Ok(status::status(world, options.named.subscription, named(&options.named), known).await)
+        Ok(status::status(world, subscription, named, known).await)
     };
     let report = match connect::both(global, &options.sides, sources, screen, needs.clone(), work).await {
         Ok(report) => report,
         // Without Azure there is still the stamp to look at.
-        Err(ended) if azure_is_away(&ended) => stamp_alone(global, options, sources, screen, ended).await?,
+        Err(ended) if azure_is_away(&ended, options.web) => {
+            stamp_alone(global, options, sources, screen, ended).await?
+        }
         Err(ended) => return Err(ended),
     };
     Ok(report)
 }
 
-fn azure_is_away(ended: &Ended) -> bool {
+/// Whether it is Azure alone that can't be asked. The page asks nobody to sign in, and shows what can be seen without.
+fn azure_is_away(ended: &Ended, web: bool) -> bool {
     let away = ["AZR4001", "AZR4002", "AZR4012", "AZR4014"];
-    ended.problems.first().is_some_and(|problem| away.contains(&problem.code.id))
+    let at_azure = |id: &str| away.contains(&id) || web && (id.starts_with("AZR3") || id.starts_with("AZR4"));
+    ended.problems.first().is_some_and(|problem| at_azure(problem.code.id))
 }
 
 async fn stamp_alone(

@@ -75,7 +75,7 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
     let bytes = state::read("FILE", &options.file)?;
     let theirs: Transcript = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(&code::FILE_UNREADABLE, format!("{}: it is no transcript: {error}", options.file.display()))
-            .next("azsreg check --transcript FILE makes one.")
+            .next("azsreg check --transcript FILE  makes one.")
     })?;
     let nodes = theirs.nodes.parse().unwrap_or(4);
     let mut stamp = StampOptions { nodes, ..StampOptions::default() };

@@ -38,7 +38,7 @@ pub(crate) async fn run(
         let Some(id) = request.named.clone() else {
             let problem = Problem::new(&code::BAD_ARGUMENT, "--orphan azure needs --name: there is no stamp to ask");
             return Err(problem
-                .next(format!("azsreg list --subscription {} shows the names.", request.subscription))
+                .next(format!("azsreg list --subscription {}  shows the names.", request.subscription))
                 .into());
         };
         let azure = AzureOptions {

@@ -411,7 +411,7 @@ fn shown(view: &View, status: &UsageStatus) {
         view.line(&format!("Note: {note}"));
     }
     let next = match status {
-        UsageStatus { reporting: None, .. } => Some("azsreg register"),
+        UsageStatus { reporting: None, .. } => Some("azsreg register --billing-model MODEL"),
         UsageStatus { expired: Some(_), .. } => Some("azsreg renew"),
         UsageStatus { alert: Some(_), .. } => Some("azsreg status"),
         UsageStatus { reporting: Some(false), billing_model: Some(model), .. } if model == "Capacity" => {

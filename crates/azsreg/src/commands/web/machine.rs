@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
-use super::quoted;
+use super::advice::Advice;
 use crate::Ended;
 use crate::cli::{Global, SidesOptions, StatusOptions};
 use crate::commands::connect::{self, Azure, CLOCK};
@@ -29,19 +29,29 @@ struct Seen {
     report: Result<StatusReport, Problem>,
     at: Timestamp,
     since: Option<Problem>,
+    /// Where its registration was looked for.
+    subscription: Option<Uuid>,
 }
 
 impl Seen {
-    /// What is shown from now on: who is away is shown as it was before.
-    fn after(before: Option<&Self>, report: Result<StatusReport, Problem>, at: Timestamp) -> Self {
-        let away = match &report {
-            Err(problem) => Some(problem),
-            Ok(report) => report.stamp.as_ref().err(),
+    /// What is shown from now on: a stamp that is away is shown as it was before, with what Azure says now.
+    fn after(self, before: Option<&Self>, known: &Known) -> Self {
+        let Some(Ok(Ok(stamp))) = before.map(|seen| seen.report.as_ref().map(|report| report.stamp.clone())) else {
+            return self;
         };
-        let was_there = |seen: &&Self| seen.report.as_ref().is_ok_and(|report| report.stamp.is_ok());
-        match (before.filter(was_there), away) {
-            (Some(before), Some(problem)) => Self { since: Some(problem.clone()), ..before.clone() },
-            _ => Self { report, at, since: None },
+        let (azure, away) = match &self.report {
+            Err(problem) => (None, problem),
+            Ok(StatusReport { azure, stamp: Err(problem), .. }) => (azure.as_ref().ok(), problem),
+            Ok(_) => return self,
+        };
+        let since = Some(away.clone());
+        let Some(before) = before else { return self };
+        match azure {
+            None => Self { since, ..before.clone() },
+            Some(azure) => {
+                let report = StatusReport::of(self.at, Ok(azure.clone()), Ok(stamp), known);
+                Self { report: Ok(report), since, at: before.at, subscription: self.subscription }
+            }
         }
     }
 }
@@ -60,14 +70,13 @@ pub(super) struct Machine {
     /// How many are asked at this moment, and whether nobody is asked any more.
     running: Cell<usize>,
     ending: Cell<bool>,
-    /// What a command has to say besides, to see the same.
-    options: String,
+    advice: Advice,
     wanted: UnboundedSender<String>,
 }
 
 impl Machine {
-    /// A machine that has seen nothing yet. `options` is what its commands have to say besides, `wanted` takes whom to ask.
-    pub(super) fn new(state_dir: PathBuf, ways: Vec<Way>, options: String, wanted: UnboundedSender<String>) -> Self {
+    /// A machine that has seen nothing yet. `wanted` takes whom to ask.
+    pub(super) fn new(state_dir: PathBuf, ways: Vec<Way>, advice: Advice, wanted: UnboundedSender<String>) -> Self {
         Self {
             state_dir,
             ways,
@@ -76,7 +85,7 @@ impl Machine {
             learned: RefCell::default(),
             running: Cell::new(0),
             ending: Cell::new(false),
-            options,
+            advice,
             wanted,
         }
     }
@@ -112,6 +121,23 @@ impl Machine {
         named.collect()
     }
 
+    /// Says of everything that is wrong what to run at this very stamp.
+    fn advise(&self, seen: &mut Seen, way: Option<&Way>) {
+        let registered =
+            |report: &StatusReport| Some(report.azure.as_ref().ok()?.registration.as_ref()?.id.subscription);
+        let subscription = seen.report.as_ref().ok().and_then(registered).or(seen.subscription);
+        let advised = |problem: &mut Problem| {
+            problem.next = Some(self.advice.next(problem.then(), way, subscription)).filter(|next| !next.is_empty());
+        };
+        seen.since.iter_mut().for_each(advised);
+        match &mut seen.report {
+            Err(problem) => advised(problem),
+            Ok(StatusReport { findings, azure, stamp, .. }) => {
+                findings.iter_mut().chain(azure.as_mut().err()).chain(stamp.as_mut().err()).for_each(advised);
+            }
+        }
+    }
+
     /// What is wrong with an entry of the file, as its stamp shows.
     fn misnamed(&self, way: &Way, twin: Option<&Way>) -> Option<Problem> {
         let said = self.learned.borrow().get(&way.id()).copied()?;
@@ -139,17 +165,28 @@ impl Machine {
 
     /// Looks at a stamp, and keeps what it says.
     async fn look(&self, global: &Global, options: &StatusOptions, sources: &Sources, id: String) {
-        let (now, way) = (CLOCK.now(), self.way(&id).cloned());
-        let cloud_id: Option<Uuid> = id.parse().ok();
-        let mut seen = self.seen_by(global, options, sources, way.as_ref(), cloud_id).await;
-        let stamp = seen.as_ref().ok().and_then(|report| report.stamp.as_ref().ok());
-        let said = stamp.map(|stamp| stamp.information.cloud_id);
-        if let (Some(way), Some(said)) = (&way, said) {
-            let first = self.learned.borrow_mut().insert(way.id(), said).is_none();
-            // Now that it is known who it is, a journal may know where it is registered.
-            if first && cloud_id != Some(said) && way.subscription.is_none() && self.known(said).registration.is_some()
-            {
-                seen = self.seen_by(global, options, sources, Some(way), Some(said)).await;
+        let way = self.way(&id).cloned();
+        let mut cloud_id: Option<Uuid> = id.parse().ok();
+        let (mut known, mut unread) = self.known(cloud_id);
+        let journalled = |known: &Known| known.registration.as_ref().map(|id| id.subscription);
+        let of_way = way.as_ref().and_then(|way| way.subscription);
+        let mut subscription = of_way.or(journalled(&known)).or(options.subscription);
+        let mut report = self.seen_by(global, options, sources, way.as_ref(), cloud_id, &known, subscription).await;
+        let stamp = report.as_ref().ok().and_then(|report| report.stamp.as_ref().ok());
+        if let (Some(way), Some(stamp)) = (&way, stamp) {
+            let said = stamp.information.cloud_id;
+            self.learned.borrow_mut().insert(way.id(), said);
+            // Now that it is known who it is, a journal or its own record may know where it is registered.
+            if cloud_id != Some(said) {
+                cloud_id = Some(said);
+                (known, unread) = self.known(cloud_id);
+            }
+            let recorded = || stamp.activation.as_ref().map(|record| record.registration.subscription);
+            let better = of_way.or(journalled(&known)).or(options.subscription).or_else(recorded);
+            if better != subscription {
+                subscription = better;
+                let way = Some(way);
+                report = self.seen_by(global, options, sources, way, cloud_id, &known, subscription).await;
             }
         }
         // Whoever waits to be asked by the other name is the same stamp.
@@ -164,16 +201,25 @@ impl Machine {
         // By what never changes: who goes by a cloud id may go by another name once somebody else has learned the same one.
         let key = way.as_ref().map_or(id, Way::id);
         let mut all = self.seen.borrow_mut();
-        let seen = Seen::after(all.get(&key), seen, now);
+        let seen = Seen { report, at: CLOCK.now(), since: None, subscription };
+        let mut seen = seen.after(all.get(&key), &known);
+        if let (Ok(report), Some(unread)) = (&mut seen.report, unread) {
+            report.findings.insert(0, unread);
+        }
         all.insert(key, seen);
     }
 
-    /// What the journals of this machine know of a stamp.
-    fn known(&self, cloud_id: Uuid) -> Known {
-        History::read(&self.state_dir, cloud_id).map(|history| history.known()).unwrap_or_default()
+    /// What the journals of this machine know of a stamp; nothing, and why, where they can't be read.
+    fn known(&self, cloud_id: Option<Uuid>) -> (Known, Option<Problem>) {
+        match cloud_id.map(|id| History::read(&self.state_dir, id)) {
+            Some(Ok(history)) => (history.known(), None),
+            Some(Err(error)) => (Known::default(), Some(error.problem())),
+            None => (Known::default(), None),
+        }
     }
 
     /// Both sides of a stamp; Azure's alone where it can't be reached.
+    #[expect(clippy::too_many_arguments, reason = "whom to ask, how, and what is known of it before")]
     async fn seen_by(
         &self,
         global: &Global,
@@ -181,12 +227,10 @@ impl Machine {
         sources: &Sources,
         way: Option<&Way>,
         cloud_id: Option<Uuid>,
+        known: &Known,
+        subscription: Option<Uuid>,
     ) -> Result<StatusReport, Problem> {
-        let known = cloud_id.map(|id| self.known(id)).unwrap_or_default();
-        let mut options = options.clone();
-        let subscription = way.and_then(|way| way.subscription);
-        let subscription = subscription.or(known.registration.as_ref().map(|id| id.subscription));
-        options.named.subscription = subscription.unwrap_or(options.named.subscription);
+        let options = &mut StatusOptions { subscription, ..options.clone() };
         let screen = Screen::new(global, 0);
         let first = |ended: Ended| {
             let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
@@ -198,7 +242,7 @@ impl Machine {
                 .next("Name it in stamps.json: see the guide, \"The portals\"."),
             Some(way) => {
                 way.point(&mut options.sides)?;
-                let report = look(global, &options, sources, &screen).await.map_err(first)?;
+                let report = look(global, options, sources, &screen).await.map_err(first)?;
                 match &report.stamp {
                     // What this machine remembers says which registration is meant, though the stamp does not.
                     Err(problem) if cloud_id.is_some() => problem.clone(),
@@ -206,9 +250,10 @@ impl Machine {
                 }
             }
         };
-        let side = azures_side(global, &options, sources, &screen, cloud_id, known.clone()).await.map_err(first);
+        let Some(subscription) = subscription else { return Err(away) };
+        let side = azures_side(global, options, sources, &screen, cloud_id, known, subscription).await.map_err(first);
         // Whatever Azure says of it: that the stamp is away, or refused the sign-in, is not forgotten over it.
-        Ok(StatusReport::of(CLOCK.now(), side, Err(away), &known))
+        Ok(StatusReport::of(CLOCK.now(), side, Err(away), known))
     }
 }
 
@@ -221,13 +266,13 @@ impl Fleet for Machine {
         self.state_dir.display().to_string()
     }
 
-    fn stamps(&self) -> Vec<Stamp> {
+    fn stamps(&self) -> Result<Vec<Stamp>, Problem> {
         let named = self.named();
         let mut ids: Vec<String> = named.iter().map(|(id, _, _)| id.clone()).collect();
         let ways: HashMap<String, (&Way, Option<&Way>)> =
             named.into_iter().map(|(id, way, twin)| (id, (way, twin))).collect();
-        let journalled = FileJournal::stamps(&self.state_dir).into_iter().map(|id| id.to_string());
-        ids.extend(journalled.filter(|id| !ways.contains_key(id)));
+        let journalled = FileJournal::stamps(&self.state_dir).map_err(|error| error.problem())?;
+        ids.extend(journalled.into_iter().map(|id| id.to_string()).filter(|id| !ways.contains_key(id)));
         let asking = self.asking.borrow();
         let seen = self.seen.borrow();
         let stamp = |id: String| {
@@ -238,12 +283,11 @@ impl Fleet for Machine {
             {
                 report.findings.splice(0..0, self.misnamed(way, *twin));
             }
-            let named = way.and_then(|way| way.name.as_ref());
-            let named = named.map(|name| format!("--at {}{}", quoted(name), self.options));
-            let pep = || way.and_then(|way| way.pep.first()).map(|address| format!("--pep {address}"));
+            if let Some(seen) = &mut seen {
+                self.advise(seen, way);
+            }
             Stamp {
                 name: way.and_then(|way| way.name.clone()),
-                chosen: named.or_else(pep),
                 last: id.parse().ok().and_then(|id| FileJournal::newest(&self.state_dir, id)),
                 asking: asking.contains(&id) || way.is_some_and(|way| asking.contains(&way.id())),
                 at: seen.as_ref().map(|seen| seen.at),
@@ -252,11 +296,11 @@ impl Fleet for Machine {
                 id,
             }
         };
-        ids.into_iter().map(stamp).collect()
+        Ok(ids.into_iter().map(stamp).collect())
     }
 
     fn ask(&self, id: Option<&str>) {
-        for stamp in self.stamps() {
+        for stamp in self.stamps().unwrap_or_default() {
             // Accounts lock out: who refused the sign-in is asked again by its own button alone.
             let refused = id.is_none() && refused_sign_in(&stamp);
             if !stamp.asking && !refused && id.is_none_or(|wanted| wanted == stamp.id) {
@@ -284,11 +328,11 @@ async fn azures_side(
     sources: &Sources,
     screen: &Screen,
     cloud_id: Option<Uuid>,
-    known: Known,
+    known: &Known,
+    subscription: Uuid,
 ) -> Result<AzureSide, Ended> {
     let SidesOptions { cloud, sign_in, network, .. } = options.sides.clone();
     let azure = crate::cli::AzureOptions { cloud, sign_in, network };
-    let subscription = options.named.subscription;
     let work = async |azure: Azure<'_, '_>| {
         let azure = azure.world.azure;
         // A journal may be older than what somebody did from another machine.

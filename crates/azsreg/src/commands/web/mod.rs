@@ -1,6 +1,7 @@
 //! `azsreg status --web`: the stamps that this machine knows, as a page in the operator's browser. It only looks, and keeps
 //! no credential: each time a stamp is asked, they are read again from where they are.
 
+mod advice;
 mod machine;
 mod serve;
 
@@ -23,6 +24,7 @@ use crate::secrets::Sources;
 use crate::stamps::ways;
 use crate::state;
 use crate::view::View;
+use advice::Advice;
 use machine::Machine;
 
 /// So many stamps are asked at a time.
@@ -67,13 +69,9 @@ pub(crate) async fn run(
     let quiet = Global { non_interactive: true, no_progress: true, ..global.clone() };
     let state_dir = state::directory(global)?;
     let ways = ways(&state_dir, &options.sides)?;
-    let more = match sources.on_command_line("state_dir") {
-        true => format!(" --state-dir {}", quoted(&state_dir.display().to_string())),
-        false => String::new(),
-    };
     let (wanted, mut asked) = unbounded_channel();
     let opened_in = state_dir.clone();
-    let machine = Machine::new(state_dir, ways, more, wanted);
+    let machine = Machine::new(state_dir, ways, Advice::of(sources), wanted);
     let io = |error| Problem::new(&code::STATE_UNWRITABLE, format!("no port on loopback: {error}"));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(io)?;
     let host = listener.local_addr().map_err(io)?.to_string();
@@ -128,10 +126,4 @@ fn open(state_dir: &Path, link: &str) -> Option<tempfile::NamedTempFile> {
     file.write_all(page.as_bytes()).ok()?;
     azsreg_arm::open_in_browser(&file.path().display().to_string()).ok()?;
     Some(file)
-}
-
-/// A word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "._-/".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
