@@ -35,6 +35,8 @@ pub struct Resource {
 pub struct Registered {
     /// Its name.
     pub name: String,
+    /// Its subscription.
+    pub subscription: Uuid,
     /// What it says of itself: names and values.
     pub properties: Vec<(&'static str, String)>,
     /// When it ends; none where it never does.
@@ -124,8 +126,23 @@ struct Cost {
 #[template(path = "device.html")]
 struct Device<'a> {
     frame: Frame,
-    message: &'a str,
-    code: &'a str,
+    /// What was done; empty while a code is to be entered.
+    done: &'static str,
+    /// A code that there is not.
+    wrong: Option<&'a str>,
+}
+
+/// What came of the code that was entered last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered<'a> {
+    /// None was entered yet.
+    Nothing,
+    /// There is no such code.
+    Wrong(&'a str),
+    /// The application is signed in.
+    Approved,
+    /// The application is not signed in.
+    Declined,
 }
 
 fn timed(events: Vec<Event>) -> Vec<(Event, Time)> {
@@ -202,11 +219,17 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
     }
 }
 
-/// The page where a person enters the code that an application shows: `message` says what came of the last one.
+/// The page where a person enters the code that an application shows.
 #[must_use]
-pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Answer {
+pub fn device(now: Timestamp, directory: &str, entered: Entered<'_>) -> Answer {
+    let (title, done, wrong) = match entered {
+        Entered::Nothing => ("Enter code", "", None),
+        Entered::Wrong(code) => ("Enter code", "", Some(code)),
+        Entered::Approved => ("Signed in", "You have signed in. You may now close this window.", None),
+        Entered::Declined => ("Declined", "The sign-in was declined. You may now close this window.", None),
+    };
     let frame = Frame {
-        title: "Enter code",
+        title,
         brand: "Azure",
         lab: true,
         home: "/devicelogin".into(),
@@ -215,5 +238,5 @@ pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Ans
         place: format!("A simulated Azure: nothing here is Microsoft's. The directory {directory}"),
         now: Time::of(now),
     };
-    Answer::page(200, &Device { frame, message, code })
+    Answer::page(200, &Device { frame, done, wrong })
 }
