@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::UsageAsked;
-use crate::chart::{Choice, Meter, csv, meters};
+use crate::chart::{Chart, Shares, csv};
+use crate::choice::Choice;
 use crate::frame::{Answer, Ask, Frame, ROWS, Rows, Time};
-use crate::pages::{DAYS, unknown_verb};
+use crate::pages::unknown_verb;
 
 /// A resource of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +120,10 @@ struct Activity {
 struct Cost {
     frame: Frame,
     choice: Choice,
-    meters: Vec<Meter>,
+    chart: Chart,
+    /// The meters of the table of subscriptions, with their units.
+    columns: Vec<(String, String)>,
+    rows: Rows<(Uuid, String, Vec<String>)>,
 }
 
 #[derive(Template)]
@@ -200,20 +204,19 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             Answer::page(200, &Activity { frame: frame("Activity log"), rows })
         }
         "/cost" | "/cost.csv" => {
-            let known = cloud.payers().into_iter().map(|(id, name)| (id.to_string(), name)).collect();
-            let choice = Choice::of(ask, "/cost", "Subscription", known, DAYS);
-            let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
-            if choice.chosen.is_some() && subscription.is_none() {
-                return Answer::message(404, frame("Not found"), "There is no such subscription.");
-            }
-            let apart = ask.path == "/cost.csv";
-            let lines = cloud.billed(UsageAsked { days: choice.days, subscription, apart });
-            if apart {
+            let today = day_of(cloud.now());
+            let choice = match Choice::of(ask, today, ("/cost", "Subscription"), cloud.payers(), frame) {
+                Ok(choice) => choice,
+                Err(unknown) => return unknown,
+            };
+            let lines = cloud.billed(UsageAsked { days: choice.days, subscription: choice.chosen, apart: true });
+            if ask.path == "/cost.csv" {
                 return Answer::csv(&format!("cost-{}-days.csv", choice.days), csv(&lines));
             }
-            let choice = choice.until(day_of(cloud.now()));
-            let meters = meters(&lines, day_of(cloud.now()), choice.days);
-            Answer::page(200, &Cost { frame: frame("Cost"), choice, meters })
+            let chart = Chart::of(&lines, today, choice.days);
+            let Shares { meters: columns, rows } = Shares::of(&lines, &choice.known);
+            let rows = Rows::of(rows, ROWS, ask, Some(("days", &choice.days.to_string())));
+            Answer::page(200, &Cost { frame: frame("Cost"), choice, chart, columns, rows })
         }
         _ => Answer::message(404, frame("Not found"), "There is no such page."),
     }

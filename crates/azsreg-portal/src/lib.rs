@@ -6,6 +6,7 @@
 
 pub mod azure;
 mod chart;
+mod choice;
 pub mod fleet;
 mod frame;
 mod market;

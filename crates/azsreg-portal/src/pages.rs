@@ -4,13 +4,12 @@ use askama::Template;
 use azsreg_model::{Alert, day_of};
 use jiff::SignedDuration;
 
-use crate::chart::{Choice, Meter, csv, meters};
+use crate::chart::{Chart, csv};
+use crate::choice::Choice;
 use crate::frame::{Answer, Ask, Forms, Frame, Notice, Time};
 use crate::market;
 use crate::{Actions, ItemState, Region, Registration, Source, UsageAsked};
 
-/// How many days the usage page shows, unless it is asked for others.
-pub(crate) const DAYS: u16 = 14;
 /// How many alerts the dashboard names.
 const NAMED: usize = 3;
 
@@ -71,7 +70,7 @@ struct Alerts {
 struct Usage {
     frame: Frame,
     choice: Choice,
-    meters: Vec<Meter>,
+    chart: Chart,
 }
 
 impl Portal {
@@ -141,20 +140,19 @@ impl Portal {
                 done(&self.forms, ask, frame("Not done"), "/alerts", close).await
             }
             ("/usage" | "/usage.csv", true) => {
-                let tenants = source.tenants().iter().map(|id| (id.to_string(), id.to_string())).collect();
-                let choice = Choice::of(ask, "/usage", "Tenant", tenants, DAYS);
-                let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
-                if choice.chosen.is_some() && subscription.is_none() {
-                    return Answer::message(404, frame("Not found"), "There is no such tenant's subscription.");
-                }
+                let today = day_of(region.now);
+                let tenants = source.tenants().into_iter().map(|id| (id, id.to_string())).collect();
+                let choice = match Choice::of(ask, today, ("/usage", "Tenant"), tenants, frame) {
+                    Ok(choice) => choice,
+                    Err(unknown) => return unknown,
+                };
                 let apart = ask.path == "/usage.csv";
-                let lines = source.usage(UsageAsked { days: choice.days, subscription, apart });
+                let lines = source.usage(UsageAsked { days: choice.days, subscription: choice.chosen, apart });
                 if apart {
                     return Answer::csv(&format!("usage-{}-{}-days.csv", region.stamp, choice.days), csv(&lines));
                 }
-                let choice = choice.until(day_of(region.now));
-                let meters = meters(&lines, day_of(region.now), choice.days);
-                Answer::page(200, &Usage { frame: frame("Usage"), choice, meters })
+                let chart = Chart::of(&lines, today, choice.days);
+                Answer::page(200, &Usage { frame: frame("Usage"), choice, chart })
             }
             ("/" | "/properties" | "/alerts" | "/alerts/close" | "/usage" | "/usage.csv", _) => unknown_verb(frame),
             _ => Answer::message(404, frame("Not found"), "There is no such page."),

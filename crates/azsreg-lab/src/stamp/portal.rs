@@ -25,7 +25,8 @@ struct Seen<'a> {
 /// What Marketplace management says before there can be items, and when there can be none any more.
 const REGISTER: &str = "You must register and activate Azure Stack before you can add items from Azure.";
 const EXPIRED: &str = "The registration has expired. Nothing can be added from Azure until it is renewed.";
-const OFF: &str = "Marketplace syndication is off for this registration. Nothing can be added from Azure until it is on.";
+const OFF: &str =
+    "Marketplace syndication is off for this registration. Nothing can be added from Azure until it is on.";
 /// No product has a longer name.
 const LONGEST: usize = 200;
 
