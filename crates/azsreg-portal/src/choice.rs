@@ -9,7 +9,7 @@ use crate::frame::{Answer, Ask, Frame};
 /// So many days are shown, unless others are asked for.
 const DAYS: u16 = 14;
 /// So many are offered in a list; of more, one is written.
-const LISTED: usize = 100;
+const LISTED: usize = 50;
 
 /// Whose usage, and of how many days: what was asked for, and what can be.
 pub(crate) struct Choice {
