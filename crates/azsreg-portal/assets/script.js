@@ -28,7 +28,7 @@ async function renew(wait) {
       throw new Error(answer.status);
     }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    // With them, when they were so.
+    // And with them, as of when that is.
     for (const part of [...parts, document.getElementById("shown-at")]) {
       const now = page.getElementById(part.id);
       if (!now) {

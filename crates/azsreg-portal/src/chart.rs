@@ -1,5 +1,4 @@
-//! Usage by meter and day: a chart of each meter, what each subscription has, and the same as rows for a
-//! spreadsheet.
+//! Usage by meter and day: a chart of each meter, what each subscription has, and the rows for a spreadsheet.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

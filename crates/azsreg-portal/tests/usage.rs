@@ -153,7 +153,7 @@ fn asked(of: &Everything, path: &str, query: &str) -> Answer {
 #[test]
 fn every_meter_on_every_day_stays_small() {
     let frame: usize = ["/style.css", "/script.js"].iter().map(|path| Answer::asset(path).unwrap().body.len()).sum();
-    for subscriptions in [1, 100, 500] {
+    for subscriptions in [1, 50, 500] {
         for path in ["/usage", "/cost"] {
             let page = asked(&Everything { subscriptions }, path, "days=31");
             assert_eq!(page.status, 200);
@@ -179,7 +179,7 @@ fn a_subscription_is_found_however_it_is_written() {
             for path in [path.to_owned(), format!("{path}.csv")] {
                 let page = asked(&world, &path, &format!("subscription={unknown}"));
                 assert_eq!(page.status, 404, "{path} {unknown}");
-                assert!(page.body.contains(">All</a>") && !page.body.contains("<script>"), "{}", page.body);
+                assert!(page.body.contains(">All ") && !page.body.contains("<script>"), "{}", page.body);
             }
         }
     }

@@ -268,7 +268,7 @@ impl Actions for Seen<'_> {
     }
 
     fn delete_item(&self, name: &str) -> Result<(), Notice> {
-        // The world is let go of before it is looked at for the refusal.
+        // By itself: a refusal looks at the world again, which must not be held then.
         let removed = self.stamp.world().remove_item(name);
         match removed {
             Ok(true) => Ok(()),
