@@ -24,8 +24,12 @@ async function renew(wait) {
   await new Promise((done) => setTimeout(done, wait));
   try {
     const answer = await fetch(location.href, { cache: "no-store" });
+    if (!answer.ok) {
+      throw new Error(answer.status);
+    }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const part of parts) {
+    // And with them, as of when that is.
+    for (const part of [...parts, document.getElementById("shown-at")]) {
       const now = page.getElementById(part.id);
       if (!now) {
         location.reload();
@@ -44,7 +48,7 @@ async function renew(wait) {
     }
     wait = 1000;
   } catch {
-    // Whoever serves the page is away: ask again, less and less often.
+    // Whoever serves the page is away or has something else to say: ask again, less and less often.
     wait = Math.min(wait * 2, 15000);
   }
   renew(wait);

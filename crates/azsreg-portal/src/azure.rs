@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::UsageAsked;
-use crate::chart::{Choice, Meter, csv, meters};
+use crate::chart::{Chart, Shares, csv};
+use crate::choice::Choice;
 use crate::frame::{Answer, Ask, Frame, ROWS, Rows, Time};
-use crate::pages::{DAYS, unknown_verb};
+use crate::pages::unknown_verb;
 
 /// A resource of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Resource {
 pub struct Registered {
     /// Its name.
     pub name: String,
+    /// Its subscription.
+    pub subscription: Uuid,
     /// What it says of itself: names and values.
     pub properties: Vec<(&'static str, String)>,
     /// When it ends; none where it never does.
@@ -117,15 +120,33 @@ struct Activity {
 struct Cost {
     frame: Frame,
     choice: Choice,
-    meters: Vec<Meter>,
+    chart: Chart,
+    /// The meters of the table of subscriptions, with their units.
+    columns: Vec<(String, String)>,
+    rows: Rows<(Uuid, String, Vec<String>)>,
 }
 
 #[derive(Template)]
 #[template(path = "device.html")]
 struct Device<'a> {
     frame: Frame,
-    message: &'a str,
-    code: &'a str,
+    /// What was done; empty while a code is to be entered.
+    done: &'static str,
+    /// A code that there is not.
+    wrong: Option<&'a str>,
+}
+
+/// What came of the code that was entered last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered<'a> {
+    /// None was entered yet.
+    Nothing,
+    /// There is no such code.
+    Wrong(&'a str),
+    /// The application is signed in.
+    Approved,
+    /// The application is not signed in.
+    Declined,
 }
 
 fn timed(events: Vec<Event>) -> Vec<(Event, Time)> {
@@ -183,30 +204,35 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             Answer::page(200, &Activity { frame: frame("Activity log"), rows })
         }
         "/cost" | "/cost.csv" => {
-            let known = cloud.payers().into_iter().map(|(id, name)| (id.to_string(), name)).collect();
-            let choice = Choice::of(ask, "/cost", "Subscription", known, DAYS);
-            let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
-            if choice.chosen.is_some() && subscription.is_none() {
-                return Answer::message(404, frame("Not found"), "There is no such subscription.");
-            }
-            let apart = ask.path == "/cost.csv";
-            let lines = cloud.billed(UsageAsked { days: choice.days, subscription, apart });
-            if apart {
+            let today = day_of(cloud.now());
+            let choice = match Choice::of(ask, today, ("/cost", "Subscription"), cloud.payers(), frame) {
+                Ok(choice) => choice,
+                Err(unknown) => return unknown,
+            };
+            let lines = cloud.billed(UsageAsked { days: choice.days, subscription: choice.chosen, apart: true });
+            if ask.path == "/cost.csv" {
                 return Answer::csv(&format!("cost-{}-days.csv", choice.days), csv(&lines));
             }
-            let choice = choice.until(day_of(cloud.now()));
-            let meters = meters(&lines, day_of(cloud.now()), choice.days);
-            Answer::page(200, &Cost { frame: frame("Cost"), choice, meters })
+            let chart = Chart::of(&lines, today, choice.days);
+            let Shares { meters: columns, rows } = Shares::of(&lines, &choice.known);
+            let rows = Rows::of(rows, ROWS, ask, Some(("days", &choice.days.to_string())));
+            Answer::page(200, &Cost { frame: frame("Cost"), choice, chart, columns, rows })
         }
         _ => Answer::message(404, frame("Not found"), "There is no such page."),
     }
 }
 
-/// The page where a person enters the code that an application shows: `message` says what came of the last one.
+/// The page where a person enters the code that an application shows.
 #[must_use]
-pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Answer {
+pub fn device(now: Timestamp, directory: &str, entered: Entered<'_>) -> Answer {
+    let (title, done, wrong) = match entered {
+        Entered::Nothing => ("Enter code", "", None),
+        Entered::Wrong(code) => ("Enter code", "", Some(code)),
+        Entered::Approved => ("Signed in", "You have signed in. You may now close this window.", None),
+        Entered::Declined => ("Declined", "The sign-in was declined. You may now close this window.", None),
+    };
     let frame = Frame {
-        title: "Enter code",
+        title,
         brand: "Azure",
         lab: true,
         home: "/devicelogin".into(),
@@ -215,5 +241,5 @@ pub fn device(now: Timestamp, directory: &str, message: &str, code: &str) -> Ans
         place: format!("A simulated Azure: nothing here is Microsoft's. The directory {directory}"),
         now: Time::of(now),
     };
-    Answer::page(200, &Device { frame, message, code })
+    Answer::page(200, &Device { frame, done, wrong })
 }

@@ -1,4 +1,4 @@
-//! Usage by meter and day: bars as SVG in the page, the same as rows for a spreadsheet, and the choice of whose.
+//! Usage by meter and day: a chart of each meter, what each subscription has, and the rows for a spreadsheet.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,37 +7,26 @@ use azsreg_model::{UsageLine, day_of};
 use jiff::civil::Date;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
+use uuid::Uuid;
 
-use crate::frame::Ask;
-
-/// A day's bar.
-pub(crate) struct Bar {
-    pub(crate) x: u32,
-    pub(crate) y: u32,
-    pub(crate) height: u32,
-    pub(crate) title: String,
-}
-
-/// How wide a bar and the room beside it are, and how high the highest one is.
+/// How wide a day is, and how high the highest one.
 const STEP: u32 = 14;
 const HEIGHT: u32 = 48;
 
-/// The bars of a row of days. A day of nothing has none.
-fn bars(days: &[(Date, Decimal)], unit: &str) -> Vec<Bar> {
+/// The bars of a row of days as an SVG path: a stroke for each day on which there is something.
+fn bars(days: &[(Date, Decimal)]) -> String {
     let most = days.iter().map(|(_, amount)| *amount).max().unwrap_or_default();
-    let mut bars = Vec::with_capacity(days.len());
-    let mut x = 0;
-    for (day, amount) in days {
+    let mut path = String::new();
+    let mut x = STEP / 2;
+    for (_, amount) in days {
         if !amount.is_zero() {
             let height = (amount / most * Decimal::from(HEIGHT)).round().to_u32().unwrap_or(0);
             // What is not nothing can be seen.
-            let height = height.max(1);
-            let title = format!("{day}: {} {unit}", grouped(*amount));
-            bars.push(Bar { x, y: HEIGHT - height, height, title });
+            let _ = write!(path, "M{x} {HEIGHT}V{}", HEIGHT - height.clamp(1, HEIGHT));
         }
         x += STEP;
     }
-    bars
+    path
 }
 
 /// A meter's days.
@@ -45,32 +34,100 @@ pub(crate) struct Meter {
     pub(crate) name: String,
     pub(crate) unit: String,
     pub(crate) total: String,
-    pub(crate) bars: Vec<Bar>,
+    /// The highest day's amount.
+    pub(crate) highest: String,
+    /// What the chart shows, for who does not see it.
+    pub(crate) label: String,
+    pub(crate) path: String,
+    /// The amounts of the days.
+    pub(crate) days: Vec<String>,
+}
+
+/// The meters of some days.
+pub(crate) struct Chart {
+    /// The days, the first one first.
+    pub(crate) days: Vec<Date>,
+    /// In the order of their names.
+    pub(crate) meters: Vec<Meter>,
     pub(crate) width: u32,
     pub(crate) height: u32,
 }
 
-/// Each meter's days, the meters in the order of their names.
-pub(crate) fn meters(lines: &[UsageLine], today: Date, days: u16) -> Vec<Meter> {
-    let mut found: BTreeMap<(&str, &str), BTreeMap<Date, Decimal>> = BTreeMap::new();
-    for line in lines {
-        let name = if line.name.is_empty() { &line.meter } else { &line.name };
-        *found.entry((name, &line.unit)).or_default().entry(day_of(line.start)).or_default() += line.quantity;
+impl Chart {
+    /// The chart of the days before today.
+    pub(crate) fn of(lines: &[UsageLine], today: Date, days: u16) -> Self {
+        let mut found: BTreeMap<(&str, &str), BTreeMap<Date, Decimal>> = BTreeMap::new();
+        for line in lines {
+            *found.entry(named(line)).or_default().entry(day_of(line.start)).or_default() += line.quantity;
+        }
+        let first = today.saturating_sub(jiff::Span::new().days(i64::from(days)));
+        let every: Vec<Date> = first.series(jiff::Span::new().days(1)).take(usize::from(days)).collect();
+        let meters = found.into_iter().map(|((name, unit), amounts)| {
+            let row: Vec<(Date, Decimal)> =
+                every.iter().map(|day| (*day, amounts.get(day).copied().unwrap_or_default())).collect();
+            let (day, most) = row.iter().copied().max_by_key(|(_, amount)| *amount).unwrap_or_default();
+            let last = every.last().copied().unwrap_or(first);
+            let highest = grouped(most);
+            Meter {
+                label: format!("{name} by day from {first} to {last}, the highest {highest} {unit} on {day}"),
+                path: bars(&row),
+                days: row.iter().map(|(_, amount)| grouped(*amount)).collect(),
+                name: name.to_owned(),
+                unit: unit.to_owned(),
+                total: grouped(row.iter().map(|(_, amount)| amount).sum()),
+                highest,
+            }
+        });
+        Self { meters: meters.collect(), width: STEP * u32::from(days), height: HEIGHT, days: every }
     }
-    let first = today.saturating_sub(jiff::Span::new().days(i64::from(days)));
-    let every: Vec<Date> = first.series(jiff::Span::new().days(1)).take(usize::from(days)).collect();
-    let meters = found.into_iter().map(|((name, unit), amounts)| {
-        let total: Decimal = amounts.values().sum();
-        let row: Vec<(Date, Decimal)> =
-            every.iter().map(|day| (*day, amounts.get(day).copied().unwrap_or_default())).collect();
-        let (name, unit, total) = (name.to_owned(), unit.to_owned(), grouped(total));
-        Meter { bars: bars(&row, &unit), width: STEP * u32::from(days), height: HEIGHT, name, unit, total }
-    });
-    meters.collect()
+
+    /// The first and the last day as a chart's foot has them; fewer than six have no room for both.
+    pub(crate) fn ends(&self) -> Option<(String, String)> {
+        let day = |day: &Date| day.strftime("%m-%d").to_string();
+        self.days.first().zip(self.days.last()).filter(|_| self.days.len() > 5).map(|(a, b)| (day(a), day(b)))
+    }
 }
 
-/// A number that is read at a glance: three decimals, thousands apart.
+/// A line's meter and its unit.
+fn named(line: &UsageLine) -> (&str, &str) {
+    (if line.name.is_empty() { &line.meter } else { &line.name }, &line.unit)
+}
+
+/// What each subscription has of each meter.
+pub(crate) struct Shares {
+    /// The meters and their units, in the order of the chart's.
+    pub(crate) meters: Vec<(String, String)>,
+    /// The subscriptions that have something, by their names: id, name, and an amount for each meter.
+    pub(crate) rows: Vec<(Uuid, String, Vec<String>)>,
+}
+
+impl Shares {
+    /// The shares of those that are known.
+    pub(crate) fn of(lines: &[UsageLine], known: &[(Uuid, String)]) -> Self {
+        let mut sums: BTreeMap<(&str, &str), BTreeMap<&str, Decimal>> = BTreeMap::new();
+        for line in lines {
+            let whose = line.subscription.as_deref().unwrap_or_default();
+            *sums.entry(named(line)).or_default().entry(whose).or_default() += line.quantity;
+        }
+        let rows = known.iter().filter_map(|(id, name)| {
+            let key = id.to_string();
+            let amounts = sums.values().map(|of| of.get(key.as_str()).copied());
+            amounts
+                .clone()
+                .any(|amount| amount.is_some())
+                .then(|| (*id, name.clone(), amounts.map(|amount| grouped(amount.unwrap_or_default())).collect()))
+        });
+        let mut rows: Vec<(Uuid, String, Vec<String>)> = rows.collect();
+        rows.sort_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
+        Self { meters: sums.keys().map(|(name, unit)| ((*name).to_owned(), (*unit).to_owned())).collect(), rows }
+    }
+}
+
+/// A number that is read at a glance: three decimals, thousands apart, and nothing as a 0.
 fn grouped(amount: Decimal) -> String {
+    if amount.is_zero() {
+        return "0".into();
+    }
     let text = format!("{:.3}", amount.round_dp(3));
     let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
     let digits: Vec<char> = whole.chars().collect();
@@ -99,59 +156,6 @@ pub(crate) fn csv(lines: &[UsageLine]) -> String {
     out
 }
 
-/// So many are offered in a list; of more, one is written.
-const LISTED: usize = 100;
-
-/// Whose usage, and of how many days: what was asked for, and what can be.
-pub(crate) struct Choice {
-    pub(crate) path: &'static str,
-    pub(crate) label: &'static str,
-    pub(crate) days: u16,
-    pub(crate) offered: [u16; 3],
-    pub(crate) chosen: Option<String>,
-    /// Id and name.
-    pub(crate) known: Vec<(String, String)>,
-    /// The first and the last day, once they are known.
-    pub(crate) span: String,
-}
-
-impl Choice {
-    pub(crate) fn of(
-        ask: Ask<'_>,
-        path: &'static str,
-        label: &'static str,
-        known: Vec<(String, String)>,
-        usual: u16,
-    ) -> Self {
-        let chosen = ask.value("subscription").map(|id| id.trim().to_owned());
-        Self { path, label, days: ask.days(usual), offered: [7, 14, 31], chosen, known, span: String::new() }
-    }
-
-    /// The days before this one.
-    pub(crate) fn until(self, today: Date) -> Self {
-        let day = |back: u16| today.saturating_sub(jiff::Span::new().days(i64::from(back)));
-        Self { span: format!("{} to {}", day(self.days), day(1)), ..self }
-    }
-
-    pub(crate) fn listed(&self) -> bool {
-        self.known.len() <= LISTED
-    }
-
-    pub(crate) fn is(&self, id: &str) -> bool {
-        self.chosen.as_deref() == Some(id)
-    }
-
-    /// The choice as a query, for the same in another form.
-    pub(crate) fn query(&self) -> String {
-        match &self.chosen {
-            Some(id) if id.chars().all(|c| c.is_ascii_hexdigit() || c == '-') => {
-                format!("days={}&subscription={id}", self.days)
-            }
-            _ => format!("days={}", self.days),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,23 +163,47 @@ mod tests {
     #[test]
     fn the_highest_bar_is_as_high_as_the_chart_and_the_least_is_seen() {
         let day = |n| Date::constant(2026, 11, n);
-        let found = bars(&[(day(1), Decimal::from(1000)), (day(2), Decimal::ONE), (day(3), Decimal::ZERO)], "GB");
-        assert_eq!(found.iter().map(|bar| bar.height).collect::<Vec<_>>(), [HEIGHT, 1]);
-        assert_eq!((found[1].x, found[1].y), (STEP, HEIGHT - 1));
-        assert_eq!(found[0].title, "2026-11-01: 1\u{202f}000.000 GB");
+        let found = bars(&[(day(1), Decimal::from(1000)), (day(2), Decimal::ONE), (day(3), Decimal::ZERO)]);
+        assert_eq!(found, "M7 48V0M21 48V47");
+    }
+
+    fn line(day: i8, name: &str, subscription: Option<Uuid>, quantity: i64) -> UsageLine {
+        UsageLine {
+            start: format!("2026-11-{day:02}T00:00:00Z").parse().unwrap_or_default(),
+            meter: "m".into(),
+            name: name.into(),
+            unit: "GB".into(),
+            subscription: subscription.map(|id| id.to_string()),
+            resource: None,
+            quantity: Decimal::from(quantity),
+        }
+    }
+
+    #[test]
+    fn a_chart_says_in_words_what_it_shows() {
+        let lines = [line(1, "A", None, 1), line(2, "A", None, 2000), line(2, "B", None, 3)];
+        let chart = Chart::of(&lines, Date::constant(2026, 11, 8), 7);
+        let label = "A by day from 2026-11-01 to 2026-11-07, the highest 2\u{202f}000.000 GB on 2026-11-02";
+        assert_eq!(chart.meters[0].label, label);
+        assert_eq!(chart.meters[0].total, "2\u{202f}001.000");
+        assert_eq!(chart.meters[1].days, ["0", "3.000", "0", "0", "0", "0", "0"]);
+        assert_eq!(chart.ends(), Some(("11-01".into(), "11-07".into())));
+    }
+
+    #[test]
+    fn subscriptions_stand_beside_each_other() {
+        let (one, two, none) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let lines = [line(1, "A", Some(one), 1), line(2, "A", Some(one), 2), line(2, "B", Some(two), 5)];
+        let known = [(two, "Two".to_owned()), (one, "One".to_owned()), (none, "None".to_owned())];
+        let shares = Shares::of(&lines, &known);
+        assert_eq!(shares.meters, [("A".to_owned(), "GB".to_owned()), ("B".to_owned(), "GB".to_owned())]);
+        let row = |id, name: &str, of: [&str; 2]| (id, name.to_owned(), of.map(str::to_owned).to_vec());
+        assert_eq!(shares.rows, [row(one, "One", ["3.000", "0"]), row(two, "Two", ["0", "5.000"])]);
     }
 
     #[test]
     fn a_field_with_a_comma_stays_one_field() {
-        let line = UsageLine {
-            start: "2026-11-01T00:00:00Z".parse().unwrap_or_default(),
-            meter: "m".into(),
-            name: "a, \"b\"".into(),
-            unit: "GB".into(),
-            subscription: None,
-            resource: None,
-            quantity: Decimal::new(1_500_000, 6),
-        };
+        let line = UsageLine { quantity: Decimal::new(1_500_000, 6), ..line(1, "a, \"b\"", None, 0) };
         assert_eq!(csv(&[line]).lines().nth(1), Some("2026-11-01T00:00:00Z,,m,\"a, \"\"b\"\"\",GB,1.5,"));
     }
 }

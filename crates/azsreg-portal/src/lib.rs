@@ -6,13 +6,14 @@
 
 pub mod azure;
 mod chart;
+mod choice;
 pub mod fleet;
 mod frame;
 mod market;
 mod pages;
 mod tile;
 
-use azsreg_model::{Alert, UsageLine};
+use azsreg_model::{Alert, BillingModel, UsageLine};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ pub use pages::Portal;
 pub enum Registration {
     /// Activated, and its time is not over.
     Registered,
-    /// Activated, and its time is over within thirty days.
+    /// Activated, and its time is over soon: when that begins is for whoever warns of it to say.
     Expiring,
     /// Activated, and its time is over.
     Expired,
@@ -33,15 +34,19 @@ pub enum Registration {
 }
 
 impl Registration {
-    /// As people read it.
+    /// The administrator portal's word; it has three.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
-            Self::Registered => "Registered",
-            Self::Expiring => "Expires soon",
+            Self::Registered | Self::Expiring => "Registered",
             Self::Expired => "Expired",
             Self::NotRegistered => "Not registered",
         }
+    }
+
+    /// What is said beside the word.
+    fn beside(self) -> Option<&'static str> {
+        (self == Self::Expiring).then_some("Expires soon")
     }
 
     fn tone(self) -> &'static str {
@@ -87,14 +92,37 @@ pub struct Region {
 }
 
 impl Region {
-    /// The command that mends the registration, where something is to be mended.
-    fn next(&self) -> Option<&'static str> {
-        match (self.registration, self.connected) {
-            (Registration::Registered, _) => None,
-            (Registration::Expiring | Registration::Expired, true) => Some("azsreg renew"),
-            (Registration::Expiring | Registration::Expired, false) => Some("azsreg offline renew start"),
-            (Registration::NotRegistered, true) => Some("azsreg register"),
-            (Registration::NotRegistered, false) => Some("azsreg offline token"),
+    /// The command that mends the registration, where something is to be mended: with all that it needs, and in capitals
+    /// what only the operator knows.
+    #[must_use]
+    pub fn next(&self) -> Option<String> {
+        let command = match (self.registration, self.connected) {
+            (Registration::Registered, _) => return None,
+            (Registration::Expiring | Registration::Expired, true) => {
+                format!("azsreg renew --subscription {}", self.subscription())
+            }
+            (Registration::Expiring | Registration::Expired, false) => {
+                format!("azsreg offline renew start --billing-model {} --out FILE", self.model())
+            }
+            (Registration::NotRegistered, true) => "azsreg register --subscription ID --billing-model MODEL".into(),
+            (Registration::NotRegistered, false) => "azsreg offline token --billing-model MODEL --out FILE".into(),
+        };
+        Some(command)
+    }
+
+    /// The registration's subscription, for a command.
+    #[must_use]
+    pub fn subscription(&self) -> String {
+        self.registered_as.as_ref().map_or_else(|| "ID".to_owned(), |id| id.subscription.to_string())
+    }
+
+    /// The billing model and what goes with it, for a command.
+    fn model(&self) -> &'static str {
+        match self.billing_model.as_deref().and_then(|model| model.parse().ok()) {
+            Some(BillingModel::Capacity) => "capacity --agreement-number NUMBER",
+            Some(BillingModel::Custom) => "custom --ms-asset-tag TAG",
+            Some(model) => model.as_str(),
+            None => "MODEL",
         }
     }
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::frame::{Answer, Ask, Forms, Frame, Notice, ROWS, Rows, size};
-use crate::pages::{foreign, unknown_verb};
+use crate::pages::{done, unknown_verb};
 use crate::{Actions, Item, ItemState, Market, Offer, Source};
 
 #[derive(Template)]
@@ -89,7 +89,7 @@ pub(crate) async fn answer(
                 };
                 let Some(offer) = offers.iter().find(|offer| offer.item.name.eq_ignore_ascii_case(name)).cloned()
                 else {
-                    return Answer::message(404, frame(title), "Azure does not offer that item to this stamp.");
+                    return Answer::message(404, frame("Not found"), "Azure does not offer that item to this stamp.");
                 };
                 let others = offers.iter().filter(|other| same(&offer, other) && other.item.name != offer.item.name);
                 let others = others.map(|other| (other.item.name.clone(), other.item.version.clone())).collect();
@@ -98,34 +98,22 @@ pub(crate) async fn answer(
             }
         },
         ("/marketplace/add", false) if ask.method == "POST" => {
-            if !forms.admit(ask) {
-                return foreign(frame("Not done"));
-            }
             if ask.value("accepted") != Some("yes") {
                 let text = "The legal terms were not accepted, so nothing was downloaded. Go back, read them, and tick \
                             the box.";
                 return Answer::message(400, frame("Not done"), text);
             }
-            match actions.add_item(name).await {
-                Ok(()) => Answer::to("/marketplace"),
-                Err(why) => Answer::message(409, frame("Not done"), why),
-            }
+            done(forms, ask, frame("Not done"), "/marketplace", actions.add_item(name)).await
         }
         ("/marketplace/delete", true) => {
             let item = source.market().items.into_iter().find(|item| item.name.eq_ignore_ascii_case(name));
             match item {
                 Some(item) => Answer::page(200, &Delete { frame: frame(title), secret: secret(), item }),
-                None => Answer::message(404, frame(title), "The stamp does not have that item."),
+                None => Answer::message(404, frame("Not found"), "The stamp does not have that item."),
             }
         }
         ("/marketplace/delete", false) if ask.method == "POST" => {
-            if !forms.admit(ask) {
-                return foreign(frame("Not done"));
-            }
-            match actions.delete_item(name) {
-                Ok(()) => Answer::to("/marketplace"),
-                Err(why) => Answer::message(409, frame("Not done"), why),
-            }
+            done(forms, ask, frame("Not done"), "/marketplace", async { actions.delete_item(name) }).await
         }
         ("/marketplace" | "/marketplace/add" | "/marketplace/add/item" | "/marketplace/delete", _) => {
             unknown_verb(frame)

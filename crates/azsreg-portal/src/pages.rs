@@ -2,14 +2,14 @@
 
 use askama::Template;
 use azsreg_model::{Alert, day_of};
+use jiff::SignedDuration;
 
-use crate::chart::{Choice, Meter, csv, meters};
-use crate::frame::{Answer, Ask, Forms, Frame, Time};
+use crate::chart::{Chart, csv};
+use crate::choice::Choice;
+use crate::frame::{Answer, Ask, Forms, Frame, Notice, Time};
 use crate::market;
 use crate::{Actions, ItemState, Region, Registration, Source, UsageAsked};
 
-/// How many days the usage page shows, unless it is asked for others.
-pub(crate) const DAYS: u16 = 14;
 /// How many alerts the dashboard names.
 const NAMED: usize = 3;
 
@@ -70,7 +70,7 @@ struct Alerts {
 struct Usage {
     frame: Frame,
     choice: Choice,
-    meters: Vec<Meter>,
+    chart: Chart,
 }
 
 impl Portal {
@@ -136,29 +136,23 @@ impl Portal {
                 Answer::page(200, &Alerts { frame: frame("Alerts"), secret, alerts: alerts.collect() })
             }
             ("/alerts/close", false) if ask.method == "POST" => {
-                if !self.forms.admit(ask) {
-                    return foreign(frame("Not done"));
-                }
-                match actions.close_alert(ask.value("id").unwrap_or_default()) {
-                    Ok(()) => Answer::to("/alerts"),
-                    Err(why) => Answer::message(409, frame("Not done"), why),
-                }
+                let close = async { actions.close_alert(ask.value("id").unwrap_or_default()) };
+                done(&self.forms, ask, frame("Not done"), "/alerts", close).await
             }
             ("/usage" | "/usage.csv", true) => {
-                let tenants = source.tenants().iter().map(|id| (id.to_string(), id.to_string())).collect();
-                let choice = Choice::of(ask, "/usage", "Tenant", tenants, DAYS);
-                let subscription = choice.chosen.as_deref().and_then(|id| id.parse().ok());
-                if choice.chosen.is_some() && subscription.is_none() {
-                    return Answer::message(404, frame("Not found"), "There is no such tenant's subscription.");
-                }
+                let today = day_of(region.now);
+                let tenants = source.tenants().into_iter().map(|id| (id, id.to_string())).collect();
+                let choice = match Choice::of(ask, today, ("/usage", "Tenant"), tenants, frame) {
+                    Ok(choice) => choice,
+                    Err(unknown) => return unknown,
+                };
                 let apart = ask.path == "/usage.csv";
-                let lines = source.usage(UsageAsked { days: choice.days, subscription, apart });
+                let lines = source.usage(UsageAsked { days: choice.days, subscription: choice.chosen, apart });
                 if apart {
                     return Answer::csv(&format!("usage-{}-{}-days.csv", region.stamp, choice.days), csv(&lines));
                 }
-                let choice = choice.until(day_of(region.now));
-                let meters = meters(&lines, day_of(region.now), choice.days);
-                Answer::page(200, &Usage { frame: frame("Usage"), choice, meters })
+                let chart = Chart::of(&lines, today, choice.days);
+                Answer::page(200, &Usage { frame: frame("Usage"), choice, chart })
             }
             ("/" | "/properties" | "/alerts" | "/alerts/close" | "/usage" | "/usage.csv", _) => unknown_verb(frame),
             _ => Answer::message(404, frame("Not found"), "There is no such page."),
@@ -176,6 +170,32 @@ pub(crate) fn foreign(frame: Frame) -> Answer {
     Answer::message(403, frame, text)
 }
 
+/// Does what a form asks for, if the form is ours, and goes on to a page; else says why not.
+pub(crate) async fn done(
+    forms: &Forms,
+    ask: Ask<'_>,
+    frame: Frame,
+    then: &str,
+    act: impl Future<Output = Result<(), Notice>>,
+) -> Answer {
+    if !forms.admit(ask) {
+        return foreign(frame);
+    }
+    match act.await {
+        Ok(()) => Answer::to(then),
+        Err(why) => Answer::message(409, frame, why),
+    }
+}
+
+/// How many days are left, in whole ones.
+fn days_left(left: SignedDuration) -> String {
+    match left.as_hours() / 24 {
+        _ if !left.is_positive() => "None".into(),
+        0 => "Less than one".into(),
+        days => days.to_string(),
+    }
+}
+
 /// The rows of Properties, in the order of the administrator portal.
 fn properties(region: &Region) -> Vec<Property> {
     let dash = || "\u{2013}".to_owned();
@@ -186,10 +206,13 @@ fn properties(region: &Region) -> Vec<Property> {
         None => dash(),
     };
     let row = |name, value| Property { name, value, time: None };
-    let expires = match (id, region.expires) {
-        (None, _) => row("Expires", dash()),
-        (Some(_), None) => row("Expires", "Never".into()),
-        (Some(_), Some(at)) => Property { name: "Expires", value: String::new(), time: Some(Time::of(at)) },
+    let (expires, left) = match (id, region.expires) {
+        (None, _) => (row("Expires", dash()), dash()),
+        (Some(_), None) => (row("Expires", "Never".into()), dash()),
+        (Some(_), Some(at)) => {
+            let time = Property { name: "Expires", value: String::new(), time: Some(Time::of(at)) };
+            (time, days_left(at.duration_since(region.now)))
+        }
     };
     vec![
         row("Registration status", region.registration.title().to_owned()),
@@ -198,6 +221,7 @@ fn properties(region: &Region) -> Vec<Property> {
         row("Registration name", id.map_or_else(dash, |id| id.name.clone())),
         row("Billing model", region.billing_model.clone().unwrap_or_else(dash)),
         expires,
+        row("Days left", left),
         row("Usage reporting", switch(region.usage)),
         row("Marketplace syndication", switch(region.marketplace)),
         row("Stamp Cloud ID", region.cloud_id.clone()),

@@ -57,10 +57,17 @@ fn region_management_goes_from_not_registered_to_expired_and_back() {
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
     let fields = [subscription.as_str(), &cloud_id, "azurestack", "Capacity", "1.2501.0.21", "Registered"];
     shows(&world, "/properties", &fields);
-    world.days(345);
-    shows(&world, "/", &["Expires soon", "azsreg renew"]);
-    world.days(30);
-    shows(&world, "/", &["Expired", "azsreg renew"]);
+    let renew = format!("azsreg renew --subscription {subscription}");
+    // The tile warns from the day on which the alert and azsreg status do; the word stays the portal's own.
+    world.days(270);
+    assert!(!shows(&world, "/", &["Registered"]).contains("Expires soon"));
+    world.days(10);
+    shows(&world, "/", &["Registered", "Expires soon", &renew]);
+    shows(&world, "/alerts", &["Registration expires soon"]);
+    shows(&world, "/properties", &["<dd>Registered</dd>", "Days left", "<dd>84</dd>"]);
+    world.days(95);
+    shows(&world, "/", &["Expired", &renew]);
+    shows(&world, "/properties", &["<dd>Expired</dd>", "<dd>None</dd>"]);
     world.run(&["renew", "--agreement-number", "A-2", "--yes"]).ends(0);
     let page = shows(&world, "/", &["Registered"]);
     assert!(!page.contains("Next:"), "{page}");
@@ -75,6 +82,19 @@ fn marketplace_management_says_what_is_there_and_what_to_do() {
     world.run(&["marketplace", "add", "microsoft.vmaccess-linux-1.5.11"]).ends(0);
     let page = shows(&world, "/marketplace", &["Downloaded", "Extension", "1.5.11"]);
     assert!(!page.contains("class=\"empty\""), "{page}");
+    shows(&world, "/marketplace", &["<title>Marketplace management"]);
+    shows(&world, "/marketplace/add", &["<title>Add from Azure", "<span class=\"folded\">"]);
+    let item = "name=microsoft.vmaccess-linux-1.5.11";
+    shows(&world, &format!("/marketplace/add/item?{item}"), &[" · Add from Azure"]);
+    shows(&world, &format!("/marketplace/delete?{item}"), &["<title>Delete "]);
+    // Switched off, nothing can be added, and that is said before somebody tries to.
+    world.run(&["set", "--marketplace", "off"]).ends(0);
+    let subscription = world.lab.descriptor().subscription_id;
+    let command = format!("azsreg set --subscription {subscription} --marketplace on");
+    let page = shows(&world, "/marketplace", &["syndication is off", &command]);
+    assert!(!page.contains("/marketplace/add"), "{page}");
+    let (status, page) = fetch(&world, "GET", "/marketplace/add", &[], &[]);
+    assert!(status == 409 && page.contains(&command), "{page}");
     // Disconnected: the message stays before build 1904, and is gone from then on.
     for (build, asks) in [("1.1903.0.30", true), ("1.1904.0.36", false)] {
         let options = StampOptions { build: build.into(), connected: false, ..StampOptions::default() };
@@ -87,16 +107,24 @@ fn marketplace_management_says_what_is_there_and_what_to_do() {
         common::run(&mut activate).ends(0);
         let page = shows(&world, "/marketplace", &[]);
         assert_eq!(page.contains("You must register and activate"), asks, "{build}: {page}");
+        // It is registered: there is nothing to run, but that items are carried.
+        assert_eq!(page.contains("Next:"), !asks, "{build}: {page}");
+        assert_eq!(page.contains("azsreg marketplace download ITEM --to DIR --cloud-id "), !asks, "{build}: {page}");
     }
 }
 
 #[test]
 fn usage_is_shown_by_meter_and_day() {
     let world = World::new();
-    let page = shows(&world, "/usage?days=7", &["BlockBlobCapacity", "GB*hours", "by day"]);
-    assert_eq!(page.matches("<svg").count(), page.matches("<th scope=\"row\"").count());
+    let page = shows(&world, "/usage?days=7", &["BlockBlobCapacity", "GB*hours", "by day from ", ", the highest "]);
+    // Each meter has a chart, and a row of days in the table that says the same.
+    assert_eq!(page.matches("<svg role=\"img\"").count() * 2, page.matches("<th scope=\"row\"").count());
     // What is no number of days is not taken.
     shows(&world, "/usage?days=%3Cscript%3E", &["last 14 days"]);
+    for path in ["/usage", "/usage.csv"] {
+        let (status, page) = fetch(&world, "GET", &format!("{path}?subscription=nobody"), &[], &[]);
+        assert!(status == 404 && page.contains("There is no tenant with the id nobody."), "{page}");
+    }
 }
 
 #[test]
@@ -114,6 +142,7 @@ fn azures_side_shows_the_registration_among_the_hidden_types_and_what_is_billed(
     let link = page.split("href=\"/registration?").nth(1).unwrap().split('"').next().unwrap();
     let (status, page) = azure(&format!("/registration?{}", link.replace("&amp;", "&")));
     assert_eq!(status, 200, "{link}");
+    assert!(page.contains(&format!("<title>AzureStack-{cloud_id} · Registration")), "{page}");
     for text in
         ["RegistrationResourceLock", "CanNotDelete", "PayAsYouUse", azsreg_model::REGISTRATION_OWNER_ROLE, &cloud_id]
     {

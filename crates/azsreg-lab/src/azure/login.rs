@@ -1,6 +1,7 @@
 //! Signing in: discovery, tokens, device codes with their approval page, authorisation codes.
 
 use azsreg_portal::Answer;
+use azsreg_portal::azure::{Entered, device};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("POST", [_, "oauth2", "v2.0", "token"]) => token(state, tenant, request),
         ("GET", [_, "oauth2", "v2.0", "authorize"]) => authorize(state, tenant, request),
         ("GET", ["activation-keys"]) => http::json(200, &json!({"keys": [state.keys.activation().jwk()]})),
-        ("GET", ["devicelogin"]) => page(state, request, "", ""),
+        ("GET", ["devicelogin"]) => page(state, request, Entered::Nothing),
         ("POST", ["devicelogin"]) => approve(state, request),
         ("GET", [asset @ ("style.css" | "script.js")]) => match Answer::asset(&format!("/{asset}")) {
             Some(asset) => http::paged(request, asset),
@@ -255,9 +256,9 @@ fn authorize(state: &State, tenant: &str, request: &Read) -> Reply {
     }
 }
 
-fn page(state: &State, request: &Read, message: &str, code: &str) -> Reply {
+fn page(state: &State, request: &Read, entered: Entered<'_>) -> Reply {
     let directory = state.azure().domain.clone();
-    http::paged(request, azsreg_portal::azure::device(state.now(), &directory, message, code))
+    http::paged(request, device(state.now(), &directory, entered))
 }
 
 fn approve(state: &State, request: &Read) -> Reply {
@@ -275,12 +276,12 @@ fn approve(state: &State, request: &Read) -> Reply {
         let user = azure.operator;
         azure.directory.device_decide(now, code, user, yes)
     };
-    let message = match (known, yes) {
-        (false, _) => "That code is not valid. Check it and try again.",
-        (true, true) => "You have signed in. You may now close this window.",
-        (true, false) => "The sign-in was declined.",
+    let entered = match (known, yes) {
+        (false, _) => Entered::Wrong(code),
+        (true, true) => Entered::Approved,
+        (true, false) => Entered::Declined,
     };
-    page(state, request, message, if known { "" } else { code })
+    page(state, request, entered)
 }
 
 /// What a client that signs in with a code shows its person; the page is the lab's own for either directory.

@@ -61,6 +61,7 @@ impl Cloud for State {
         let principal = found.token.object_id.map_or_else(|| "\u{2013}".to_owned(), |id| id.to_string());
         Some(Registered {
             name: found.name.clone(),
+            subscription: found.subscription,
             properties: vec![
                 ("Resource group", found.group.clone()),
                 ("Subscription", found.subscription.to_string()),

@@ -25,6 +25,8 @@ struct Seen<'a> {
 /// What Marketplace management says before there can be items, and when there can be none any more.
 const REGISTER: &str = "You must register and activate Azure Stack before you can add items from Azure.";
 const EXPIRED: &str = "The registration has expired. Nothing can be added from Azure until it is renewed.";
+const OFF: &str =
+    "Marketplace syndication is off for this registration. Nothing can be added from Azure until it is on.";
 /// No product has a longer name.
 const LONGEST: usize = 200;
 
@@ -72,7 +74,7 @@ impl Source for Seen<'_> {
         let shown = |alert: &crate::world::alerts::Alert| {
             let body = world.alert_body(alert);
             let text = |name: &str| body["properties"][name].as_str().unwrap_or_default().to_owned();
-            let plain = |runs: &Value| {
+            let joined = |runs: &Value| {
                 let texts = runs.as_array().into_iter().flatten().filter_map(|run| run["text"].as_str());
                 texts.collect::<Vec<_>>().join("")
             };
@@ -84,8 +86,8 @@ impl Source for Seen<'_> {
                 fault_type: alert.fault.clone(),
                 created: Some(alert.created),
                 closed: alert.closed,
-                description: plain(&body["properties"]["description"]),
-                remediation: plain(&body["properties"]["remediation"]),
+                description: joined(&body["properties"]["description"]),
+                remediation: joined(&body["properties"]["remediation"]),
                 impacted: text("impactedResourceDisplayName"),
                 error_code: alert.properties["errorCode"].as_str().map(str::to_owned),
             }
@@ -94,10 +96,8 @@ impl Source for Seen<'_> {
     }
 
     fn market(&self) -> Market {
+        let region = self.region();
         let world = self.stamp.world();
-        let disconnected = !world.options.connected;
-        // A disconnected, registered stamp kept asking for the registration before build 1904.
-        let asks = world.activation.is_none() || (disconnected && world.build < (1, 1904, 0, 0));
         let mut items: Vec<Item> = world
             .downloaded
             .iter()
@@ -117,24 +117,31 @@ impl Source for Seen<'_> {
             })
             .collect();
         items.sort_by(|a, b| (&a.title, &a.name).cmp(&(&b.title, &b.name)));
-        let notice = |text: &str, next: &str| Some(Notice { text: text.to_owned(), next: Some(next.to_owned()) });
-        let expired = world.activation.as_ref().and_then(Activation::ends).is_some_and(|end| end <= self.state.now());
-        let notice = match (asks, disconnected, items.is_empty()) {
-            (true, false, _) => notice(REGISTER, "azsreg register"),
-            (true, true, _) => notice(REGISTER, "azsreg offline token"),
-            (false, false, _) if expired => notice(EXPIRED, "azsreg renew"),
-            (false, true, true) => {
+        let notice = |text: &str, next: Option<String>| Some(Notice { text: text.to_owned(), next });
+        let (notice, addable) = match (region.registration, region.connected) {
+            (Registration::NotRegistered, _) => (notice(REGISTER, region.next()), false),
+            // Before build 1904 a disconnected stamp kept asking though it was registered: nothing is to be done.
+            (_, false) if world.build < (1, 1904, 0, 0) => (notice(REGISTER, None), false),
+            (_, false) if items.is_empty() => {
                 let text = "There are no items. This stamp has no way to Azure: items are carried to it.";
-                notice(text, "azsreg marketplace download")
+                let (id, subscription) = (&region.cloud_id, region.subscription());
+                let command =
+                    format!("azsreg marketplace download ITEM --to DIR --cloud-id {id} --subscription {subscription}");
+                (notice(text, Some(command)), false)
             }
-            (false, false, true) => notice("There are no items yet. Add them from Azure.", "azsreg marketplace list"),
-            (false, _, false) => None,
+            (_, false) => (None, false),
+            (Registration::Expired, true) => (notice(EXPIRED, region.next()), false),
+            (_, true) if region.marketplace == Some(false) => (notice(OFF, Some(switched_on(&region))), false),
+            (_, true) if items.is_empty() => {
+                (notice("There are no items yet. Add them from Azure.", Some("azsreg marketplace list".into())), true)
+            }
+            (_, true) => (None, true),
         };
-        Market { notice, addable: !asks && !disconnected && !expired, items }
+        Market { notice, addable, items }
     }
 
     async fn offers(&self) -> Result<Vec<Offer>, Notice> {
-        let products = market::offers(self.state, self.stamp).await.map_err(refused)?;
+        let products = market::offers(self.state, self.stamp).await.map_err(|error| self.refused(error))?;
         let offers = products.iter().map(|product| {
             let name = product["name"].as_str().unwrap_or_default();
             let name = name.split_once('/').map_or(name, |(_, name)| name);
@@ -223,40 +230,50 @@ fn plain(html: &str) -> String {
     out
 }
 
-/// What the stamp refuses, as its page says it.
-fn refused(error: ArmError) -> Notice {
-    let (text, next) = match error.code.as_str() {
-        "ResourceNotFound" if error.message.contains("activations/default'") => {
-            (REGISTER.into(), Some("azsreg register"))
-        }
-        "ResourceNotFound" => ("Azure does not offer that item to this stamp.".into(), None),
-        "RegistrationExpired" => (EXPIRED.into(), Some("azsreg renew")),
-        "MarketplaceSyndicationDisabled" => (error.message, Some("azsreg set --marketplace on")),
-        "RegistrationNotAccessible" => (error.message, Some("azsreg status")),
-        _ => (error.message, None),
-    };
-    Notice { text, next: next.map(str::to_owned) }
+/// The command that switches syndication on.
+fn switched_on(region: &Region) -> String {
+    format!("azsreg set --subscription {} --marketplace on", region.subscription())
+}
+
+impl Seen<'_> {
+    /// What the stamp refuses, as its page says it.
+    fn refused(&self, error: ArmError) -> Notice {
+        let region = self.region();
+        let (text, next) = match error.code.as_str() {
+            "ResourceNotFound" if error.message.contains("activations/default'") => (REGISTER.into(), region.next()),
+            "ResourceNotFound" => ("Azure does not offer that item to this stamp.".into(), None),
+            "RegistrationExpired" => (EXPIRED.into(), region.next()),
+            "MarketplaceSyndicationDisabled" => (OFF.into(), Some(switched_on(&region))),
+            "RegistrationNotAccessible" => {
+                (error.message, Some(format!("azsreg status --subscription {}", region.subscription())))
+            }
+            _ => (error.message, None),
+        };
+        Notice { text, next }
+    }
 }
 
 impl Actions for Seen<'_> {
     fn close_alert(&self, id: &str) -> Result<(), Notice> {
         let closing = json!({"properties": {"state": "Closed"}});
         let closed = self.stamp.world().close_alert(id, &closing, "portal", self.state.now());
-        closed.map(drop).map_err(refused)
+        closed.map(drop).map_err(|error| self.refused(error))
     }
 
     async fn add_item(&self, name: &str) -> Result<(), Notice> {
         if name.len() > LONGEST {
             return Err("Azure does not offer that item to this stamp.".into());
         }
-        market::download(self.state, self.stamp, name).await.map(drop).map_err(refused)
+        market::download(self.state, self.stamp, name).await.map(drop).map_err(|error| self.refused(error))
     }
 
     fn delete_item(&self, name: &str) -> Result<(), Notice> {
-        match self.stamp.world().remove_item(name) {
+        // By itself: a refusal looks at the world again, which must not be held then.
+        let removed = self.stamp.world().remove_item(name);
+        match removed {
             Ok(true) => Ok(()),
             Ok(false) => Err("The stamp does not have that item.".into()),
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(self.refused(error)),
         }
     }
 }

@@ -10,8 +10,9 @@ use super::stamp::Stamp;
 
 /// The provider that raises them.
 const PROVIDER: &str = "e56bc7b8-c8b5-4e25-b00c-4f951effb22c";
-/// A registration that ends so soon is warned of.
-pub const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// A registration that ends so soon is warned of. No source says when a real stamp does: it is when `azsreg status` begins
+/// to, so that "soon" is one thing.
+pub const NEAR: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// So many are remembered.
 const MOST: usize = 100;
@@ -46,7 +47,7 @@ fn words(fault: &str) -> (&'static str, &'static str, &'static str, &'static str
         "AzureBridge.RegistrationExpired" => (
             "Registration expired",
             "The registration of this Azure Stack with Azure has expired.",
-            "Renew it: azsreg renew.",
+            "Renew it: azsreg renew, or azsreg offline renew start for a disconnected one.",
             "AzureBridge",
             "Azure bridge",
         ),
@@ -60,7 +61,7 @@ fn words(fault: &str) -> (&'static str, &'static str, &'static str, &'static str
         _ => (
             "Registration expires soon",
             "The registration of this Azure Stack with Azure expires soon.",
-            "Renew it: azsreg renew.",
+            "Renew it: azsreg renew, or azsreg offline renew start for a disconnected one.",
             "AzureBridge",
             "Azure bridge",
         ),

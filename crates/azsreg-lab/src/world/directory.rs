@@ -523,8 +523,7 @@ impl Directory {
             )
         })?;
         self.public_client(client)?;
-        let loopback = ["http://localhost", "http://127.0.0.1", "http://[::1]"];
-        if !loopback.iter().any(|start| request.redirect.starts_with(start)) {
+        if !is_loopback(&request.redirect) {
             return Err(refused(
                 400,
                 "invalid_request",
@@ -601,6 +600,14 @@ impl Directory {
     }
 }
 
+/// Whether a reply goes to this machine, on any port (RFC 8252, section 7.3): all that the public clients may ask for. The
+/// address is read as a browser reads it, so that neither another host's name nor a user's looks like it.
+fn is_loopback(redirect: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(redirect) else { return false };
+    let host = url.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host));
+    url.scheme() == "http" && host && url.username().is_empty() && url.password().is_none()
+}
+
 /// The audience of a scope list: the first that ends in `/.default` or names a resource.
 fn audience(scope: &str) -> Result<String, GrantError> {
     let resource = scope.split_whitespace().find(|s| s.contains("://"));
@@ -672,4 +679,38 @@ pub fn policy_error(number: u32) -> GrantError {
         _ => ("invalid_grant", "The request was refused by a policy of the tenant.", None),
     };
     GrantError { status: 400, error, number, message: message.into(), suberror }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_goes_to_this_machine_alone() {
+        for own in [
+            "http://localhost",
+            "http://localhost/",
+            "http://localhost:8400/",
+            "http://127.0.0.1:53123",
+            "http://127.0.0.1:53123/done?of=this",
+            "http://[::1]:9/",
+        ] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in [
+            "",
+            "localhost",
+            "https://localhost/",
+            "http://localhost.evil.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://127.0.0.1@evil.example/",
+            "http://localhost:80@evil.example/",
+            "http://evil.example\\@localhost/",
+            "http://somebody@localhost/",
+            "http://[::1].evil.example/",
+            "http://127.0.0.2/",
+        ] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
 }

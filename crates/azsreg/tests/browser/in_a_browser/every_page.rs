@@ -46,6 +46,10 @@ async fn look(page: &Browser, axe: &str, name: &str, status: u16, title: &str, u
         if let Some(directory) = pictures {
             std::fs::write(directory.join(format!("{name}-{guise}.png")), page.picture().await).unwrap();
         }
+        // What is folded is looked at too.
+        page.run("for (const folded of document.querySelectorAll('details')) folded.open = true").await;
+        let width = page.run("return document.documentElement.scrollWidth").await;
+        assert_eq!(width, screen, "{name} {guise} is not as wide as the screen when it is unfolded");
         let barriers = barriers(page, axe).await;
         assert!(barriers.is_empty(), "{name} {guise}: {barriers:#?}");
         // The browser says so of a page that is none, and may say nothing else.
@@ -105,6 +109,7 @@ fn every_page_is_for_everybody_and_small() {
         ("no-alerts", 200, "Alerts", format!("{stamp}/alerts")),
         ("usage", 200, "Usage", format!("{stamp}/usage?days=31")),
         ("not-found", 404, "Not found", format!("{stamp}/nowhere")),
+        ("no-such-tenant", 404, "Not found", format!("{stamp}/usage?subscription=nobody")),
         ("azure", 200, "All resources", format!("{azure}/?hidden=yes")),
         ("azure-registration", 200, &registration, format!("{azure}/registration?id={id}")),
         ("azure-cost", 200, "Cost", format!("{azure}/cost?days=31")),
@@ -116,8 +121,16 @@ fn every_page_is_for_everybody_and_small() {
         // What was used is billed some hours later.
         page.open(&format!("{azure}/cost")).await;
         page.in_time_shows("Block Blob Storage").await;
+        let mut titles = std::collections::BTreeSet::new();
         for (name, status, title, url) in &pages {
             look(page, &axe, name, *status, title, url, pictures.as_ref()).await;
+            // Each is told from the others in a row of tabs; a page that is not there is one.
+            let title = page.run("return document.title").await.as_str().unwrap().to_owned();
+            assert!(titles.insert(title) || *status == 404, "{name} is called as another page");
+            // A column that a phone has no room for is under the name there.
+            if ["marketplace", "add-from-azure"].contains(name) {
+                page.shows(&["· Extension", "· Virtual machine"]).await;
+            }
         }
         let web = Web::start(&fleet);
         look(page, &axe, "fleet-not-let-in", 403, "Not let in", &web.page(), pictures.as_ref()).await;

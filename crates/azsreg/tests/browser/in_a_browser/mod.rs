@@ -282,9 +282,13 @@ fn a_device_code_is_approved_in_the_browser() {
         page.write("#code", "WRONG").await;
         page.click("button[value=approve]").await;
         page.comes_to_show("main", "That code is not valid").await;
+        // It is tied to where it is to be mended, for who does not see it.
+        assert_eq!(page.attribute("#code", "aria-invalid").await.as_deref(), Some("true"));
+        assert_eq!(page.attribute("#code", "aria-describedby").await.as_deref(), Some("wrong"));
         page.open(&url).await;
         page.write("#code", &format!("{code}{ENTER}")).await;
         page.comes_to_show("main", "You have signed in").await;
+        assert_eq!((page.text("h1").await.as_str(), page.count("form").await), ("Signed in", 0));
         assert_eq!(page.complaints().await, [""; 0]);
     });
     assert!(login.wait().unwrap().success());
