@@ -400,6 +400,9 @@ codes! {
     USAGE_DIFFERS "AZR6025" CheckFailed "Azure's usage is not the stamp's",
         "Missing: not uploaded while reporting was off, or under a subscription that was not looked at. Surplus: another table of meters, or billed otherwise than recorded.",
         "Name every subscription that paid for a part of the time with --payer; see azsreg usage status.";
+    OF_A_DISCONNECTED "AZR6026" CheckFailed "The registration is a disconnected stamp's",
+        "It was made of a token that was carried to Azure: it has no principal, and the stamp is told by files.",
+        "azsreg offline renew start --billing-model MODEL --out FILE  (at the stamp)";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

@@ -51,7 +51,7 @@ pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
 pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
-pub use status::{AzureSide, Known, StampSide, Status, StatusReport};
+pub use status::{AzureSide, Known, SOON, StampSide, Status, StatusReport, days_of, offline_renewal};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use usage::{
     ComparedLine, Comparison, Granularity, Range, UsageLine, UsagePage, UsageRow, UsageStatus, Verdict, day_of,

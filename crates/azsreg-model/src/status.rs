@@ -1,12 +1,15 @@
 //! Both sides of a registration put together: one word, what is wrong with it, and the command that mends it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::{
     ActivationRecord, BillingModel, LOCK_NAME, Lock, Problem, RegisterRequest, Registration, RegistrationId,
     RoleAssignment, StampInformation, code, quoted,
 };
+
+/// What ends within so long ends soon.
+pub const SOON: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// The one word for a stamp's registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -158,7 +161,7 @@ impl StatusReport {
         let view = Views::of(&azure, &stamp, at);
         let status = view.status(known);
         let end = view.end();
-        let days_left = end.map(|end| end.duration_since(at).as_secs().div_euclid(86_400));
+        let days_left = end.map(|end| end.duration_since(at).as_secs() / 86_400);
         let expires_within =
             days_left.and_then(|days| [7u16, 30, 90].into_iter().find(|limit| days < i64::from(*limit)));
         let findings = view.findings(status, days_left, known);
@@ -188,8 +191,9 @@ fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok,
     }
 }
 
-/// The renewal of a disconnected stamp's registration, which begins at the stamp, with the details that are known.
-fn offline_renewal(registration: &Registration, known: &Known) -> String {
+/// The renewal of a disconnected stamp's registration, as a command: it begins at the stamp, with the details that are known.
+#[must_use]
+pub fn offline_renewal(registration: &Registration, known: &Known) -> String {
     let model = registration.billing_model.parse().ok().or(known.details.as_ref().map(|details| details.billing_model));
     let detail = |known: Option<&String>, unknown: &str| known.map_or_else(|| unknown.to_owned(), |text| quoted(text));
     let details = known.details.as_ref();
@@ -206,6 +210,34 @@ fn offline_renewal(registration: &Registration, known: &Known) -> String {
     };
     let model = model.map_or("MODEL", BillingModel::as_str);
     format!("azsreg offline renew start --billing-model {model}{more} --out FILE  (at the stamp)")
+}
+
+/// So many days, as people say it.
+#[must_use]
+pub fn days_of(days: i64) -> String {
+    match days {
+        0 => "less than a day".into(),
+        1 => "1 day".into(),
+        _ => format!("{days} days"),
+    }
+}
+
+/// An activation whose registration is gone.
+fn orphaned(record: &ActivationRecord, known: &Known) -> Problem {
+    let id = &record.registration;
+    let model = known.details.as_ref().map(|details| details.billing_model);
+    let mut next = format!(
+        "azsreg register --subscription {} --billing-model {} --name {} --resource-group {}",
+        id.subscription,
+        model.map_or("MODEL", BillingModel::as_str),
+        quoted(&id.name),
+        quoted(&id.resource_group)
+    );
+    // These two are for connected stamps alone.
+    if !matches!(model, Some(BillingModel::PayAsYouUse | BillingModel::Ruggedized)) {
+        next.push_str("  (disconnected: begin with azsreg offline token)");
+    }
+    Problem::new(&code::ACTIVATION_ORPHANED, format!("the stamp is activated for {id}, which is gone")).next(next)
 }
 
 /// The year that stands for always.
@@ -250,13 +282,16 @@ impl<'a> Views<'a> {
 
     fn status(&self, known: &Known) -> Status {
         let expired = self.end().is_some_and(|end| end <= self.at);
-        let expiring = self.end().is_some_and(|end| end.duration_since(self.at).as_hours() < 90 * 24);
+        let expiring = self.end().is_some_and(|end| end.duration_since(self.at) < SOON);
         match (self.registration, self.record) {
             (Some(Some(_)), _) if self.foreign() => Status::Mismatch,
             (Some(Some(registration)), Some(Some(record))) if record.registration != registration.id => {
                 Status::Mismatch
             }
-            (Some(None), Some(None) | None) => Status::NotRegistered,
+            (Some(None), Some(None)) => Status::NotRegistered,
+            // One subscription was looked at, and the stamp not at all.
+            (Some(None), None) if self.information.is_none() => Status::Unknown,
+            (Some(None), None) => Status::NotRegistered,
             _ if expired => Status::Expired,
             // Both sides have it, and yet the stamp can't use it.
             (Some(Some(_)), _)
@@ -304,23 +339,20 @@ impl<'a> Views<'a> {
                 let message = format!("the stamp is activated for {named}, but Azure has another registration of it");
                 found.push(Problem::new(&code::ACTIVATED_ELSEWHERE, message).next(command("repair")));
             }
-            Status::Expired => found.push(
-                Problem::new(&code::EXPIRED, format!("the registration expired on {}", day(self.end())))
-                    .next(renew.clone()),
-            ),
-            Status::HalfRegistered => match (registration, record) {
-                (None, Some(record)) => {
-                    let message = format!("the stamp is activated for {}, which is gone", record.registration);
-                    let problem = Problem::new(&code::ACTIVATION_ORPHANED, message);
-                    let model = known.details.as_ref().map_or("MODEL", |details| details.billing_model.as_str());
-                    found.push(problem.next(format!(
-                        "{} --billing-model {model} --name {} --resource-group {}  (disconnected: begin with azsreg offline \
-                         token)",
-                        command("register"),
-                        quoted(&record.registration.name),
-                        quoted(&record.registration.resource_group)
-                    )));
+            Status::Expired => {
+                let expired = Problem::new(&code::EXPIRED, format!("the registration expired on {}", day(self.end())));
+                match (self.registration, record) {
+                    // There is nothing left to renew.
+                    (Some(None), Some(record)) => {
+                        let orphaned = orphaned(record, known);
+                        let next = orphaned.then().to_owned();
+                        found.extend([orphaned, expired.next(next)]);
+                    }
+                    _ => found.push(expired.next(renew.clone())),
                 }
+            }
+            Status::HalfRegistered => match (registration, record) {
+                (None, Some(record)) => found.push(orphaned(record, known)),
                 (_, Some(record)) => {
                     let message = format!("the stamp's activation is {:?}, not Succeeded", record.provisioning_state);
                     found.push(Problem::new(&code::NOT_ACTIVATED, message).next(command("repair")));
@@ -339,10 +371,12 @@ impl<'a> Views<'a> {
             }
             _ => {}
         }
-        if let Some(days) = days_left.filter(|days| (0..90).contains(days) && status != Status::Expired) {
+        if let Some(days) =
+            days_left.filter(|days| (0..SOON.as_hours() / 24).contains(days) && status != Status::Expired)
+        {
             let when = day(self.end());
             found.push(
-                Problem::new(&code::EXPIRING, format!("the registration expires on {when}, in {days} days"))
+                Problem::new(&code::EXPIRING, format!("the registration expires on {when}, in {}", days_of(days)))
                     .next(renew.clone()),
             );
         }

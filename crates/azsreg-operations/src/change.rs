@@ -3,7 +3,7 @@
 
 use azsreg_model::{
     ActivationClaims, BillingModel, Known, Problem, RegisterRequest, Registration, RegistrationId, Replaced,
-    StampInformation, StampSide, TokenVersion, code,
+    StampInformation, StampSide, TokenVersion, code, offline_renewal,
 };
 use uuid::Uuid;
 
@@ -98,6 +98,10 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
     let base = base(world, change, subscription, wishes, &side, known).await?;
+    let writes = change != Change::Adopt;
+    if let Some(registration) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
+        return Err(of_a_disconnected(registration, change, known));
+    }
     let claims = match &base.registration {
         Some(registration) => claims(azure, clock, &registration.id).await?,
         None => None,
@@ -122,7 +126,6 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     let ms_asset_tag =
         wishes.ms_asset_tag.clone().or_else(|| details?.ms_asset_tag.clone()).filter(|_| model == BillingModel::Custom);
     // Whoever only reads can do without; a later renewal asks.
-    let writes = change != Change::Adopt;
     if writes && model == BillingModel::Capacity && agreement_number.is_none() {
         missing.push("--agreement-number");
     }
@@ -216,6 +219,20 @@ fn renew(request: &mut RegisterRequest, base: &Base, wishes: &Wishes, expired: b
         }
     }
     Ok(())
+}
+
+/// A connected change would make a key pair on the stamp and then fail there.
+fn of_a_disconnected(registration: &Registration, change: Change, known: &Known) -> Failure {
+    let message =
+        format!("{} was registered disconnected: azsreg {} can't change it", registration.id.name, change.name());
+    let next = match change {
+        Change::ChangeSubscription => {
+            "azsreg offline deactivate --out FILE  (at the stamp), then register it in the other subscription"
+                .to_owned()
+        }
+        _ => offline_renewal(registration, known),
+    };
+    refused(vec![Problem::new(&code::OF_A_DISCONNECTED, message).next(next)])
 }
 
 fn unknown(id: &RegistrationId, options: &[&str]) -> Failure {

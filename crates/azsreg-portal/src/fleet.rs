@@ -24,8 +24,8 @@ pub struct Stamp {
     pub at: Option<Timestamp>,
     /// Whether it is being asked now.
     pub asking: bool,
-    /// What this machine last did to it, and when.
-    pub last: Option<(String, Timestamp)>,
+    /// What this machine last did to it, when, and whether that came to its end.
+    pub last: Option<(String, Timestamp, bool)>,
     /// Why it could not be seen again since.
     pub since: Option<Problem>,
 }
@@ -73,7 +73,8 @@ struct Page {
     place: String,
     rows: Rows<Tile>,
     asking: usize,
-    wrong: usize,
+    /// All of them in a sentence.
+    summary: String,
     page: usize,
 }
 
@@ -148,13 +149,13 @@ impl FleetPages {
                 let mut tiles: Vec<Tile> = stamps.into_iter().map(|stamp| Tile::of(stamp, fleet.now())).collect();
                 tiles.sort_by_cached_key(|tile| (tile.order, tile.title.to_lowercase()));
                 let asking = tiles.iter().filter(|tile| tile.stamp.asking).count();
-                let wrong = tiles.iter().filter(|tile| tile.tone == "bad" || !tile.findings.is_empty()).count();
+                let summary = summary(&tiles);
                 let rows = Rows::of(tiles, TILES, ask, None);
                 let page = rows.before.map_or(1, |before| before + 1);
                 let secret = self.forms.secret.clone();
                 Answer::page(
                     200,
-                    &Page { frame: frame("Stamps"), secret, place: fleet.place(), rows, asking, wrong, page },
+                    &Page { frame: frame("Stamps"), secret, place: fleet.place(), rows, asking, summary, page },
                 )
             }
             (Some("ask"), false) if ask.method == "POST" => {
@@ -171,6 +172,26 @@ impl FleetPages {
             (Some("" | "ask"), _) => unknown_verb(frame),
             _ => Answer::message(404, frame("Not found"), "There is no such page."),
         }
+    }
+}
+
+/// How many need attention, and in which states they are: the most urgent first, as the tiles are.
+fn summary(tiles: &[Tile]) -> String {
+    let wrong = || tiles.iter().filter(|tile| tile.tone == "bad" || !tile.findings.is_empty());
+    let total = tiles.len();
+    let mut words: Vec<(&str, usize)> = Vec::new();
+    for tile in wrong() {
+        match words.iter_mut().find(|(word, _)| *word == tile.word) {
+            Some((_, count)) => *count += 1,
+            None => words.push((tile.word, 1)),
+        }
+    }
+    let words: Vec<String> = words.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
+    match (wrong().count(), total) {
+        (0, 1) => "1 stamp, and all is well.".into(),
+        (0, _) => format!("{total} stamps, and all is well."),
+        (1, _) => format!("1 of {total} needs attention: {}.", words.join(", ")),
+        (wrong, _) => format!("{wrong} of {total} need attention: {}.", words.join(", ")),
     }
 }
 
@@ -211,7 +232,7 @@ mod tests {
                 seen: Some(Ok(report.clone())),
                 at: Some(Timestamp::UNIX_EPOCH),
                 asking: false,
-                last: Some(("change-subscription".into(), Timestamp::UNIX_EPOCH)),
+                last: Some(("change-subscription".into(), Timestamp::UNIX_EPOCH, false)),
                 since: Some(problem(&code::PEP_UNREACHABLE)),
             };
             Ok((0..self.0).map(stamp).collect())

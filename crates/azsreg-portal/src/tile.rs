@@ -1,6 +1,8 @@
 //! A stamp's tile on the fleet's page: its word, both sides, what is wrong and what to run.
 
-use azsreg_model::{AzureSide, Problem, Registration, StampSide, Status, StatusReport, command_of};
+use azsreg_model::{
+    AzureSide, Problem, Registration, RegistrationId, SOON, StampSide, Status, StatusReport, command_of,
+};
 use jiff::Timestamp;
 
 use crate::fleet::Stamp;
@@ -8,9 +10,6 @@ use crate::frame::{Notice, Time};
 
 /// How long a text in a tile may be.
 const LONG: usize = 240;
-
-/// What ends within so many seconds ends soon.
-const SOON: i64 = 90 * 86_400;
 
 /// A side in a line or two.
 pub(crate) struct Side {
@@ -32,7 +31,7 @@ pub(crate) struct Tile {
     /// What is wrong and what to run.
     pub(crate) findings: Vec<Notice>,
     pub(crate) at: Option<Time>,
-    pub(crate) last: Option<(String, Time)>,
+    pub(crate) last: Option<(String, Time, bool)>,
     /// How urgent it is, then when it ends.
     pub(crate) order: (u8, i64),
 }
@@ -54,10 +53,10 @@ impl Tile {
     pub(crate) fn of(stamp: Stamp, now: Timestamp) -> Self {
         let title = stamp.name.clone().unwrap_or_else(|| stamp.id.clone());
         let at = stamp.at.map(Time::of);
-        let last = stamp.last.clone().map(|(what, at)| (what, Time::of(at)));
+        let last = stamp.last.clone().map(|(what, at, ended)| (what, Time::of(at), ended));
         let blank = |tone, line: &str| Side { tone, lines: vec![line.to_owned()] };
         let noticed = |problem: &Problem| {
-            let text = format!("{} ({})", cut(&problem.message), problem.code.id);
+            let text = format!("{} ({})", sentence(cut(&problem.message)), problem.code.id);
             // Half of a command is none; a sentence may end early.
             let next =
                 if command_of(problem.then()).is_some() { problem.then().to_owned() } else { cut(problem.then()) };
@@ -122,18 +121,18 @@ impl Tile {
                 Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp,
                 Some(..=0),
             ) => Status::Expired,
-            (Status::Registered, Some(left)) if left < SOON => Status::Expiring,
+            (Status::Registered, Some(left)) if left < SOON.as_secs() => Status::Expiring,
             (status, _) => status,
         };
         let tone = match status {
-            Status::Registered if findings.is_empty() => "good",
+            Status::Registered if findings.is_empty() && stamp.since.is_none() => "good",
             Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
             _ => "bad",
         };
         // What has ended or ends soon comes first; then what is wrong otherwise; then the rest. In each as it ends: what
         // nobody knows before what never does.
         let urgent = match (left, tone) {
-            (Some(left), _) if left < SOON => 0,
+            (Some(left), _) if left < SOON.as_secs() => 0,
             (_, "bad") => 1,
             (_, "warn") => 2,
             _ => 3,
@@ -176,6 +175,17 @@ fn time_left(seconds: i64) -> String {
         (days, _) => format!("{days} days"),
     };
     if seconds > 0 { format!("in {about}") } else { format!("{about} ago") }
+}
+
+/// A message that begins with a word, as a sentence does; one that begins with a name stays.
+fn sentence(message: String) -> String {
+    let word = message.split(' ').next().unwrap_or_default();
+    match message.chars().next() {
+        Some(first) if word.chars().all(|c| c.is_ascii_lowercase() || c == '\'') => {
+            format!("{}{}", first.to_ascii_uppercase(), &message[1..])
+        }
+        _ => message,
+    }
 }
 
 /// When it ends, as the stamp's record says, or Azure's key.
@@ -221,7 +231,8 @@ fn own(side: &Result<StampSide, Problem>, registration: Option<Option<&Registrat
         }
         (Some(record), _) => {
             let tone = if registration.is_some() { "bad" } else { "" };
-            (tone, format!("Activated for {}", record.registration))
+            let RegistrationId { subscription, resource_group, name } = &record.registration;
+            (tone, format!("Activated for {name} in {resource_group}, {subscription}"))
         }
         (None, Some(why)) => ("warn", format!("Record not read: {}", cut(why))),
         (None, None) => ("bad", "Not activated".to_owned()),

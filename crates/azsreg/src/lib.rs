@@ -3,6 +3,7 @@
 //! Nothing else knows a terminal. Arguments become a request of the model, the operation reports in the model's words, and
 //! a view (human or JSON) shows the report. What a command prints on stdout is data, the rest goes to stderr.
 
+mod advice;
 mod cli;
 mod clock;
 mod commands;
@@ -71,7 +72,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let ended = watch::start_log(&cli.global).map_err(Ended::from).and_then(|()| dispatch(&cli, &view, &secrets));
     let exit = match ended {
         Ok(exit) => exit,
-        Err(ended) => {
+        Err(mut ended) => {
+            if let Some(name) = &cli.global.at {
+                let (advice, way) = (advice::Advice::of(&secrets), stamps::Way::named(name));
+                ended.problems.iter_mut().for_each(|problem| advice.about(problem, Some(&way), None));
+            }
             for problem in &ended.problems {
                 tracing::error!(code = problem.code.id, step = ended.step, details = ?problem.details, "{}", problem.message);
             }

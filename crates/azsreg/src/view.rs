@@ -1,7 +1,8 @@
 //! Views of reports: for people and for programs. stdout is data, stderr is the rest.
 
 use azsreg_model::{
-    ActivationRecord, ExitCode, Outcome, Problem, Report, StampInformation, Status, StatusReport, StepReport, StepState,
+    ActivationRecord, ExitCode, Outcome, Problem, Report, StampInformation, Status, StatusReport, StepReport,
+    StepState, days_of,
 };
 use azsreg_operations::prerequisites::{Prerequisite, Verdict};
 use jiff::Timestamp;
@@ -266,7 +267,7 @@ impl View {
             Status::ActivatedOnStamp => format!("{} (Azure was not read)", title.green().bold()),
             Status::Expiring => {
                 let days = report.days_left.unwrap_or_default();
-                format!("{}: {days} days left", title.yellow().bold())
+                format!("{}: {} left", title.yellow().bold(), days_of(days))
             }
             Status::Expired => title.red().bold().to_string(),
             Status::HalfRegistered | Status::Mismatch | Status::NotRegistered | Status::Unknown => {
@@ -438,8 +439,8 @@ fn until(end: Timestamp, at: Timestamp) -> String {
     if end.strftime("%Y").to_string().as_str() >= "9999" {
         return "never".into();
     }
-    let days = end.duration_since(at).as_hours().div_euclid(24);
-    let far = if end <= at { format!("{} days ago", -days) } else { format!("{days} days left") };
+    let days = end.duration_since(at).as_secs() / 86_400;
+    let far = if end <= at { format!("{} ago", days_of(-days)) } else { format!("{} left", days_of(days)) };
     format!("{} ({far})", end.strftime("%Y-%m-%d"))
 }
 

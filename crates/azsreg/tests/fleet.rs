@@ -3,103 +3,21 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use azsreg_lab::StampOptions;
-use common::{World, run, runtime};
+use azsreg_lab::{LabOptions, StampOptions};
+use common::web::{Page, Web};
+use common::{World, run};
 use serde_json::{Value, json};
 
-/// The running command, and the page by the link that it printed.
-struct Web {
-    child: Child,
-    client: reqwest::Client,
-    home: String,
-    cookie: String,
+/// The page of a command that knows no stamp but those of `stamps.json`.
+fn page(world: &World) -> Page {
+    Web::start(&mut world.nowhere()).open()
 }
 
-impl Drop for Web {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Web {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.args(["status", "--web"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-        let none = reqwest::redirect::Policy::none();
-        let client = reqwest::Client::builder().no_proxy().redirect(none).build().unwrap();
-        let first = runtime().block_on(async { client.get(&link).send().await.unwrap() });
-        let header = |name: &str| first.headers()[name].to_str().unwrap().to_owned();
-        let home = format!("{}{}", link.split("/?").next().unwrap(), header("location"));
-        let cookie = header("set-cookie").split(';').next().unwrap().to_owned();
-        Self { child, client, home, cookie }
-    }
-
-    fn read(&self) -> String {
-        runtime().block_on(async {
-            let answer = self.client.get(&self.home).header("cookie", &self.cookie).send().await.unwrap();
-            answer.text().await.unwrap()
-        })
-    }
-
-    /// The page, once nobody is being asked any more.
-    fn settled(&self) -> String {
-        let begun = Instant::now();
-        loop {
-            let page = self.read();
-            if !page.contains("data-live") {
-                return page;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(120), "{page}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Asks a stamp, or all, and waits for what they say.
-    fn ask(&self, id: &str) -> String {
-        let page = self.read();
-        let secret = page.split("name=\"secret\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        let form = [("secret", secret.as_str()), ("id", id)];
-        let status = runtime().block_on(async {
-            let asked = self.client.post(format!("{}ask", self.home)).header("cookie", &self.cookie).form(&form);
-            asked.send().await.unwrap().status()
-        });
-        assert_eq!(status, 303);
-        self.settled()
-    }
-}
-
-/// Writes `stamps.json`: the lab's stamps under these names, changed by the function.
-fn stamps(world: &World, names: &[&str], change: impl Fn(&str, &mut Value)) {
-    let told = world.lab.descriptor();
-    let entries = names.iter().zip(&told.stamps).map(|(name, stamp)| {
-        let mut entry = json!({
-            "name": name, "pep": stamp.pep, "pep_user": stamp.pep_user,
-            "pep_password": format!("@{}", stamp.pep_password_file.display()), "stamp_client_id": stamp.stamp_client_id,
-            "stamp_client_secret": format!("@{}", stamp.stamp_client_secret_file.display()),
-        });
-        change(name, &mut entry);
-        entry
-    });
-    std::fs::create_dir_all(world.state()).unwrap();
-    let file = json!({"stamps": entries.collect::<Vec<_>>()}).to_string();
-    // As an editor of Windows writes it.
-    std::fs::write(world.state().join("stamps.json"), format!("\u{feff}{file}")).unwrap();
-}
-
-/// A command that knows no stamp but those of `stamps.json`.
-fn nowhere(world: &World) -> Command {
-    let mut command = world.command(0, &world.state());
-    world.signed_in(&mut command);
-    for name in ["AZSREG_PEP", "AZSREG_PEP_USER", "AZSREG_PEP_PASSWORD"] {
-        command.env_remove(name);
-    }
-    command
+fn two() -> World {
+    World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..Default::default() }])
 }
 
 #[test]
@@ -107,13 +25,13 @@ fn a_refused_password_is_not_tried_again_by_asking_all() {
     let world = World::new();
     let wrong = world.file("wrong.txt", "not the password");
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id;
-    stamps(&world, &["Lisbon"], |_, entry| {
+    world.stamps(&["Lisbon"], |_, entry| {
         entry["pep_password"] = json!(format!("@{}", wrong.display()));
         entry["cloud_id"] = json!(cloud_id);
     });
     // That Azure does not answer either is not what is remembered.
     world.control("/faults", &json!({"when": {"plane": "arm"}, "then": {"status": 403}}));
-    let web = Web::start(&mut nowhere(&world));
+    let web = page(&world);
     let page = web.settled();
     assert!(page.contains("AZR2002") && page.contains("Lisbon"), "{page}");
     let failed = || world.lab.world()["stamps"][0]["logons_failed"].as_u64().unwrap();
@@ -131,15 +49,15 @@ fn a_refused_password_is_not_tried_again_by_asking_all() {
 fn a_stamp_that_is_away_stays_as_it_was_seen() {
     let world = World::new();
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
-    stamps(&world, &["Lisbon"], |_, _| ());
-    let web = Web::start(&mut nowhere(&world));
+    world.stamps(&["Lisbon"], |_, _| ());
+    let web = page(&world);
     let page = web.settled();
     assert!(page.contains("Activated for this registration") && page.contains("in 364 days"), "{page}");
     world.control("/faults", &json!({"when": {"plane": "pep"}, "then": {"drop": true}}));
     world.control("/faults", &json!({"when": {"plane": "arm"}, "then": {"status": 403}}));
     let page = web.ask("");
     assert!(page.contains("Activated for this registration") && page.contains("in 364 days"), "{page}");
-    assert!(page.contains("1 of 1 need") && page.contains("AZR"), "{page}");
+    assert!(page.contains("1 of 1 needs attention: 1 Registered.") && page.contains("AZR"), "{page}");
     world.control_with("DELETE", "/faults", &Value::Null);
     let page = web.ask("");
     assert!(page.contains("all is well"), "{page}");
@@ -151,11 +69,11 @@ fn azure_is_shown_of_a_stamp_that_can_not_be_reached() {
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id;
     // Nobody listens there; who it is, its entry says.
-    stamps(&world, &["Lisbon"], |_, entry| {
+    world.stamps(&["Lisbon"], |_, entry| {
         entry["pep"] = json!(["127.0.0.1:9"]);
         entry["cloud_id"] = json!(cloud_id);
     });
-    let web = Web::start(&mut nowhere(&world));
+    let web = page(&world);
     let page = web.settled();
     assert_eq!(page.matches("<section").count(), 1, "{page}");
     for text in ["Lisbon", "Registered in Azure", "in 364 days", "Not read (AZR2001)", "Capacity, locked"] {
@@ -165,14 +83,14 @@ fn azure_is_shown_of_a_stamp_that_can_not_be_reached() {
 
 #[test]
 fn a_wrong_cloud_id_in_the_file_is_said() {
-    let world = World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..Default::default() }]);
+    let world = two();
     let told = world.lab.descriptor();
-    stamps(&world, &["Lisbon", "Porto"], |name, entry| {
+    world.stamps(&["Lisbon", "Porto"], |name, entry| {
         if name == "Porto" {
             entry["cloud_id"] = json!("00000000-0000-4000-8000-000000000000");
         }
     });
-    let page = Web::start(&mut nowhere(&world)).settled();
+    let page = page(&world).settled();
     let said = format!(
         "tamps.json says 00000000-0000-4000-8000-000000000000, the stamp says {} (AZR6013)",
         told.stamps[1].cloud_id
@@ -182,16 +100,16 @@ fn a_wrong_cloud_id_in_the_file_is_said() {
 
 #[test]
 fn a_name_stands_for_a_stamp_and_its_sign_ins() {
-    let world = World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..Default::default() }]);
+    let world = two();
     let told = world.lab.descriptor();
-    stamps(&world, &["Lisbon", "Porto"], |name, entry| {
+    world.stamps(&["Lisbon", "Porto"], |name, entry| {
         if name == "Lisbon" {
             let entry = entry.as_object_mut().unwrap();
             entry.remove("stamp_client_id");
             entry.remove("stamp_client_secret");
         }
     });
-    let at = |arguments: &[&str]| run(nowhere(&world).args(arguments));
+    let at = |arguments: &[&str]| run(world.nowhere().args(arguments));
     at(&["register", "--at", "Porto", "--billing-model", "development"]).ends(0).says("the record names this");
     let seen = at(&["status", "--at=Porto", "-o", "json"]).ends(0).json();
     assert_eq!(seen["stamp"]["information"]["cloud_id"], json!(told.stamps[1].cloud_id));
@@ -206,14 +124,14 @@ fn a_name_stands_for_a_stamp_and_its_sign_ins() {
     at(&["status", "--at", "Porto", "--pep", "10.0.0.1"]).ends(2).says("--at Porto and --pep are given both");
     at(&["status", "--web", "--at", "Porto"]).ends(2).says("--at Porto is one stamp");
     at(&["unregister", "--at", "Porto", "--orphan", "azure", "--yes"]).ends(2).says("--orphan are given both");
-    let mut named = nowhere(&world);
+    let mut named = world.nowhere();
     named.env("AZSREG_NAME", "another").args(["unregister", "--at", "Porto", "--yes"]);
     run(&mut named).ends(2).says("AZSREG_NAME is set beside --at Porto");
     // Nothing that stands further on takes the stamp's options for its own.
     at(&["alerts", "close", "--at", "Porto", "--", "x"]).ends(3);
     at(&["status", "--at", "Porto", "--transcript-password"]).ends(2);
     // An entry that leads to another stamp than it says.
-    stamps(&world, &["Porto"], |_, entry| entry["cloud_id"] = json!(told.stamps[1].cloud_id));
+    world.stamps(&["Porto"], |_, entry| entry["cloud_id"] = json!(told.stamps[1].cloud_id));
     at(&["unregister", "--at", "Porto", "--yes"]).ends(7).says("AZR6013").says("Nothing was changed");
     at(&["list", "--at", "Porto"]).ends(2).says("--at is for commands at a stamp");
     std::fs::write(world.state().join("stamps.json"), "{\"stamps\": [{\"name\": \"Lisbon\"}]}").unwrap();
@@ -228,7 +146,7 @@ fn a_name_stands_for_a_stamp_and_its_sign_ins() {
 #[test]
 fn secrets_are_not_read_twice_and_nobody_is_asked() {
     let world = World::new();
-    let web = |arguments: &[&str]| run(nowhere(&world).args(["status", "--web"]).args(arguments));
+    let web = |arguments: &[&str]| run(world.nowhere().args(["status", "--web"]).args(arguments));
     web(&["--pep-password", "-"]).ends(2).says("standard input can be read once only");
     web(&["--device-code"]).ends(2).says("--web asks nobody to sign in");
     web(&["-o", "prometheus"]).ends(2);
@@ -244,7 +162,7 @@ fn the_link_is_in_no_argument_list_and_its_file_goes_with_the_command() {
     let text = format!("#!/bin/sh\necho \"$1\" > '{0}.new'; mv '{0}.new' '{0}'\n", noted.display());
     let script = world.file("browser", &text);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut web = Web::start(nowhere(&world).env("AZSREG_NON_INTERACTIVE", "false").env("BROWSER", &script));
+    let mut web = Web::start(world.nowhere().env("AZSREG_NON_INTERACTIVE", "false").env("BROWSER", &script)).open();
     let begun = Instant::now();
     while !noted.exists() {
         assert!(begun.elapsed() < Duration::from_secs(60), "no browser was opened");
@@ -256,22 +174,158 @@ fn the_link_is_in_no_argument_list_and_its_file_goes_with_the_command() {
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(std::fs::read_to_string(file).unwrap().contains("/?once="));
     web.settled();
-    Command::new("kill").args(["-INT", &web.child.id().to_string()]).status().unwrap();
-    assert!(web.child.wait().unwrap().success());
+    Command::new("kill").args(["-INT", &web.web.child.id().to_string()]).status().unwrap();
+    assert!(web.web.child.wait().unwrap().success());
     assert!(!file.exists());
 }
 
 #[test]
 fn two_entries_that_lead_to_one_stamp_are_both_shown() {
-    let world = World::of(vec![StampOptions::default(), StampOptions { name: "stamp2".into(), ..Default::default() }]);
+    let world = two();
     let told = world.lab.descriptor();
     // Another address of the same stamp, under another name.
-    stamps(&world, &["Lisbon", "Porto"], |name, entry| {
+    world.stamps(&["Lisbon", "Porto"], |name, entry| {
         entry["pep"] = json!([told.stamps[0].pep[usize::from(name == "Porto")]]);
         entry["pep_user"] = json!(told.stamps[0].pep_user);
         entry["pep_password"] = json!(format!("@{}", told.stamps[0].pep_password_file.display()));
     });
-    let page = Web::start(&mut nowhere(&world)).settled();
+    let page = page(&world).settled();
     assert_eq!(page.matches("<section").count(), 2, "{page}");
     assert!(page.contains("lead to the same stamp"), "{page}");
+}
+
+/// The commands that a page shows.
+fn commands(page: &str) -> Vec<String> {
+    let codes = page.split("<code>").skip(1).map(|rest| rest.split("</code>").next().unwrap());
+    let plain = |text: &str| text.replace("&#39;", "'").replace("&#38;", "&").replace("&#34;", "\"");
+    codes.filter(|code| code.starts_with("azsreg ")).map(plain).collect()
+}
+
+#[test]
+fn every_command_of_the_page_runs_as_it_stands() {
+    let stamp = |name: &str| StampOptions { name: name.into(), ..Default::default() };
+    let world = World::of(vec![stamp("stamp1"), stamp("stamp2"), stamp("stamp3"), stamp("stamp4")]);
+    let told = world.lab.descriptor();
+    world.stamps(&["New York", "Porto", "Faro"], |_, _| ());
+    let at = |name: &str, arguments: &[&str]| run(world.nowhere().args(arguments).args(["--at", name]));
+    let capacity = ["register", "--billing-model", "capacity", "--agreement-number", "A-1"];
+    at("New York", &capacity).ends(0);
+    at("Porto", &["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    // Known by its journal alone; and the variable leads to another stamp.
+    run(&mut world.both(3, &world.state(), &["register", "--billing-model", "pay-as-you-use"])).ends(0);
+    world.days(300);
+    let name = format!("AzureStack-{}", told.stamps[1].cloud_id);
+    world.control_with("DELETE", &format!("/registrations/{name}"), &Value::Null);
+    let page = Web::start(world.nowhere().env("AZSREG_PEP", &told.stamps[0].pep[0])).open().settled();
+    let commands = commands(&page);
+    let verbs: Vec<&str> = commands.iter().map(|command| command.split(' ').nth(1).unwrap()).collect();
+    for verb in ["renew", "register"] {
+        assert!(verbs.contains(&verb), "{commands:#?}");
+    }
+    for command in &commands {
+        assert!(command.contains(" --at "), "{command}");
+        let line = command.replacen("azsreg", "\"$AZSREG\"", 1).replace("MODEL", "development");
+        let mut shell = Command::new("sh");
+        shell.envs(world.nowhere().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.env("AZSREG", world.nowhere().get_program()).args(["-c", &format!("{line} --plan")]);
+        let ran = run(&mut shell);
+        assert!([Some(0), Some(4)].contains(&ran.code), "{line}: {:?}\n{}{}", ran.code, ran.stdout, ran.stderr);
+    }
+    // Whoever can only be named is not reached by chance.
+    let of_fourth = page.split("<section").find(|tile| tile.contains(&told.stamps[3].cloud_id.to_string())).unwrap();
+    assert!(of_fourth.contains("Name it in stamps.json") && self::commands(of_fourth).is_empty(), "{of_fourth}");
+    // The command line says at which stamp, too.
+    at("New York", &["status"]).ends(0).says("next: azsreg renew").says("--at 'New York'");
+}
+
+#[test]
+fn without_an_azure_sign_in_the_stamps_are_shown() {
+    let world = two();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    world.stamps(&["Lisbon"], |_, _| ());
+    let mut command = world.nowhere();
+    command.env_remove("AZSREG_CLIENT_SECRET").env_remove("AZSREG_CLIENT_ID");
+    let _ = std::fs::remove_dir_all(world.state().join("sign-in"));
+    let page = Web::start(&mut command).open().settled();
+    assert_eq!(page.matches("<section").count(), 1, "{page}");
+    for text in ["Activated on the stamp", "in 364 days", "Build 1.2501.0.21", "(AZR3001)", "azsreg login"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
+
+#[test]
+fn no_subscription_has_to_be_said_of_a_stamp_that_says_it() {
+    let world = two();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    world.stamps(&["Lisbon", "Porto"], |_, _| ());
+    std::fs::remove_dir_all(world.state().join("journals")).unwrap();
+    let page = Web::start(world.nowhere().env_remove("AZSREG_SUBSCRIPTION")).open().settled();
+    let tile = |name: &str| page.split("<section").find(|tile| tile.contains(&format!("<h2>{name}"))).unwrap();
+    assert!(tile("Lisbon").contains("Activated for this registration"), "{page}");
+    assert!(tile("Porto").contains("Nobody has said in which subscription it is registered (AZR1001)"), "{page}");
+}
+
+#[test]
+fn what_azure_says_of_a_stamp_that_is_away_is_not_kept_back() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id;
+    world.stamps(&["Lisbon"], |_, entry| entry["cloud_id"] = json!(cloud_id));
+    let web = page(&world);
+    assert!(web.settled().contains("all is well"));
+    world.control("/faults", &json!({"when": {"plane": "pep"}, "then": {"drop": true}}));
+    world.control_with("DELETE", &format!("/registrations/AzureStack-{cloud_id}"), &Value::Null);
+    let page = web.ask("");
+    for text in ["Half registered", "when last seen", "No registration", "which is gone (AZR6012)"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
+
+#[test]
+fn a_disconnected_stamp_is_renewed_by_files() {
+    let world = World::with(LabOptions {
+        stamps: vec![StampOptions { connected: false, ..StampOptions::default() }],
+        ..LabOptions::default()
+    });
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let capacity = ["--billing-model", "capacity", "--agreement-number", "A-1"];
+    run(world.at_stamp(&["offline", "token"]).args(capacity).args(["--out", &token])).ends(0);
+    run(&mut world.at_azure(&["offline", "register", &token, "--out", &key])).ends(0);
+    run(&mut world.at_stamp(&["offline", "activate", &key])).ends(0);
+    world.days(300);
+    world.stamps(&["Faro"], |_, _| ());
+    let page = page(&world).settled();
+    let next = "azsreg offline renew start --billing-model capacity --agreement-number NUMBER --out FILE --at Faro";
+    assert!(commands(&page).iter().any(|command| command == next), "{page}");
+    // The connected renewal is refused before anything is changed.
+    let before = world.lab.world();
+    for verb in ["renew", "set"] {
+        let mut command = world.nowhere();
+        command.args([verb, "--at", "Faro", "--agreement-number", "A-1", "--yes"]);
+        if verb == "set" {
+            command.args(["--marketplace", "on"]);
+        }
+        run(&mut command).ends(7).says("AZR6026").says("offline renew start").says("Nothing was changed");
+    }
+    assert_eq!(world.lab.world()["stamps"], before["stamps"]);
+}
+
+#[test]
+fn a_stamp_that_nobody_has_read_is_not_called_unregistered() {
+    let world = World::new();
+    world.stamps(&["Lisbon"], |_, entry| {
+        entry["pep"] = json!(["127.0.0.1:9"]);
+        entry["cloud_id"] = json!("00000000-0000-4000-8000-000000000000");
+    });
+    let page = page(&world).settled();
+    assert!(page.contains(">Unknown<") && page.contains("AZR2001") && !page.contains("azsreg register"), "{page}");
+}
+
+#[test]
+fn journals_that_can_not_be_read_are_no_empty_fleet() {
+    let world = World::new();
+    std::fs::create_dir_all(world.state()).unwrap();
+    std::fs::write(world.state().join("journals"), "a file").unwrap();
+    let page = page(&world).read();
+    assert!(page.contains("AZR5003") && !page.contains("knows no stamp yet"), "{page}");
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use azsreg_lab::StampOptions;
+use common::web::Web;
 use common::{World, runtime};
 
 /// A page of the stamp's portal: its status, its headers and its text.
@@ -219,30 +220,9 @@ fn pages_of_two_hundred_stamps_stay_small() {
     // The same stamps from the operator's machine: it has a journal of each.
     let mut command = world.command(0, &world.state());
     world.signed_in(&mut command);
-    let mut web = Killed(command.args(["status", "--web"]).stdout(std::process::Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(web.0.stdout.take().unwrap()), &mut line).unwrap();
-    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
-    let (endpoint, once) = link.split_once("/?").unwrap();
-    runtime().block_on(async {
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        let first = client.get(format!("{endpoint}/?{once}")).send().await.unwrap();
-        assert_eq!(first.status(), 303);
-        let cookie = first.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-        let home = format!("{endpoint}{}", first.headers()["location"].to_str().unwrap());
-        let begun = std::time::Instant::now();
-        loop {
-            let text = client.get(&home).header("cookie", &cookie).send().await.unwrap();
-            let text = text.text().await.unwrap();
-            small("status --web", &text);
-            if !text.contains("data-live") {
-                assert!(text.contains("of 200</span>") && text.contains("Registered in Azure"), "{text}");
-                break;
-            }
-            assert!(begun.elapsed().as_secs() < 120, "the stamps do not answer");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    });
+    let web = Web::start(&mut command).open();
+    let text = web.settled_with(|page| small("status --web", page));
+    assert!(text.contains("of 200</span>") && text.contains("Registered in Azure"), "{text}");
     drop(web);
 
     // The bridges upload what these days bring, which takes most of the machine.
@@ -267,15 +247,5 @@ fn pages_of_two_hundred_stamps_stay_small() {
     assert_eq!(names.len(), STAMPS, "every registration is on one of the pages");
     for path in ["/cost?days=31", "/activity", "/activity?page=9"] {
         small(path, &azure(path));
-    }
-}
-
-/// A process that ends with the test.
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use azsreg_model::{Alert, METERS, UsageLine};
+use azsreg_model::{Alert, METERS, SOON, UsageLine};
 use azsreg_portal::{Actions, Item, ItemState, Market, Notice, Offer, Region, Registration, Source, UsageAsked};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::market;
 use crate::http::{self, Read, Reply};
 use crate::lab::{StampState, State};
-use crate::world::alerts::NEAR;
 use crate::world::arm::ArmError;
 use crate::world::market::ItemState as Brought;
 use crate::world::metering::{Asked, LAG, Place, hour_of, list, used_line};
@@ -46,7 +45,7 @@ impl Source for Seen<'_> {
         let registration = match (activation, ends) {
             (None, _) => Registration::NotRegistered,
             (Some(_), Some(ends)) if ends <= now => Registration::Expired,
-            (Some(_), Some(ends)) if ends.duration_since(now) <= NEAR => Registration::Expiring,
+            (Some(_), Some(ends)) if ends.duration_since(now) < SOON => Registration::Expiring,
             _ => Registration::Registered,
         };
         Region {

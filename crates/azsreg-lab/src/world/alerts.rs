@@ -1,6 +1,7 @@
 //! The alerts of a stamp that have to do with its registration (`facts-stamp.md` section 5).
 
-use jiff::{SignedDuration, Timestamp};
+use azsreg_model::SOON;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,10 +11,6 @@ use super::stamp::Stamp;
 
 /// The provider that raises them.
 const PROVIDER: &str = "e56bc7b8-c8b5-4e25-b00c-4f951effb22c";
-/// A registration that ends so soon is warned of. No source says when a real stamp does: it is when `azsreg status` begins
-/// to, so that "soon" is one thing.
-pub const NEAR: SignedDuration = SignedDuration::from_hours(90 * 24);
-
 /// So many are remembered.
 const MOST: usize = 100;
 
@@ -73,7 +70,8 @@ impl Stamp {
     pub fn raise_alerts(&mut self, now: Timestamp) {
         let ends = self.activation.as_ref().map(|activation| activation.expires);
         let expired = ends.is_some_and(|ends| ends <= now);
-        let near = ends.is_some_and(|ends| ends > now && ends.duration_since(now) <= NEAR);
+        // No source says when a real stamp warns of it: it is when `azsreg status` does.
+        let near = ends.is_some_and(|ends| ends > now && ends.duration_since(now) < SOON);
         let expiration = self.activation.as_ref().map(|activation| activation.expiration.clone());
         let failing = self.usage.failing.as_ref().filter(|_| self.activation.as_ref().is_some_and(|a| a.usage));
         let upload = failing.map(|f| json!({"errorCode": f.code, "errorMessage": f.message}));

@@ -213,13 +213,18 @@ impl FileJournal {
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
-    /// The newest journal of a stamp, by its name: its operation, and when that began.
+    /// The newest journal of a stamp: its operation, when that began, and whether it has ended. Only its name and its last line
+    /// are looked at.
     #[must_use]
-    pub fn newest(state_dir: &Path, cloud_id: Uuid) -> Option<(String, Timestamp)> {
+    pub fn newest(state_dir: &Path, cloud_id: Uuid) -> Option<(String, Timestamp, bool)> {
         let journals = Self::list(state_dir, cloud_id).ok()?;
-        let (at, operation) = journals.last()?.file_stem()?.to_str()?.split_once('-')?;
+        let newest = journals.last()?;
+        let (at, operation) = newest.file_stem()?.to_str()?.split_once('-')?;
         let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", at.get(..15)?).ok()?;
-        Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()))
+        let text = std::fs::read_to_string(newest).unwrap_or_default();
+        let last = text.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
+        let ended = last.is_some_and(|line| matches!(line.event, Event::Finished { .. }));
+        Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(), ended))
     }
 
     /// Begins a journal.

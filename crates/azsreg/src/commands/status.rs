@@ -10,8 +10,10 @@ use uuid::Uuid;
 
 use super::connect::{self, Azure, Both, CLOCK, Needs};
 use crate::Ended;
+use crate::advice::Advice;
 use crate::cli::{Global, ListOptions, Output, StatusOptions};
 use crate::secrets::Sources;
+use crate::stamps::Way;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -24,7 +26,10 @@ pub(crate) async fn run(
     if options.web {
         return super::web::run(global, options, view, sources).await;
     }
-    let report = look(global, options, sources, &Screen::new(global, 0)).await?;
+    let mut report = look(global, options, sources, &Screen::new(global, 0)).await?;
+    if let Some(name) = &global.at {
+        Advice::of(sources).report(&mut report, Some(&Way::named(name)), None);
+    }
     // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
     if let Err(problem) = &report.azure
         && (problem.code == &code::SUBSCRIPTION_NOT_VISIBLE || problem.code == &code::REGISTRATION_MISSING)

@@ -1,6 +1,8 @@
 //! A world to test the command in: a lab in this process, state directories of its own, and the binary as a process.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod web;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};

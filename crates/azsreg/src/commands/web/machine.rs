@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
-use super::advice::Advice;
 use crate::Ended;
+use crate::advice::Advice;
 use crate::cli::{Global, SidesOptions, StatusOptions};
 use crate::commands::connect::{self, Azure, CLOCK};
 use crate::commands::status::look;
@@ -126,15 +126,10 @@ impl Machine {
         let registered =
             |report: &StatusReport| Some(report.azure.as_ref().ok()?.registration.as_ref()?.id.subscription);
         let subscription = seen.report.as_ref().ok().and_then(registered).or(seen.subscription);
-        let advised = |problem: &mut Problem| {
-            problem.next = Some(self.advice.next(problem.then(), way, subscription)).filter(|next| !next.is_empty());
-        };
-        seen.since.iter_mut().for_each(advised);
+        seen.since.iter_mut().for_each(|problem| self.advice.about(problem, way, subscription));
         match &mut seen.report {
-            Err(problem) => advised(problem),
-            Ok(StatusReport { findings, azure, stamp, .. }) => {
-                findings.iter_mut().chain(azure.as_mut().err()).chain(stamp.as_mut().err()).for_each(advised);
-            }
+            Err(problem) => self.advice.about(problem, way, subscription),
+            Ok(report) => self.advice.report(report, way, subscription),
         }
     }
 

@@ -1,7 +1,6 @@
 //! `azsreg status --web`: the stamps that this machine knows, as a page in the operator's browser. It only looks, and keeps
 //! no credential: each time a stamp is asked, they are read again from where they are.
 
-mod advice;
 mod machine;
 mod serve;
 
@@ -18,13 +17,13 @@ use tokio::sync::mpsc::unbounded_channel;
 use uuid::Uuid;
 
 use crate::Ended;
+use crate::advice::Advice;
 use crate::cli::{Global, Output, SecretArgument, StatusOptions};
 use crate::interrupt;
 use crate::secrets::Sources;
 use crate::stamps::ways;
 use crate::state;
 use crate::view::View;
-use advice::Advice;
 use machine::Machine;
 
 /// So many stamps are asked at a time.

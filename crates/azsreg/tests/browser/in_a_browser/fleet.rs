@@ -1,45 +1,11 @@
 //! `azsreg status --web`: the stamps of a state directory, looked at from the operator's own machine.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
-
 use azsreg_lab::{LabOptions, StampOptions};
 use serde_json::json;
 
+use crate::common::web::Web;
 use crate::common::{World, run, runtime};
 use crate::driver::{Browser, Reader, browse};
-
-/// The running command, and the link that it printed.
-pub(super) struct Web {
-    child: Child,
-    pub(super) link: String,
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Web {
-    pub(super) fn start(world: &World) -> Self {
-        let mut command = world.command(0, &world.state());
-        world.signed_in(&mut command);
-        for name in ["AZSREG_PEP", "AZSREG_PEP_USER", "AZSREG_PEP_PASSWORD"] {
-            command.env_remove(name);
-        }
-        command.args(["status", "--web"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-        Self { child, link }
-    }
-
-    pub(super) fn page(&self) -> String {
-        self.link.split("?").next().unwrap().to_owned()
-    }
-}
 
 /// Three stamps: one registered for a year, one not at all, and one that this machine has registered but can't reach.
 pub(super) fn three() -> World {
@@ -48,17 +14,7 @@ pub(super) fn three() -> World {
     let world = World::with(LabOptions { stamps, seed: 11, ..LabOptions::default() });
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
     run(&mut world.both(2, &world.state(), &["register", "--billing-model", "pay-as-you-use"])).ends(0);
-    let told = world.lab.descriptor();
-    let entry = |name: &str, stamp: usize| {
-        let stamp = &told.stamps[stamp];
-        json!({
-            "name": name, "pep": stamp.pep, "pep_user": stamp.pep_user,
-            "pep_password": format!("@{}", stamp.pep_password_file.display()), "stamp_client_id": stamp.stamp_client_id,
-            "stamp_client_secret": format!("@{}", stamp.stamp_client_secret_file.display()),
-        })
-    };
-    let file = json!({"stamps": [entry("Porto", 1), entry("Lisbon", 0)]});
-    std::fs::write(world.state().join("stamps.json"), file.to_string()).unwrap();
+    world.stamps(&["Lisbon", "Porto"], |_, _| ());
     world
 }
 
@@ -67,7 +23,7 @@ pub(super) fn three() -> World {
 fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
     let world = three();
     let told = world.lab.descriptor();
-    let web = Web::start(&world);
+    let web = Web::start(&mut world.nowhere());
     let secrets: Vec<String> = told
         .stamps
         .iter()
@@ -85,14 +41,15 @@ fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
         })
     };
     // Nobody without the link, and nobody by another name.
-    assert_eq!(status(&web.page(), None), 403);
-    assert_eq!(status(&format!("{}?once=guess", web.page()), None), 403);
+    let door = web.link.split('?').next().unwrap();
+    assert_eq!(status(door, None), 403);
+    assert_eq!(status(&format!("{door}?once=guess"), None), 403);
     assert_eq!(status(&web.link, Some("evil.example")), 421);
     browse(Reader::default(), async |page: &Browser| {
         page.open(&web.link).await;
         let home = page.address().await;
         assert!(!home.contains("once"), "the link's secret does not stay in the address");
-        page.comes_to_show("#said", "2 of 3 need attention.").await;
+        page.comes_to_show("#said", "2 of 3 need attention: 1 Not registered, 1 Registered in Azure.").await;
         // What ends soon would come first; then what is to be mended; then the rest.
         let titles = page.run("return [...document.querySelectorAll('h2')].map((e) => e.textContent)").await;
         let third = told.stamps[2].cloud_id.to_string();
@@ -105,16 +62,20 @@ fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
             assert!(lisbon.contains(text), "{text}: {lisbon}");
         }
         let porto = page.text(&tile("Porto")).await;
-        for text in
-            ["Not registered", "No registration", "Not activated", "AZR6001", "Next: azsreg register --at Porto"]
-        {
+        for text in [
+            "Not registered",
+            "No registration",
+            "Not activated",
+            "AZR6001",
+            "Next: azsreg register --billing-model MODEL --at Porto",
+        ] {
             assert!(porto.contains(text), "{text}: {porto}");
         }
         let third = page.text(&tile(&third)).await;
         for text in [
             "Registered in Azure",
             "PayAsYouUse",
-            "nobody has said how to reach this stamp (AZR2001)",
+            "Nobody has said how to reach this stamp (AZR2001)",
             "Name it in stamps.json",
             "register",
         ] {
@@ -123,22 +84,20 @@ fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
         let source = page.run("return document.documentElement.outerHTML").await.to_string();
         assert!(secrets.iter().all(|secret| !source.contains(secret.trim())), "a secret is in the page");
         // Something has changed; the page says so when it is asked to look again, and not before.
-        let mut register = world.command(0, &world.state());
-        world.signed_in(&mut register).args(["register", "--at", "Porto", "--billing-model", "development"]);
-        for name in ["AZSREG_PEP", "AZSREG_PEP_USER", "AZSREG_PEP_PASSWORD"] {
-            register.env_remove(name);
-        }
+        let mut register = world.nowhere();
+        register.args(["register", "--at", "Porto", "--billing-model", "development"]);
         run(&mut register).ends(0).says("the record names this registration");
         page.again().await;
         assert!(page.text(&tile("Porto")).await.contains("Not registered"));
         page.click(&format!("{} button", tile("Porto"))).await;
         page.comes_to_show(&tile("Porto"), "Activated for").await;
-        page.comes_to_show("#said", "1 of 3 need attention.").await;
+        page.comes_to_show("#said", "1 of 3 needs attention: 1 Registered in Azure.").await;
         // Without scripts the same is read and asked.
         page.is(Reader { scripts: false, ..Reader::default() }).await;
         page.open(&home).await;
+        world.days(366);
         page.click("#ask-all").await;
-        page.in_time_shows("1 of 3 need attention.").await;
+        page.in_time_shows("2 of 3 need attention: 1 Expired, 1 Registered in Azure.").await;
         page.shows(&["Activated for this registration", " UTC"]).await;
         assert_eq!(page.complaints().await, [""; 0]);
     });

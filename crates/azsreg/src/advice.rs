@@ -1,7 +1,7 @@
-//! What the page tells an operator to run: each command says at which stamp, and repeats what this one was told, so that it
-//! sees the same. Secrets are files here, and files are named.
+//! What an operator who works with several stamps is told to run: each command says at which stamp, and repeats what this one
+//! was told, so that it sees the same. Secrets are files here, and files are named.
 
-use azsreg_model::{command_of, quoted};
+use azsreg_model::{Problem, StatusReport, command_of, quoted};
 use clap::CommandFactory as _;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::secrets::Sources;
 use crate::stamps::Way;
 
 /// How commands are completed.
-pub(super) struct Advice {
+pub(crate) struct Advice {
     command: clap::Command,
     /// What this command was told on its line and others understand: the option's id, and what was typed.
     line: Vec<(String, Vec<String>)>,
@@ -22,7 +22,7 @@ const OWN: &[&str] = &["web", "check", "within", "name", "resource_group", "subs
 const OF_AN_ENTRY: &[&str] = &["pep_", "transcript_", "stamp_"];
 
 impl Advice {
-    pub(super) fn of(sources: &Sources) -> Self {
+    pub(crate) fn of(sources: &Sources) -> Self {
         let mut command = Cli::command();
         command.build();
         let globals: Vec<String> = command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
@@ -33,9 +33,25 @@ impl Advice {
         Self { command, line }
     }
 
+    /// Completes what to run next about a problem of a stamp.
+    pub(crate) fn about(&self, problem: &mut Problem, way: Option<&Way>, subscription: Option<Uuid>) {
+        problem.next = Some(self.next(problem.then(), way, subscription)).filter(|next| !next.is_empty());
+    }
+
+    /// Completes all that a report says of a stamp.
+    pub(crate) fn report(&self, report: &mut StatusReport, way: Option<&Way>, subscription: Option<Uuid>) {
+        let StatusReport { findings, azure, stamp, .. } = report;
+        for problem in findings.iter_mut().chain(azure.as_mut().err()).chain(stamp.as_mut().err()) {
+            self.about(problem, way, subscription);
+        }
+    }
+
     /// What to run next at a stamp that is registered in `subscription`. A sentence stays as it is.
-    pub(super) fn next(&self, then: &str, way: Option<&Way>, subscription: Option<Uuid>) -> String {
+    pub(crate) fn next(&self, then: &str, way: Option<&Way>, subscription: Option<Uuid>) -> String {
         let Some((typed, remark)) = command_of(then) else { return then.to_owned() };
+        // An entry says its subscription itself.
+        let own = way.filter(|way| way.name.is_some()).and_then(|way| way.subscription);
+        let typed = &own.map_or_else(|| typed.to_owned(), |id| typed.replace(&format!(" --subscription {id}"), ""));
         let mut command = &self.command;
         for word in typed.split(' ').skip(1) {
             let Some(inner) = command.find_subcommand(word) else { break };
@@ -46,7 +62,7 @@ impl Advice {
             let option = format!("--{}", argument.get_long()?);
             (!typed.split(' ').any(|word| word == option)).then_some(option)
         };
-        let mut words = vec![typed.to_owned()];
+        let mut words = vec![typed.clone()];
         let mut named = false;
         if let Some(pep) = option("pep") {
             match way {
@@ -58,8 +74,7 @@ impl Advice {
                 Some(way) => words.extend(way.pep.iter().map(|address| format!("{pep} {address}"))),
             }
         }
-        let of_entry = named.then(|| way.and_then(|way| way.subscription)).flatten();
-        if let Some(id) = subscription.filter(|id| of_entry != Some(*id))
+        if let Some(id) = subscription.filter(|id| !named || own != Some(*id))
             && let Some(option) = option("subscription")
         {
             words.push(format!("{option} {id}"));
