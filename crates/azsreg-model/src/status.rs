@@ -121,7 +121,7 @@ pub struct StatusReport {
     pub status: Status,
     /// When it was looked at.
     pub at: Timestamp,
-    /// Whole days until it expires, negative when it has; absent when it never does or is not known.
+    /// Whole days until it expires; since it has, as a negative number, -1 for less than two days; absent when it never does or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub days_left: Option<i64>,
     /// The nearest of 90, 30 and 7 days that it expires within.
@@ -161,7 +161,10 @@ impl StatusReport {
         let view = Views::of(&azure, &stamp, at);
         let status = view.status(known);
         let end = view.end();
-        let days_left = end.map(|end| end.duration_since(at).as_secs() / 86_400);
+        let days_left = end.map(|end| end.duration_since(at).as_secs()).map(|left| match left / 86_400 {
+            days if left <= 0 => days.min(-1),
+            days => days,
+        });
         let expires_within =
             days_left.and_then(|days| [7u16, 30, 90].into_iter().find(|limit| days < i64::from(*limit)));
         let findings = view.findings(status, days_left, known);

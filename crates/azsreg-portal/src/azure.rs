@@ -211,7 +211,7 @@ pub fn answer(ask: Ask<'_>, cloud: &impl Cloud) -> Answer {
             };
             let lines = cloud.billed(UsageAsked { days: choice.days, subscription: choice.chosen, apart: true });
             if ask.path == "/cost.csv" {
-                return Answer::csv(&format!("cost-{}-days.csv", choice.days), csv(&lines));
+                return Answer::csv(&format!("cost-{}.csv", choice.span.replace(' ', "-")), csv(&lines));
             }
             let chart = Chart::of(&lines, today, choice.days);
             let Shares { meters: columns, rows } = Shares::of(&lines, &choice.known);

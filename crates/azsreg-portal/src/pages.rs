@@ -149,7 +149,10 @@ impl Portal {
                 let apart = ask.path == "/usage.csv";
                 let lines = source.usage(UsageAsked { days: choice.days, subscription: choice.chosen, apart });
                 if apart {
-                    return Answer::csv(&format!("usage-{}-{}-days.csv", region.stamp, choice.days), csv(&lines));
+                    return Answer::csv(
+                        &format!("usage-{}-{}.csv", region.stamp, choice.span.replace(' ', "-")),
+                        csv(&lines),
+                    );
                 }
                 let chart = Chart::of(&lines, today, choice.days);
                 Answer::page(200, &Usage { frame: frame("Usage"), choice, chart })
