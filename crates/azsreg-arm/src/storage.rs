@@ -17,7 +17,7 @@ use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 
 use crate::error::ArmError;
-use crate::http::{clock_skew, host_of};
+use crate::http::{host_of, stamp_clock_skew};
 use crate::market::MarketPort;
 use crate::products::segment;
 use crate::records::at_the_stamp;
@@ -175,7 +175,7 @@ impl MarketPort<'_, '_> {
             .split_once("://")
             .and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()))
             .unwrap_or_default();
-        let now = Timestamp::now() + clock_skew().unwrap_or_default();
+        let now = Timestamp::now() + stamp_clock_skew().unwrap_or_default();
         let mut own: Vec<(String, String)> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         own.push(("x-ms-date".into(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));

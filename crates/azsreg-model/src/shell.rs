@@ -4,16 +4,19 @@
 /// that would show in another order than it is, is `NAME`: names come from servers too.
 #[must_use]
 pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "._-/:@,=".contains(c) || cfg!(windows) && c == '\\';
+    let plain = |c: char| {
+        c.is_alphanumeric() || "._-/:=".contains(c) || if cfg!(windows) { c == '\\' } else { "@,".contains(c) }
+    };
     let misleading = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     // What cmd and PowerShell take for more than a letter between double quotes.
-    let special = |c: char| cfg!(windows) && "\"%$`!".contains(c);
+    let special = |c: char| cfg!(windows) && "\"%$`!\u{201c}\u{201d}\u{201e}".contains(c);
     match () {
         () if word.chars().any(|c| misleading(c) || special(c)) => "NAME".to_owned(),
         () if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
-        () if cfg!(windows) => format!("\"{word}\""),
+        // A backslash at the end would take the quote for a letter.
+        () if cfg!(windows) => format!("\"{word}{}\"", if word.ends_with('\\') { "\\" } else { "" }),
         () => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }

@@ -211,6 +211,14 @@ pub fn offline_renewal(registration: &Registration, known: &Known) -> String {
         }
         _ => String::new(),
     };
+    // What would be off without a word stays on.
+    let on = |known: fn(&RegisterRequest) -> bool, option: &str| match details.is_some_and(known) {
+        true => format!(" {option} on"),
+        false => String::new(),
+    };
+    let usage = on(|details| details.usage_reporting, "--usage-reporting");
+    let more = format!("{more}{usage}{}", on(|details| details.marketplace, "--marketplace"));
+    let model = model.filter(|model| !matches!(model, BillingModel::PayAsYouUse | BillingModel::Ruggedized));
     let model = model.map_or("MODEL", BillingModel::as_str);
     format!("azsreg offline renew start --billing-model {model}{more} --out FILE  (at the stamp)")
 }
@@ -329,7 +337,9 @@ impl<'a> Views<'a> {
         // A disconnected stamp's registration has no principal: it is renewed by files that are carried.
         let renew = match registration {
             Some(registration) if registration.object_id.is_none() => offline_renewal(registration, known),
-            _ => command("renew"),
+            Some(_) => command("renew"),
+            // Azure was not read, or has it no more: nobody says which of the two it is.
+            None => format!("{}  (disconnected: azsreg offline renew start)", command("renew")),
         };
         match status {
             Status::Mismatch if self.foreign() => {
@@ -386,7 +396,7 @@ impl<'a> Views<'a> {
         let (Some(azure), Some(registration)) = (self.azure, registration) else { return found };
         if let Some((then, now)) = self.tenants(known) {
             let message = format!("the subscription was in the directory {then} and is in {now} now");
-            found.push(Problem::new(&code::TENANT_CHANGED, message).next(command("renew")));
+            found.push(Problem::new(&code::TENANT_CHANGED, message).next(renew.clone()));
         } else if azure.principal == Some(false) {
             let id = registration.object_id.map(|id| id.to_string()).unwrap_or_default();
             let message = format!("the directory of the subscription does not have the stamp's principal {id}");

@@ -99,8 +99,12 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     let side = stamp_side(world, stamp.clone()).await?;
     let base = base(world, change, subscription, wishes, &side, known).await?;
     let writes = change != Change::Adopt;
-    if let Some(registration) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
-        return Err(of_a_disconnected(registration, change, known));
+    if let Some(listed) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
+        // A list may leave out what the resource itself has.
+        let read = retry::read(clock, Policy::AZURE, async || azure.registration(&listed.id).await).await?;
+        if let Some(registration) = read.filter(|registration| registration.object_id.is_none()) {
+            return Err(of_a_disconnected(&registration, change, known));
+        }
     }
     let claims = match &base.registration {
         Some(registration) => claims(azure, clock, &registration.id).await?,
@@ -227,7 +231,8 @@ fn of_a_disconnected(registration: &Registration, change: Change, known: &Known)
         format!("{} was registered disconnected: azsreg {} can't change it", registration.id.name, change.name());
     let next = match change {
         Change::ChangeSubscription => {
-            "azsreg offline deactivate --out FILE  (at the stamp), then register it in the other subscription"
+            "azsreg offline deactivate --out FILE  (at the stamp); carry the file, run azsreg offline unregister FILE, and \
+             register it anew in the other subscription"
                 .to_owned()
         }
         _ => offline_renewal(registration, known),

@@ -37,10 +37,9 @@ pub trait Fleet {
     /// Where this machine keeps what it knows.
     fn place(&self) -> String;
     /// The stamps; each problem of theirs says what to run at this very stamp.
-    ///
-    /// # Errors
-    /// What this machine keeps of them can't be read.
-    fn stamps(&self) -> Result<Vec<Stamp>, Problem>;
+    fn stamps(&self) -> Vec<Stamp>;
+    /// Why some stamps may be missing.
+    fn trouble(&self) -> Option<Problem>;
     /// Asks a stamp anew, or all. It returns at once.
     fn ask(&self, id: Option<&str>);
 }
@@ -72,6 +71,8 @@ struct Page {
     /// Where this machine keeps what it knows.
     place: String,
     rows: Rows<Tile>,
+    /// Why some may be missing.
+    trouble: Option<Notice>,
     asking: usize,
     /// All of them in a sentence.
     summary: String,
@@ -139,14 +140,11 @@ impl FleetPages {
         }
         match (ask.path.strip_prefix(&self.base), ask.looks()) {
             (Some(""), true) => {
-                let stamps = match fleet.stamps() {
-                    Ok(stamps) => stamps,
-                    Err(problem) => {
-                        let notice = Notice { text: problem.to_string(), next: Some(problem.then().to_owned()) };
-                        return Answer::message(500, frame("Stamps"), notice);
-                    }
-                };
-                let mut tiles: Vec<Tile> = stamps.into_iter().map(|stamp| Tile::of(stamp, fleet.now())).collect();
+                let trouble = fleet.trouble();
+                let trouble =
+                    trouble.map(|problem| Notice { text: problem.to_string(), next: Some(problem.then().into()) });
+                let mut tiles: Vec<Tile> =
+                    fleet.stamps().into_iter().map(|stamp| Tile::of(stamp, fleet.now())).collect();
                 tiles.sort_by_cached_key(|tile| (tile.order, tile.title.to_lowercase()));
                 let asking = tiles.iter().filter(|tile| tile.stamp.asking).count();
                 let summary = summary(&tiles);
@@ -155,18 +153,28 @@ impl FleetPages {
                 let secret = self.forms.secret.clone();
                 Answer::page(
                     200,
-                    &Page { frame: frame("Stamps"), secret, place: fleet.place(), rows, asking, summary, page },
+                    &Page {
+                        frame: frame("Stamps"),
+                        secret,
+                        place: fleet.place(),
+                        rows,
+                        trouble,
+                        asking,
+                        summary,
+                        page,
+                    },
                 )
             }
             (Some("ask"), false) if ask.method == "POST" => {
                 if !self.forms.admit(ask) {
                     return crate::pages::foreign(frame("Not done"));
                 }
+                // Back to the button: who goes by the keyboard goes on from there.
+                let asked = ask.value("id").and_then(|id| fleet.stamps().into_iter().find(|stamp| stamp.id == id));
+                let button = asked.as_ref().map_or_else(|| "ask-all".to_owned(), anchor);
                 fleet.ask(ask.value("id"));
                 let page: usize = ask.value("page").and_then(|page| page.parse().ok()).unwrap_or(1);
                 let query = if page > 1 { format!("?page={page}") } else { String::new() };
-                // Back to the button: who goes by the keyboard goes on from there.
-                let button = ask.value("id").map_or_else(|| "ask-all".to_owned(), anchor);
                 Answer::to(&format!("{}{query}#{button}", self.base))
             }
             (Some("" | "ask"), _) => unknown_verb(frame),
@@ -177,7 +185,7 @@ impl FleetPages {
 
 /// How many need attention, and in which states they are: the most urgent first, as the tiles are.
 fn summary(tiles: &[Tile]) -> String {
-    let wrong = || tiles.iter().filter(|tile| tile.tone == "bad" || !tile.findings.is_empty());
+    let wrong = || tiles.iter().filter(|tile| tile.tone != "good");
     let total = tiles.len();
     let mut words: Vec<(&str, usize)> = Vec::new();
     for tile in wrong() {
@@ -215,7 +223,11 @@ mod tests {
             "/state".into()
         }
 
-        fn stamps(&self) -> Result<Vec<Stamp>, Problem> {
+        fn trouble(&self) -> Option<Problem> {
+            None
+        }
+
+        fn stamps(&self) -> Vec<Stamp> {
             let long = "a long text that somebody's server made up ".repeat(40);
             let problem =
                 |code| Problem::new(code, long.clone()).next("azsreg renew --at Lisbon  before it is too late");
@@ -235,7 +247,7 @@ mod tests {
                 last: Some(("change-subscription".into(), Timestamp::UNIX_EPOCH, false)),
                 since: Some(problem(&code::PEP_UNREACHABLE)),
             };
-            Ok((0..self.0).map(stamp).collect())
+            (0..self.0).map(stamp).collect()
         }
 
         fn ask(&self, id: Option<&str>) {
@@ -258,7 +270,11 @@ mod tests {
         let frame = ["/style.css", "/script.js"].map(|path| Answer::asset(path).map_or(0, |asset| asset.body.len()));
         let whole = page.body.len() + frame.iter().sum::<usize>();
         assert!(whole < 100_000, "{whole}");
-        assert!(page.body.contains("<code>azsreg renew --at Lisbon</code> before it is too late"), "{}", page.body);
+        assert!(
+            page.body.contains("<span>--at</span> <span>Lisbon</span> </code>before it is too late"),
+            "{}",
+            page.body
+        );
     }
 
     #[test]

@@ -39,14 +39,18 @@ pub(crate) struct Tile {
 impl Tile {
     /// What its button goes by in the page.
     pub(crate) fn anchor(&self) -> String {
-        anchor(&self.stamp.id)
+        anchor(&self.stamp)
     }
 }
 
 /// What the button of a stamp goes by in the page.
-pub(crate) fn anchor(id: &str) -> String {
-    let plain: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("ask-{plain}")
+pub(crate) fn anchor(stamp: &Stamp) -> String {
+    // A name stays while the cloud id is learned.
+    let name = stamp.name.as_deref().unwrap_or(&stamp.id);
+    name.chars().fold("stamp-".to_owned(), |id, c| match c {
+        'a'..='z' | '0'..='9' | '-' => id + &c.to_string(),
+        _ => format!("{id}_{:x}", u32::from(c)),
+    })
 }
 
 impl Tile {
@@ -115,16 +119,7 @@ impl Tile {
             _ => None,
         };
         let left = end.map(|end| end.duration_since(now).as_secs());
-        // The page may have been open for weeks since.
-        let status = match (report.status, left) {
-            (
-                Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp,
-                Some(..=0),
-            ) => Status::Expired,
-            (Status::Registered, Some(left)) if left < SOON.as_secs() => Status::Expiring,
-            (status, _) => status,
-        };
-        let tone = match status {
+        let tone = match report.status {
             Status::Registered if findings.is_empty() && stamp.since.is_none() => "good",
             Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
             _ => "bad",
@@ -139,7 +134,7 @@ impl Tile {
         };
         let order = (urgent, left.unwrap_or(if endless == Some("Never") { i64::MAX } else { i64::MAX - 1 }));
         Self {
-            word: status.title(),
+            word: report.status.title(),
             tone,
             expires: end.map(Time::of),
             left: left.map(time_left),
@@ -261,12 +256,13 @@ mod tests {
         }
     }
 
-    /// A registered stamp that expires `days` after the page was made, and had 400 days when it was looked at.
-    fn registered(id: &str, days: i64) -> Stamp {
+    /// A registered stamp that expires in so many days.
+    fn registered(days: i64) -> Stamp {
         let end = Timestamp::from_second(days * 86_400).unwrap();
-        let looked = Timestamp::from_second((days - 400) * 86_400).unwrap();
+        let id = "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/g/providers/Microsoft.AzureStack\
+                  /registrations/r";
         let registration = Registration {
-            id: "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/g/providers/Microsoft.AzureStack/registrations/r".parse().unwrap(),
+            id: id.parse().unwrap(),
             cloud_id: None,
             object_id: None,
             billing_model: "Capacity".into(),
@@ -274,25 +270,25 @@ mod tests {
         };
         let azure = AzureSide { registration: Some(registration), expires: Some(end), ..AzureSide::default() };
         let away = Problem::new(&code::PEP_UNREACHABLE, "away");
-        let report = StatusReport::of(looked, Ok(azure), Err(away), &Known::default());
-        Stamp {
-            id: id.into(),
-            name: None,
-            seen: Some(Ok(report)),
-            at: Some(looked),
-            asking: false,
-            last: None,
-            since: None,
-        }
+        let at = Timestamp::UNIX_EPOCH;
+        let report = StatusReport::of(at, Ok(azure), Err(away), &Known::default());
+        let seen = Some(Ok(report));
+        Stamp { id: "a".into(), name: None, seen, at: Some(at), asking: false, last: None, since: None }
     }
 
     #[test]
-    fn what_ended_since_it_was_looked_at_is_expired_and_first() {
-        let tile = |days| Tile::of(registered("a", days), Timestamp::UNIX_EPOCH);
-        let words = [-1, 30, 200].map(|days| tile(days).word);
-        assert_eq!(words, ["Expired", "Registered in Azure", "Registered in Azure"]);
+    fn what_has_ended_is_first_then_what_ends_next() {
+        let tile = |days| Tile::of(registered(days), Timestamp::UNIX_EPOCH);
+        assert_eq!([-1, 30].map(|days| tile(days).word), ["Expired", "Registered in Azure"]);
         let mut orders = [200, -1, 30, -300].map(|days| (tile(days).order, days));
         orders.sort_unstable();
         assert_eq!(orders.map(|(_, days)| days), [-300, -1, 30, 200]);
+    }
+
+    #[test]
+    fn no_two_names_have_one_button() {
+        let of = |name: &str| anchor(&Stamp { name: Some(name.into()), ..registered(1) });
+        let all: std::collections::BTreeSet<String> = ["all", "A B", "A-B", "a b", "a_b", "K\u{f6}ln"].map(of).into();
+        assert_eq!(all.len(), 6, "{all:?}");
     }
 }

@@ -2,10 +2,10 @@
 //! was told, so that it sees the same. Secrets are files here, and files are named.
 
 use azsreg_model::{Problem, StatusReport, command_of, quoted};
-use clap::CommandFactory as _;
+use clap::{Args as _, CommandFactory as _};
 use uuid::Uuid;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, SidesOptions};
 use crate::secrets::Sources;
 use crate::stamps::Way;
 
@@ -16,20 +16,28 @@ pub(crate) struct Advice {
     line: Vec<(String, Vec<String>)>,
 }
 
-/// What is for this command alone.
-const OWN: &[&str] = &["web", "check", "within", "name", "resource_group", "subscription", "pep"];
 /// What an entry of `stamps.json` says in place of the line.
-const OF_AN_ENTRY: &[&str] = &["pep_", "transcript_", "stamp_"];
+const OF_AN_ENTRY: &[&str] = &[
+    "pep_user",
+    "pep_password",
+    "transcript_share",
+    "transcript_user",
+    "transcript_password",
+    "stamp_client_id",
+    "stamp_client_secret",
+];
 
 impl Advice {
     pub(crate) fn of(sources: &Sources) -> Self {
         let mut command = Cli::command();
         command.build();
-        let globals: Vec<String> = command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
-        let others = |id: &str| !OWN.contains(&id) && (id == "state_dir" || !globals.iter().any(|global| global == id));
-        let mut line: Vec<(String, Vec<String>)> = sources.line().to_vec();
-        line.retain(|(id, _)| others(id));
-        line.dedup();
+        // How the sides are reached, and nothing that was agreed to or asked for.
+        let ways = SidesOptions::augment_args(clap::Command::new("sides"));
+        let mut ways: Vec<&str> = ways.get_arguments().map(|argument| argument.get_id().as_str()).collect();
+        ways.retain(|id| *id != "pep");
+        ways.push("state_dir");
+        let given = |wanted: &str| sources.line().iter().find(|(id, _)| id == wanted).cloned();
+        let line = ways.into_iter().filter_map(given).collect();
         Self { command, line }
     }
 
@@ -66,12 +74,18 @@ impl Advice {
         let mut named = false;
         if let Some(pep) = option("pep") {
             match way {
-                None => return format!("Name it in stamps.json, then run: {typed} --at NAME"),
+                // From here nobody reaches it: whoever is there runs it as it is.
+                None if remark.contains("(at the stamp)") => return then.to_owned(),
+                None => {
+                    return format!("Name it in stamps.json, then run: {typed} --at NAME  {remark}").trim().to_owned();
+                }
                 Some(Way { name: Some(name), .. }) => {
                     named = true;
                     words.push(format!("--at {}", quoted(name)));
                 }
-                Some(way) => words.extend(way.pep.iter().map(|address| format!("{pep} {address}"))),
+                Some(way) => {
+                    words.extend(way.pep.iter().map(|address| format!("{pep} {}", quoted(&address.to_string()))))
+                }
             }
         }
         if let Some(id) = subscription.filter(|id| !named || own != Some(*id))
@@ -125,6 +139,9 @@ mod tests {
             format!("azsreg login --subscription {} {cloud}  signs in.", Uuid::from_u128(1))
         );
         assert_eq!(next("Run it again.", Some(&way), one), "Run it again.");
+        // Whoever is at the stamp is the only one to reach it.
+        let there = "azsreg offline renew start --out FILE  (at the stamp)";
+        assert_eq!(next(there, None, one), there);
         // Nobody has said how to reach it: the line must not lead to another stamp, which a variable may name.
         assert_eq!(next("azsreg renew", None, one), "Name it in stamps.json, then run: azsreg renew --at NAME");
         let mut unnamed = Way::default();
@@ -132,7 +149,7 @@ mod tests {
         assert_eq!(
             next("azsreg renew", Some(&unnamed), None),
             format!(
-                "azsreg renew --pep 192.0.2.1:5985 --pep 192.0.2.2:5985 {cloud} --pep-user {}",
+                "azsreg renew --pep 192.0.2.1:5985 --pep 192.0.2.2:5985 --pep-user {} {cloud}",
                 quoted("CONTOSO\\cloudadmin")
             )
         );

@@ -1,7 +1,7 @@
 //! The time: this machine's, set right by what Azure or the stamp say it is.
 //!
 //! A machine at an air-gapped site may be days off. What expires is judged by the clock of those who made it: the newest
-//! `Date` that came over TLS, where it differs by more than five minutes.
+//! `Date` of Azure's that came over TLS, a stamp's where Azure is not asked, where it differs by more than five minutes.
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ impl From<azsreg_operations::ports::PortError> for Ended {
 /// Runs the command with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let stamps::Line { arguments, expected } = match stamps::at(given.clone()) {
+    let stamps::Line { arguments, way } = match stamps::at(given.clone()) {
         Ok(line) => line,
         Err(problem) => return refused(problem, &given),
     };
@@ -63,7 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &arguments),
     };
-    let secrets = secrets::Sources::of(&matches).expecting(expected);
+    let secrets = secrets::Sources::of(&matches).at(way);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),
@@ -73,9 +73,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let exit = match ended {
         Ok(exit) => exit,
         Err(mut ended) => {
-            if let Some(name) = &cli.global.at {
-                let (advice, way) = (advice::Advice::of(&secrets), stamps::Way::named(name));
-                ended.problems.iter_mut().for_each(|problem| advice.about(problem, Some(&way), None));
+            if secrets.way().is_some() {
+                let (advice, subscription) = (advice::Advice::of(&secrets), secrets.subscription());
+                ended.problems.iter_mut().for_each(|problem| advice.about(problem, secrets.way(), subscription));
             }
             for problem in &ended.problems {
                 tracing::error!(code = problem.code.id, step = ended.step, details = ?problem.details, "{}", problem.message);

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::cli::{Global, SecretArgument};
+use crate::stamps::Way;
 
 /// Where each option's value came from.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Sources {
     given: Vec<(String, ValueSource)>,
     /// What was typed on the line, but for what may be a secret.
     line: Vec<(String, Vec<String>)>,
-    expected: Option<Uuid>,
+    at: Option<Way>,
 }
 
 impl Sources {
@@ -37,7 +38,7 @@ impl Sources {
             }
             level = matches.subcommand().map(|(_, inner)| inner);
         }
-        Self { given: sources, line, expected: None }
+        Self { given: sources, line, at: None }
     }
 
     /// What was typed on the line: an option's id and its values, none for a switch. Of secrets there are names of files only.
@@ -45,14 +46,29 @@ impl Sources {
         &self.line
     }
 
-    /// The same, for a stamp that has to have this cloud id.
-    pub(crate) fn expecting(self, expected: Option<Uuid>) -> Self {
-        Self { expected, ..self }
+    /// The same, of a command at a stamp that `--at` has named.
+    pub(crate) fn at(self, at: Option<Way>) -> Self {
+        Self { at, ..self }
+    }
+
+    /// The entry that `--at` has named.
+    pub(crate) fn way(&self) -> Option<&Way> {
+        self.at.as_ref()
+    }
+
+    /// The subscription that the line says, or the entry.
+    pub(crate) fn subscription(&self) -> Option<Uuid> {
+        let (_, values) = self.line.iter().find(|(id, _)| id == "subscription")?;
+        values.first()?.parse().ok()
+    }
+
+    fn expected(&self) -> Option<Uuid> {
+        self.at.as_ref()?.cloud_id
     }
 
     /// Refuses a stamp that is another one than `stamps.json` says of the name that was given.
     pub(crate) fn check_stamp(&self, cloud_id: Uuid) -> Result<(), Problem> {
-        match self.expected {
+        match self.expected() {
             Some(expected) if expected != cloud_id => {
                 let message = format!("stamps.json says {expected}, the stamp says {cloud_id}");
                 Err(Problem::new(&code::OTHER_CLOUD_ID, message)
@@ -65,7 +81,7 @@ impl Sources {
 
     /// Whether a stamp has to have a certain cloud id.
     pub(crate) fn expects(&self) -> bool {
-        self.expected.is_some()
+        self.expected().is_some()
     }
 
     /// Whether `--at` names the stamp: then the variables may be of another one.

@@ -29,11 +29,6 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// An entry of the file, as far as its name says.
-    pub(crate) fn named(name: &str) -> Self {
-        Self { name: Some(name.to_owned()), ..Self::default() }
-    }
-
     /// What it goes by until its stamp has said its cloud id.
     pub(crate) fn id(&self) -> String {
         let address = || self.pep.first().map(ToString::to_string).unwrap_or_default();
@@ -115,11 +110,11 @@ pub(crate) fn ways(state_dir: &Path, options: &SidesOptions) -> Result<Vec<Way>,
     Ok(ways)
 }
 
-/// A command's line, and which stamp it is meant for where the file says so.
+/// A command's line, and the entry that `--at` has named in it.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) arguments: Vec<OsString>,
-    pub(crate) expected: Option<Uuid>,
+    pub(crate) way: Option<Way>,
 }
 
 /// The line with what `--at NAME` stands for: the stamp's endpoint, its sign-ins and its subscription, as far as the command
@@ -131,12 +126,12 @@ pub(crate) struct Line {
 pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     let asked = |argument: &OsString| argument.to_str().is_some_and(|text| text == "--at" || text.starts_with("--at="));
     if !arguments.iter().any(asked) {
-        return Ok(Line { arguments, expected: None });
+        return Ok(Line { arguments, way: None });
     }
     // What is wrong otherwise is said when the whole line is read.
     let mut command = Cli::command().ignore_errors(true);
     let Ok(matches) = command.try_get_matches_from_mut(&arguments) else {
-        return Ok(Line { arguments, expected: None });
+        return Ok(Line { arguments, way: None });
     };
     let (mut command, mut matches, mut after) = (&command, &matches, 1);
     while let Some((name, inner)) = matches.subcommand() {
@@ -148,7 +143,7 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
     let from = |id: &str| if has(id) { source(matches, id) } else { None };
     let on_line = |id: &str| from(id) == Some(ValueSource::CommandLine);
-    let Ok(Some(name)) = matches.try_get_one::<String>("at") else { return Ok(Line { arguments, expected: None }) };
+    let Ok(Some(name)) = matches.try_get_one::<String>("at") else { return Ok(Line { arguments, way: None }) };
     let refused = |message: String, next: &str| Err(Problem::new(&code::BAD_ARGUMENT, message).next(next));
     if !has("pep") {
         return refused("--at is for commands at a stamp".into(), "Leave it out here.");
@@ -200,9 +195,8 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
         add("--subscription", subscription.to_string());
     }
     // Right behind the command's words: nothing that stands further on can take them for its value.
-    let expected = way.cloud_id;
     arguments.splice(after..after, own);
-    Ok(Line { arguments, expected })
+    Ok(Line { arguments, way: Some(way.clone()) })
 }
 
 /// Where a value came from; an id that the command does not have came from nowhere.
@@ -221,7 +215,9 @@ enum Wrong {
     Secret { member: &'static str, name: String },
     #[error("pep of {name:?}: {address} is not an address")]
     Address { name: String, address: String },
-    #[error("the name {0:?} is empty, begins with -, is longer than 60 characters, or has some that are not shown")]
+    #[error(
+        "the name {0:?} is empty, begins with -, is longer than 60 characters, or has two spaces in a row or some that are not shown"
+    )]
     Name(String),
     #[error("{0:?} has no address of its privileged endpoint")]
     NoAddress(String),
@@ -250,7 +246,12 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
         let pep = addresses.collect::<Result<Vec<PepAddress>, _>>()?;
         // What changes the direction of writing is not shown either.
         let unseen = |c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c);
-        if name.trim().is_empty() || name.starts_with('-') || name.chars().count() > 60 || name.chars().any(unseen) {
+        if name.trim().is_empty()
+            || name.starts_with('-')
+            || name.chars().count() > 60
+            || name.chars().any(unseen)
+            || name.contains("  ")
+        {
             return Err(Wrong::Name(name.chars().take(60).collect()));
         }
         if pep.is_empty() {

@@ -197,7 +197,8 @@ fn two_entries_that_lead_to_one_stamp_are_both_shown() {
 /// The commands that a page shows.
 fn commands(page: &str) -> Vec<String> {
     let codes = page.split("<code>").skip(1).map(|rest| rest.split("</code>").next().unwrap());
-    let plain = |text: &str| text.replace("&#39;", "'").replace("&#38;", "&").replace("&#34;", "\"");
+    let codes = codes.map(|code| code.replace("<span>", "").replace("</span>", "").trim().to_owned());
+    let plain = |text: String| text.replace("&#39;", "'").replace("&#38;", "&").replace("&#34;", "\"");
     codes.filter(|code| code.starts_with("azsreg ")).map(plain).collect()
 }
 
@@ -234,8 +235,13 @@ fn every_command_of_the_page_runs_as_it_stands() {
     // Whoever can only be named is not reached by chance.
     let of_fourth = page.split("<section").find(|tile| tile.contains(&told.stamps[3].cloud_id.to_string())).unwrap();
     assert!(of_fourth.contains("Name it in stamps.json") && self::commands(of_fourth).is_empty(), "{of_fourth}");
-    // The command line says at which stamp, too.
-    at("New York", &["status"]).ends(0).says("next: azsreg renew").says("--at 'New York'");
+    // The command line says at which stamp, too, and in which directory; once.
+    let state = world.state().display().to_string();
+    let mut status = world.nowhere();
+    status.env_remove("AZSREG_STATE_DIR").args(["status", "--at", "new york", "--state-dir", &state]);
+    let said = run(&mut status).ends(0).stdout;
+    let next = said.lines().find(|line| line.contains("next: azsreg renew")).unwrap();
+    assert_eq!((next.matches("--at 'New York'").count(), next.matches("--state-dir").count()), (1, 1), "{next}");
 }
 
 #[test]
@@ -248,9 +254,10 @@ fn without_an_azure_sign_in_the_stamps_are_shown() {
     let _ = std::fs::remove_dir_all(world.state().join("sign-in"));
     let page = Web::start(&mut command).open().settled();
     assert_eq!(page.matches("<section").count(), 1, "{page}");
-    for text in ["Activated on the stamp", "in 364 days", "Build 1.2501.0.21", "(AZR3001)", "azsreg login"] {
+    for text in ["Activated on the stamp", "in 364 days", "Build 1.2501.0.21", "(AZR3001)"] {
         assert!(page.contains(text), "{text}: {page}");
     }
+    assert!(commands(&page).iter().any(|command| command.starts_with("azsreg login")), "{page}");
 }
 
 #[test]
@@ -305,7 +312,9 @@ fn a_disconnected_stamp_is_renewed_by_files() {
         if verb == "set" {
             command.args(["--marketplace", "on"]);
         }
-        run(&mut command).ends(7).says("AZR6026").says("offline renew start").says("Nothing was changed");
+        let ran = run(&mut command).ends(7).says("AZR6026").says("offline renew start").says("Nothing was changed");
+        // What was agreed to was another loss.
+        assert!(!ran.stderr.contains("--yes"), "{}", ran.stderr);
     }
     assert_eq!(world.lab.world()["stamps"], before["stamps"]);
 }
@@ -326,6 +335,10 @@ fn journals_that_can_not_be_read_are_no_empty_fleet() {
     let world = World::new();
     std::fs::create_dir_all(world.state()).unwrap();
     std::fs::write(world.state().join("journals"), "a file").unwrap();
-    let page = page(&world).read();
-    assert!(page.contains("AZR5003") && !page.contains("knows no stamp yet"), "{page}");
+    let empty = page(&world).read();
+    assert!(empty.contains("AZR5003") && !empty.contains("knows no stamp yet"), "{empty}");
+    // Those of the file are shown all the same.
+    world.stamps(&["Lisbon"], |_, _| ());
+    let named = page(&world).settled();
+    assert!(named.contains("AZR5003") && named.contains("Build 1.2501.0.21"), "{named}");
 }

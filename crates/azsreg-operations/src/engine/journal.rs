@@ -4,7 +4,7 @@
 //! A secret never enters it.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use azsreg_model::{Known, Problem, StepState, code};
@@ -221,7 +221,7 @@ impl FileJournal {
         let newest = journals.last()?;
         let (at, operation) = newest.file_stem()?.to_str()?.split_once('-')?;
         let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", at.get(..15)?).ok()?;
-        let text = std::fs::read_to_string(newest).unwrap_or_default();
+        let text = tail(newest).unwrap_or_default();
         let last = text.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
         let ended = last.is_some_and(|line| matches!(line.event, Event::Finished { .. }));
         Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(), ended))
@@ -434,6 +434,16 @@ impl Past {
 #[must_use]
 pub fn is_ended(events: &[Event]) -> bool {
     events.iter().any(|event| matches!(event, Event::Finished { .. }))
+}
+
+/// The end of a file: more than the line that says how an operation ended.
+fn tail(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether a step of it began.

@@ -13,7 +13,6 @@ use crate::Ended;
 use crate::advice::Advice;
 use crate::cli::{Global, ListOptions, Output, StatusOptions};
 use crate::secrets::Sources;
-use crate::stamps::Way;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -27,8 +26,8 @@ pub(crate) async fn run(
         return super::web::run(global, options, view, sources).await;
     }
     let mut report = look(global, options, sources, &Screen::new(global, 0)).await?;
-    if let Some(name) = &global.at {
-        Advice::of(sources).report(&mut report, Some(&Way::named(name)), None);
+    if sources.way().is_some() {
+        Advice::of(sources).report(&mut report, sources.way(), options.subscription);
     }
     // Whoever asks for what he can't see, or for what is not there, is told so, not shown half of it.
     if let Err(problem) = &report.azure

@@ -17,6 +17,7 @@ use super::alerts::at_stamp;
 use super::connect::{self, Both, CLOCK, Needs};
 use super::shared;
 use crate::Ended;
+use crate::advice::Advice;
 use crate::cli::{
     Buckets, Global, Grouping, Output, SidesOptions, UsageCommand, UsageCompareOptions, UsageShowOptions,
     UsageStatusOptions,
@@ -352,7 +353,7 @@ async fn status(
     if view.is_json() {
         view.json(&found);
     } else {
-        shown(view, &found);
+        shown(view, &found, sources);
     }
     Ok(if found.reporting.is_none() { ExitCode::NotRegistered } else { ExitCode::Done })
 }
@@ -369,7 +370,7 @@ fn upload_advice(code: &str) -> Option<&'static str> {
     })
 }
 
-fn shown(view: &View, status: &UsageStatus) {
+fn shown(view: &View, status: &UsageStatus, sources: &Sources) {
     let hour = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{} UTC", when(at, true)));
     let model = status.billing_model.as_ref().map_or_else(String::new, |model| format!(" ({model})"));
     let reporting = match (status.reporting, status.expired) {
@@ -421,6 +422,8 @@ fn shown(view: &View, status: &UsageStatus) {
         _ => None,
     };
     if let Some(next) = next {
+        let advised = || Advice::of(sources).next(next, sources.way(), sources.subscription());
+        let next = if sources.way().is_some() { advised() } else { next.to_owned() };
         view.line(&format!("Next: {next}"));
     }
 }

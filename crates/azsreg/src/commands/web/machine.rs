@@ -31,11 +31,14 @@ struct Seen {
     since: Option<Problem>,
     /// Where its registration was looked for.
     subscription: Option<Uuid>,
+    /// What the journals knew of it, and why they could not be read.
+    known: Known,
+    unread: Option<Problem>,
 }
 
 impl Seen {
     /// What is shown from now on: a stamp that is away is shown as it was before, with what Azure says now.
-    fn after(self, before: Option<&Self>, known: &Known) -> Self {
+    fn after(self, before: Option<&Self>) -> Self {
         let Some(Ok(Ok(stamp))) = before.map(|seen| seen.report.as_ref().map(|report| report.stamp.clone())) else {
             return self;
         };
@@ -49,8 +52,8 @@ impl Seen {
         match azure {
             None => Self { since, ..before.clone() },
             Some(azure) => {
-                let report = StatusReport::of(self.at, Ok(azure.clone()), Ok(stamp), known);
-                Self { report: Ok(report), since, at: before.at, subscription: self.subscription }
+                let report = StatusReport::of(self.at, Ok(azure.clone()), Ok(stamp), &self.known);
+                Self { report: Ok(report), since, at: before.at, ..self }
             }
         }
     }
@@ -121,8 +124,14 @@ impl Machine {
         named.collect()
     }
 
-    /// Says of everything that is wrong what to run at this very stamp.
-    fn advise(&self, seen: &mut Seen, way: Option<&Way>) {
+    /// What was seen of a stamp, as it is to be judged now; and of everything that is wrong, what to run at this very stamp.
+    fn judged(&self, mut seen: Seen, way: Option<&Way>, twin: Option<&Way>) -> Seen {
+        if let Ok(report) = &mut seen.report {
+            // The page may have been open for weeks.
+            *report = StatusReport::of(CLOCK.now(), report.azure.clone(), report.stamp.clone(), &seen.known);
+            report.findings.splice(0..0, way.and_then(|way| self.misnamed(way, twin)));
+            report.findings.splice(0..0, seen.unread.clone());
+        }
         let registered =
             |report: &StatusReport| Some(report.azure.as_ref().ok()?.registration.as_ref()?.id.subscription);
         let subscription = seen.report.as_ref().ok().and_then(registered).or(seen.subscription);
@@ -131,6 +140,7 @@ impl Machine {
             Err(problem) => self.advice.about(problem, way, subscription),
             Ok(report) => self.advice.report(report, way, subscription),
         }
+        seen
     }
 
     /// What is wrong with an entry of the file, as its stamp shows.
@@ -165,7 +175,10 @@ impl Machine {
         let (mut known, mut unread) = self.known(cloud_id);
         let journalled = |known: &Known| known.registration.as_ref().map(|id| id.subscription);
         let of_way = way.as_ref().and_then(|way| way.subscription);
-        let mut subscription = of_way.or(journalled(&known)).or(options.subscription);
+        // By what never changes: who goes by a cloud id may go by another name once somebody else has learned the same one.
+        let key = way.as_ref().map_or_else(|| id.clone(), Way::id);
+        let before = self.seen.borrow().get(&key).and_then(|seen| seen.subscription);
+        let mut subscription = of_way.or(journalled(&known)).or(options.subscription).or(before);
         let mut report = self.seen_by(global, options, sources, way.as_ref(), cloud_id, &known, subscription).await;
         let stamp = report.as_ref().ok().and_then(|report| report.stamp.as_ref().ok());
         if let (Some(way), Some(stamp)) = (&way, stamp) {
@@ -178,10 +191,16 @@ impl Machine {
             }
             let recorded = || stamp.activation.as_ref().map(|record| record.registration.subscription);
             let better = of_way.or(journalled(&known)).or(options.subscription).or_else(recorded);
-            if better != subscription {
-                subscription = better;
+            // A sign-in that Azure has refused is not tried again.
+            let refused = report
+                .as_ref()
+                .is_ok_and(|report| report.azure.as_ref().is_err_and(|problem| problem.code.id.starts_with("AZR3")));
+            if better != subscription && !refused {
                 let way = Some(way);
-                report = self.seen_by(global, options, sources, way, cloud_id, &known, subscription).await;
+                let again = self.seen_by(global, options, sources, way, cloud_id, &known, better).await;
+                if again.as_ref().is_ok_and(|again| again.stamp.is_ok()) {
+                    (subscription, report) = (better, again);
+                }
             }
         }
         // Whoever waits to be asked by the other name is the same stamp.
@@ -193,14 +212,9 @@ impl Machine {
         if way.is_none() && self.way(&id).is_some() {
             return;
         }
-        // By what never changes: who goes by a cloud id may go by another name once somebody else has learned the same one.
-        let key = way.as_ref().map_or(id, Way::id);
         let mut all = self.seen.borrow_mut();
-        let seen = Seen { report, at: CLOCK.now(), since: None, subscription };
-        let mut seen = seen.after(all.get(&key), &known);
-        if let (Ok(report), Some(unread)) = (&mut seen.report, unread) {
-            report.findings.insert(0, unread);
-        }
+        let seen = Seen { report, at: CLOCK.now(), since: None, subscription, known, unread };
+        let seen = seen.after(all.get(&key));
         all.insert(key, seen);
     }
 
@@ -261,26 +275,24 @@ impl Fleet for Machine {
         self.state_dir.display().to_string()
     }
 
-    fn stamps(&self) -> Result<Vec<Stamp>, Problem> {
+    fn trouble(&self) -> Option<Problem> {
+        FileJournal::stamps(&self.state_dir).err().map(|error| error.problem())
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
         let named = self.named();
         let mut ids: Vec<String> = named.iter().map(|(id, _, _)| id.clone()).collect();
         let ways: HashMap<String, (&Way, Option<&Way>)> =
             named.into_iter().map(|(id, way, twin)| (id, (way, twin))).collect();
-        let journalled = FileJournal::stamps(&self.state_dir).map_err(|error| error.problem())?;
+        let journalled = FileJournal::stamps(&self.state_dir).unwrap_or_default();
         ids.extend(journalled.into_iter().map(|id| id.to_string()).filter(|id| !ways.contains_key(id)));
         let asking = self.asking.borrow();
         let seen = self.seen.borrow();
         let stamp = |id: String| {
             let way = ways.get(&id).map(|(way, _)| *way);
-            let mut seen = seen.get(&way.map_or_else(|| id.clone(), Way::id)).cloned();
-            if let (Some((way, twin)), Some(Ok(report))) =
-                (ways.get(&id), seen.as_mut().map(|seen| seen.report.as_mut()))
-            {
-                report.findings.splice(0..0, self.misnamed(way, *twin));
-            }
-            if let Some(seen) = &mut seen {
-                self.advise(seen, way);
-            }
+            let twin = ways.get(&id).and_then(|(_, twin)| *twin);
+            let seen = seen.get(&way.map_or_else(|| id.clone(), Way::id)).cloned();
+            let seen = seen.map(|seen| self.judged(seen, way, twin));
             Stamp {
                 name: way.and_then(|way| way.name.clone()),
                 last: id.parse().ok().and_then(|id| FileJournal::newest(&self.state_dir, id)),
@@ -291,11 +303,11 @@ impl Fleet for Machine {
                 id,
             }
         };
-        Ok(ids.into_iter().map(stamp).collect())
+        ids.into_iter().map(stamp).collect()
     }
 
     fn ask(&self, id: Option<&str>) {
-        for stamp in self.stamps().unwrap_or_default() {
+        for stamp in self.stamps() {
             // Accounts lock out: who refused the sign-in is asked again by its own button alone.
             let refused = id.is_none() && refused_sign_in(&stamp);
             if !stamp.asking && !refused && id.is_none_or(|wanted| wanted == stamp.id) {

@@ -67,7 +67,7 @@ fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
             "No registration",
             "Not activated",
             "AZR6001",
-            "Next: azsreg register --billing-model MODEL --at Porto",
+            "azsreg register --billing-model MODEL --at Porto",
         ] {
             assert!(porto.contains(text), "{text}: {porto}");
         }
