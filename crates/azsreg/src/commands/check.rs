@@ -7,6 +7,7 @@ use azsreg_pep::PrivilegedEndpoint;
 use super::connect::{self, Both, CLOCK, Needs};
 use super::transcript;
 use crate::Ended;
+use crate::advice::Advice;
 use crate::cli::{CheckOptions, Global};
 use crate::secrets::Sources;
 use crate::view::View;
@@ -50,7 +51,7 @@ pub(crate) async fn run(
         }
         Ok(list)
     };
-    let list = match connect::both(global, &options.sides, sources, &screen, needs, work).await {
+    let mut list = match connect::both(global, &options.sides, sources, &screen, needs, work).await {
         Ok(list) => list,
         // A sign-in that fails is one of the prerequisites: the stamp is looked at all the same.
         Err(ended) if signs_in_badly(&ended) => {
@@ -65,6 +66,12 @@ pub(crate) async fn run(
         }
         Err(ended) => return Err(ended),
     };
+    if sources.way().is_some() {
+        let advice = Advice::of(sources);
+        for problem in list.iter_mut().filter_map(|one| one.problem.as_mut()) {
+            advice.about(problem, sources.way(), Some(options.subscription));
+        }
+    }
     let failed = list.iter().filter(|one| one.verdict == Verdict::Failed).count();
     let warned = list.iter().filter(|one| one.verdict == Verdict::Warning).count();
     if view.is_json() {
@@ -72,10 +79,12 @@ pub(crate) async fn run(
     } else {
         view.prerequisites(&list);
         view.line("");
+        let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (failures, warnings) = (many(failed, "check"), many(warned, "warning"));
         view.line(&match (failed, warned) {
             (0, 0) => "Everything that registering needs is there. Nothing was changed.".to_owned(),
-            (0, warned) => format!("Registering can begin; {warned} warnings. Nothing was changed."),
-            (failed, warned) => format!("{failed} checks failed, {warned} warnings. Nothing was changed."),
+            (0, _) => format!("Registering can begin; {warnings}. Nothing was changed."),
+            _ => format!("{failures} failed, {warnings}. Nothing was changed."),
         });
     }
     Ok(if failed == 0 { ExitCode::Done } else { ExitCode::CheckFailed })
