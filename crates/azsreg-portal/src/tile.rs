@@ -1,7 +1,7 @@
 //! A stamp's tile on the fleet's page: its word, both sides, what is wrong and what to run.
 
 use azsreg_model::{
-    AzureSide, Problem, Registration, RegistrationId, SOON, StampSide, Status, StatusReport, command_of,
+    AzureSide, Problem, Registration, RegistrationId, SOON, StampSide, Status, StatusReport, command_of, days_of,
 };
 use jiff::Timestamp;
 
@@ -36,13 +36,6 @@ pub(crate) struct Tile {
     pub(crate) order: (u8, i64),
 }
 
-impl Tile {
-    /// What its button goes by in the page.
-    pub(crate) fn anchor(&self) -> String {
-        anchor(&self.stamp)
-    }
-}
-
 /// What the button of a stamp goes by in the page.
 pub(crate) fn anchor(stamp: &Stamp) -> String {
     // A name stays while the cloud id is learned.
@@ -54,6 +47,11 @@ pub(crate) fn anchor(stamp: &Stamp) -> String {
 }
 
 impl Tile {
+    /// What its button goes by in the page.
+    pub(crate) fn anchor(&self) -> String {
+        anchor(&self.stamp)
+    }
+
     pub(crate) fn of(stamp: Stamp, now: Timestamp) -> Self {
         let title = stamp.name.clone().unwrap_or_else(|| stamp.id.clone());
         let at = stamp.at.map(Time::of);
@@ -120,7 +118,7 @@ impl Tile {
         };
         let left = end.map(|end| end.duration_since(now).as_secs());
         let tone = match report.status {
-            Status::Registered if findings.is_empty() && stamp.since.is_none() => "good",
+            Status::Registered if findings.is_empty() => "good",
             Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
             _ => "bad",
         };
@@ -166,8 +164,7 @@ fn time_left(seconds: i64) -> String {
         (0, 0) => "less than an hour".to_owned(),
         (0, 1) => "1 hour".to_owned(),
         (0, hours) => format!("{hours} hours"),
-        (1, _) => "1 day".to_owned(),
-        (days, _) => format!("{days} days"),
+        (days, _) => days_of(days),
     };
     if seconds > 0 { format!("in {about}") } else { format!("{about} ago") }
 }

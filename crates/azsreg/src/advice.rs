@@ -94,7 +94,7 @@ impl Advice {
             words.push(format!("{option} {id}"));
         }
         for (id, values) in &self.line {
-            let by_entry = named && OF_AN_ENTRY.iter().any(|begin| id.starts_with(begin));
+            let by_entry = named && OF_AN_ENTRY.contains(&id.as_str());
             let Some(option) = option(id).filter(|_| !by_entry) else { continue };
             match values[..] {
                 [] => words.push(option),

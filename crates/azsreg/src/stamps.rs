@@ -29,6 +29,11 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// Whether it goes by this name, in any case.
+    fn is_called(&self, name: &str) -> bool {
+        self.name.as_ref().is_some_and(|known| known.to_lowercase() == name.to_lowercase())
+    }
+
     /// What it goes by until its stamp has said its cloud id.
     pub(crate) fn id(&self) -> String {
         let address = || self.pep.first().map(ToString::to_string).unwrap_or_default();
@@ -163,9 +168,7 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     let given = matches.try_get_one::<PathBuf>("state_dir").ok().flatten().cloned();
     let state_dir = state::directory_of(given)?;
     let ways = listed(&state_dir)?;
-    let Some(way) =
-        ways.iter().find(|way| way.name.as_ref().is_some_and(|known| known.to_lowercase() == name.to_lowercase()))
-    else {
+    let Some(way) = ways.iter().find(|way| way.is_called(name)) else {
         let names: Vec<&str> = ways.iter().filter_map(|way| way.name.as_deref()).collect();
         let message = format!("{} does not name {name}", state_dir.join("stamps.json").display());
         let next = match names[..] {
@@ -258,7 +261,7 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
             return Err(Wrong::NoAddress(name));
         }
         let same = |way: &Way| {
-            way.name.as_ref().is_some_and(|known| known.to_lowercase() == name.to_lowercase())
+            way.is_called(&name)
                 || cloud_id.is_some() && way.cloud_id == cloud_id
                 || way.pep.iter().any(|address| pep.contains(address))
         };

@@ -266,10 +266,16 @@ fn no_subscription_has_to_be_said_of_a_stamp_that_says_it() {
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
     world.stamps(&["Lisbon", "Porto"], |_, _| ());
     std::fs::remove_dir_all(world.state().join("journals")).unwrap();
-    let page = Web::start(world.nowhere().env_remove("AZSREG_SUBSCRIPTION")).open().settled();
+    let web = Web::start(world.nowhere().env_remove("AZSREG_SUBSCRIPTION")).open();
+    let page = web.settled();
     let tile = |name: &str| page.split("<section").find(|tile| tile.contains(&format!("<h2>{name}"))).unwrap();
     assert!(tile("Lisbon").contains("Activated for this registration"), "{page}");
     assert!(tile("Porto").contains("Nobody has said in which subscription it is registered (AZR1001)"), "{page}");
+    // What the record said is not forgotten when the record is gone.
+    let out = world.path("deactivation.json");
+    run(world.nowhere().args(["offline", "deactivate", "--at", "Lisbon", "--out", &out, "--yes"])).ends(0);
+    let page = web.ask("");
+    assert!(page.contains("Half registered") && page.contains("AZR6014"), "{page}");
 }
 
 #[test]

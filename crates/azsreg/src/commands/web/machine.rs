@@ -39,20 +39,18 @@ struct Seen {
 impl Seen {
     /// What is shown from now on: a stamp that is away is shown as it was before, with what Azure says now.
     fn after(self, before: Option<&Self>) -> Self {
-        let Some(Ok(Ok(stamp))) = before.map(|seen| seen.report.as_ref().map(|report| report.stamp.clone())) else {
-            return self;
-        };
+        let Some(before) = before else { return self };
+        let Ok(StatusReport { stamp: Ok(stamp), .. }) = &before.report else { return self };
         let (azure, away) = match &self.report {
             Err(problem) => (None, problem),
             Ok(StatusReport { azure, stamp: Err(problem), .. }) => (azure.as_ref().ok(), problem),
             Ok(_) => return self,
         };
         let since = Some(away.clone());
-        let Some(before) = before else { return self };
         match azure {
             None => Self { since, ..before.clone() },
             Some(azure) => {
-                let report = StatusReport::of(self.at, Ok(azure.clone()), Ok(stamp), &self.known);
+                let report = StatusReport::of(self.at, Ok(azure.clone()), Ok(stamp.clone()), &self.known);
                 Self { report: Ok(report), since, at: before.at, ..self }
             }
         }
@@ -190,7 +188,7 @@ impl Machine {
                 (known, unread) = self.known(cloud_id);
             }
             let recorded = || stamp.activation.as_ref().map(|record| record.registration.subscription);
-            let better = of_way.or(journalled(&known)).or(options.subscription).or_else(recorded);
+            let better = of_way.or(journalled(&known)).or(options.subscription).or_else(recorded).or(before);
             // A sign-in that Azure has refused is not tried again.
             let refused = report
                 .as_ref()
