@@ -164,6 +164,9 @@ codes! {
     USAGE_NOT_READY "AZR2028" Failed "Usage is not ready yet",
         "Usage is processed some hours after it was used; the newest can't be had yet.", "Choose an earlier --to, or run it again later.";
 
+    STAMP_NOT_ACTIVATED "AZR2029" Failed "The stamp is not activated",
+        "Remove-AzureStackActivation found no activation: it was removed before.", "azsreg status";
+
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
         "azsreg login";
@@ -301,11 +304,15 @@ codes! {
     CUSTOMERS_NOT_ALLOWED "AZR4036" CheckFailed "The registration can't have customers",
         "It uses capacity billing, which reports no usage.", "azsreg set --billing-model pay-as-you-use";
 
+    ANSWER_UNCLEAR "AZR4037" Failed "An answer does not say whether something is there",
+        "A proxy, a gateway or another service answered in place of the one that was asked.",
+        "Look at the words below, open the way, then run the same command again.";
+
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
     JOURNAL_DAMAGED "AZR5002" Failed "The journal is damaged",
         "A line of the journal does not follow from the one before: the file was edited or the disk is failing.",
-        "Move the file aside, then run the same command again: every step looks at the world first.";
+        "A copy is kept beside it. Add --without-journal to go on from what both sides say; numbers that Azure does not show are asked for.";
     STATE_UNWRITABLE "AZR5003" Failed "The state directory can't be written",
         "No permission, no space, or a path that does not exist.", "Choose another with --state-dir.";
     FILE_UNREADABLE "AZR5004" Usage "A file can't be read",
@@ -336,6 +343,13 @@ codes! {
         "Copy it once more; if it is no better where it was made, azsreg marketplace download goes on where it was.";
     FOLDER_BUSY "AZR5014" Locked "Another command works on the folder",
         "One download or import at a time works on a folder.", "Wait until it has ended.";
+
+    JOURNAL_NEWER "AZR5020" Failed "The journal was written by a newer azsreg",
+        "It has an event, or a version of the steps, that this azsreg does not know.",
+        "Run the newer azsreg, or add --without-journal to go on from what both sides say.";
+    JOURNAL_FOREIGN "AZR5021" Failed "The journal is another stamp's",
+        "The file was copied among the journals of a stamp that it is not of.",
+        "Move the file to the directory of its own stamp, then run the same command again.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.",
@@ -403,6 +417,12 @@ codes! {
     OF_A_DISCONNECTED "AZR6026" CheckFailed "The registration is a disconnected stamp's",
         "It was made of a token that was carried to Azure: it has no principal, and the stamp is told by files.",
         "azsreg offline renew start --billing-model MODEL --out FILE  (at the stamp)";
+    CHANGED_MEANWHILE "AZR6027" CheckFailed "Somebody else changed it meanwhile",
+        "Another operator, or another tool, works on the same stamp or registration.",
+        "Look at it again: run the same command.";
+    LEFT_UNLOCKED "AZR6028" Failed "The registration was left without its lock",
+        "It was lifted for the operation, and could not be put back.",
+        "azsreg repair";
 
     CHECKS_FAILED "AZR7001" CheckFailed "Nothing was changed: checks failed",
         "The list above says which.", "Mend each, then run the same command again.";

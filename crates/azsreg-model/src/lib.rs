@@ -50,8 +50,10 @@ pub use request::{RegisterRequest, Replaced, RequestError};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
 pub use signin::{aadsts_number, aadsts_problem};
-pub use stamp::{ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
-pub use status::{AzureSide, Known, SOON, StampSide, Status, StatusReport, days_of, offline_renewal};
+pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
+pub use status::{
+    AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,
+};
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use usage::{
     ComparedLine, Comparison, Granularity, Range, UsageLine, UsagePage, UsageRow, UsageStatus, Verdict, day_of,

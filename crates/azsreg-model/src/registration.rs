@@ -99,7 +99,13 @@ impl FromStr for RegistrationId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || RegistrationIdError(text.to_owned());
-        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        // Some services write it as an address: with a host in front, a query behind, a space at the end.
+        let path = text.trim().split(['?', '#']).next().unwrap_or_default();
+        let path = match path.split_once("://") {
+            Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+            None => path,
+        };
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let [a, subscription, b, group, c, provider, d, name] = parts[..] else { return Err(bad()) };
         let words =
             [(a, "subscriptions"), (b, "resourceGroups"), (c, "providers"), (provider, PROVIDER), (d, "registrations")];

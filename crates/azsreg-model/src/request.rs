@@ -86,22 +86,10 @@ impl RegisterRequest {
             BillingModel::Custom if empty(&self.ms_asset_tag) => return Err(RequestError::MsAssetTag),
             _ => {}
         }
-        let fits = |text: &str, most: usize| {
-            !text.is_empty()
-                && text.len() <= most
-                && !text.ends_with('.')
-                && text.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c))
-        };
-        const RULE: &str = "up to 90 letters, digits, - _ . ( ), not ending in a dot";
-        if let Some(name) = &self.name
-            && !fits(name, 90)
-        {
-            return Err(RequestError::Name { what: "registration name", value: name.clone(), rule: RULE });
+        if let Some(name) = &self.name {
+            fits("registration name", name)?;
         }
-        if !fits(&self.resource_group, 90) {
-            return Err(RequestError::Name { what: "resource group", value: self.resource_group.clone(), rule: RULE });
-        }
-        Ok(())
+        fits("resource group", &self.resource_group)
     }
 
     /// The registration to be, for this stamp.
@@ -118,6 +106,27 @@ impl RegisterRequest {
     #[must_use]
     pub fn name_for(&self, cloud_id: Uuid) -> String {
         self.name.clone().unwrap_or_else(|| format!("AzureStack-{cloud_id}"))
+    }
+}
+
+/// Whether Azure takes a name.
+fn fits(what: &'static str, value: &str) -> Result<(), RequestError> {
+    const RULE: &str = "up to 90 letters, digits, - _ . ( ), not ending in a dot";
+    let fits = !value.is_empty()
+        && value.len() <= 90
+        && !value.ends_with('.')
+        && value.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c));
+    if fits { Ok(()) } else { Err(RequestError::Name { what, value: value.to_owned(), rule: RULE }) }
+}
+
+impl RegistrationId {
+    /// Checks the names.
+    ///
+    /// # Errors
+    /// One that Azure would refuse.
+    pub fn check(&self) -> Result<(), RequestError> {
+        fits("registration name", &self.name)?;
+        fits("resource group", &self.resource_group)
     }
 }
 

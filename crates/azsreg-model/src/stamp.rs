@@ -130,6 +130,22 @@ impl From<Expiration> for String {
     }
 }
 
+/// The newest run of an action on the stamp, as `Get-ActionStatus` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionRun {
+    /// How it stands.
+    pub state: ActionState,
+    /// Its id, where the stamp gives one.
+    pub id: Option<String>,
+    /// When it began, by the stamp's clock.
+    pub started: Option<Timestamp>,
+}
+
+impl ActionRun {
+    /// No run.
+    pub const NONE: Self = Self { state: ActionState::None, id: None, started: None };
+}
+
 /// The state of the newest run of an action on the stamp, as `Get-ActionStatus` gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActionState {

@@ -87,6 +87,30 @@ pub struct AzureSide {
     /// The directory of the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// Where else a registration of the stamp was looked for, where neither its record nor the named subscription has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searched: Option<Searched>,
+}
+
+/// A search for a stamp's registration in all subscriptions that the sign-in sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Searched {
+    /// How many subscriptions were looked at.
+    pub subscriptions: usize,
+    /// How many were not: more than are looked at, out of time, or not readable.
+    pub not_looked_at: usize,
+}
+
+impl Searched {
+    /// As people read it.
+    #[must_use]
+    pub fn text(self) -> String {
+        let many = |n: usize| if n == 1 { "1 subscription".to_owned() } else { format!("{n} subscriptions") };
+        match self.not_looked_at {
+            0 => many(self.subscriptions),
+            left => format!("{} ({left} more could not be looked at)", many(self.subscriptions)),
+        }
+    }
 }
 
 /// What the stamp shows.
@@ -101,11 +125,53 @@ pub struct StampSide {
     pub unread: Option<String>,
 }
 
+/// When a registration was written, and its etag then. Azure changes the etag with each write and at no other time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The etag, where it was recorded.
+    pub etag: Option<String>,
+    /// When, by this machine's clock.
+    pub at: Timestamp,
+}
+
+/// How long after a write of a capacity registration its key ends.
+const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+impl Written {
+    /// Whether the registration is as it was written then. Without an etag the year of a capacity registration tells: it begins
+    /// with the write.
+    #[must_use]
+    pub fn holds(&self, etag: Option<&str>, expires: Option<Timestamp>) -> bool {
+        match (self.etag.as_deref(), etag) {
+            (Some(then), Some(now)) => then == now && !now.is_empty(),
+            _ => expires.and_then(finite).is_some_and(|end| {
+                let written = end.checked_sub(YEAR).map(|written| written.duration_since(self.at).as_secs());
+                written.is_ok_and(|after| (-120..=300).contains(&after))
+            }),
+        }
+    }
+}
+
+/// What Azure takes and never shows, as this machine remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// The number, or the tag.
+    pub text: String,
+    /// With which write.
+    pub written: Written,
+}
+
 /// What this machine's journals know of a stamp's registration, and the world does not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// What was last registered: agreement number, asset tag, flags.
+    /// What was last asked for: flags, billing model.
     pub details: Option<RegisterRequest>,
+    /// The newest write of the registration.
+    pub written: Option<Written>,
+    /// The agreement number that was written last.
+    pub agreement_number: Option<Remembered>,
+    /// The asset tag that was written last.
+    pub ms_asset_tag: Option<Remembered>,
     /// The registration that was made of it.
     pub registration: Option<RegistrationId>,
     /// How many hosts were registered.
@@ -196,18 +262,21 @@ fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok,
 
 /// The renewal of a disconnected stamp's registration, as a command: it begins at the stamp, with the details that are known.
 #[must_use]
-pub fn offline_renewal(registration: &Registration, known: &Known) -> String {
+pub fn offline_renewal(registration: &Registration, expires: Option<Timestamp>, known: &Known) -> String {
     let model = registration.billing_model.parse().ok().or(known.details.as_ref().map(|details| details.billing_model));
     let detail = |known: Option<&String>, unknown: &str| known.map_or_else(|| unknown.to_owned(), |text| quoted(text));
     let details = known.details.as_ref();
+    // A number that somebody may have changed since is not written back: it is for the operator to say.
+    let held = |remembered: &Option<Remembered>| {
+        let held = remembered.as_ref().filter(|one| one.written.holds(registration.etag.as_deref(), expires));
+        held.map(|one| one.text.clone())
+    };
     let more = match model {
         Some(BillingModel::Capacity) => {
-            let number = details.and_then(|details| details.agreement_number.as_ref());
-            format!(" --agreement-number {}", detail(number, "NUMBER"))
+            format!(" --agreement-number {}", detail(held(&known.agreement_number).as_ref(), "NUMBER"))
         }
         Some(BillingModel::Custom) => {
-            let tag = details.and_then(|details| details.ms_asset_tag.as_ref());
-            format!(" --ms-asset-tag {}", detail(tag, "TAG"))
+            format!(" --ms-asset-tag {}", detail(held(&known.ms_asset_tag).as_ref(), "TAG"))
         }
         _ => String::new(),
     };
@@ -336,7 +405,9 @@ impl<'a> Views<'a> {
         };
         // A disconnected stamp's registration has no principal: it is renewed by files that are carried.
         let renew = match registration {
-            Some(registration) if registration.object_id.is_none() => offline_renewal(registration, known),
+            Some(registration) if registration.object_id.is_none() => {
+                offline_renewal(registration, self.azure.and_then(|azure| azure.expires), known)
+            }
             Some(_) => command("renew"),
             // Azure was not read, or has it no more: nobody says which of the two it is.
             None => format!("{}  (disconnected: azsreg offline renew start)", command("renew")),
@@ -376,9 +447,13 @@ impl<'a> Views<'a> {
                 ),
             },
             Status::NotRegistered => {
+                let looked = self.azure.and_then(|azure| azure.searched).map(Searched::text);
+                let place = looked.map_or_else(|| "in Azure".to_owned(), |looked| format!("in {looked}"));
                 let message = match self.record {
-                    Some(_) => "neither Azure nor the stamp has a registration",
-                    None => "Azure has no registration of the stamp; the stamp's record was not read",
+                    Some(_) => {
+                        format!("no registration of the stamp was found {place}, and the stamp is not activated")
+                    }
+                    None => format!("no registration of the stamp was found {place}; the stamp's record was not read"),
                 };
                 found.push(Problem::new(&code::NOT_REGISTERED, message));
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Granularity, Lock, Permission, Problem,
+    ActionRun, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Granularity, Lock, Permission, Problem,
     Range, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion, UsagePage,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -235,7 +235,7 @@ pub trait Stamp {
     /// `Get-AzureStackStampInformation`.
     async fn information(&self) -> Result<StampInformation, PortError>;
     /// `Get-ActionStatus` of the newest run.
-    async fn action_state(&self, action: Action) -> Result<ActionState, PortError>;
+    async fn action_run(&self, action: Action) -> Result<ActionRun, PortError>;
     /// `Set-RegistrationKeyPair`.
     async fn set_registration_key_pair(&self) -> Result<(), PortError>;
     /// `New-AzureBridgeServicePrincipal`: the principal's object id.
@@ -249,7 +249,7 @@ pub trait Stamp {
     async fn new_registration_token(&self, request: &TokenRequest) -> Result<RegistrationToken, PortError>;
     /// `New-AzureStackActivation`.
     async fn new_activation(&self, key: &ActivationKey) -> Result<(), PortError>;
-    /// `Remove-AzureStackActivation`.
+    /// `Remove-AzureStackActivation`. That the stamp is not activated is [`code::STAMP_NOT_ACTIVATED`](azsreg_model::code::STAMP_NOT_ACTIVATED).
     async fn remove_activation(&self) -> Result<(), PortError>;
     /// `Save-HCILicense`.
     async fn save_hci_license(&self, license: &SecretString) -> Result<(), PortError>;
@@ -337,7 +337,7 @@ impl Stamp for Nobody {
     async fn information(&self) -> Result<StampInformation, PortError> {
         nobody()
     }
-    async fn action_state(&self, _: Action) -> Result<ActionState, PortError> {
+    async fn action_run(&self, _: Action) -> Result<ActionRun, PortError> {
         nobody()
     }
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {

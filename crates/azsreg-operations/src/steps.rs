@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use azsreg_model::{
-    ActivationRecord, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
+    ActionState, ActivationRecord, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
     RegistrationId, StampInformation, code,
 };
 use serde_json::Value;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::engine::journal::Journal;
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::changed_meanwhile;
 use crate::engine::{Failure, Steps};
 use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, World};
 
@@ -45,13 +46,29 @@ pub(crate) fn nothing<T>(_: &T) -> Value {
 
 /// Refuses with "busy" while an earlier run of an action goes on: the engine waits for it.
 pub(crate) async fn idle<S: Stamp>(stamp: &S, action: Action) -> Result<(), PortError> {
-    if stamp.action_state(action).await? == azsreg_model::ActionState::Running {
+    if stamp.action_run(action).await?.state == azsreg_model::ActionState::Running {
         return Err(PortError::new(
             Class::Busy,
             Problem::new(&code::STAMP_BUSY, format!("the stamp is still running {}", action.cmdlet())),
         ));
     }
     Ok(())
+}
+
+/// The stamp's newest activation by the stamp's own account: the id of its run, if it ended well and no deactivation began
+/// after it. `None` is not known, too.
+pub(crate) async fn newest_activation<S: Stamp>(stamp: &S) -> Result<Option<String>, PortError> {
+    let on = stamp.action_run(Action::NewAzureStackActivation).await?;
+    if on.state != ActionState::Completed {
+        return Ok(None);
+    }
+    let off = stamp.action_run(Action::RemoveAzureStackActivation).await?;
+    let stands = match (on.started, off.started) {
+        _ if off.state == ActionState::None => true,
+        (Some(on), Some(off)) => off < on,
+        _ => false,
+    };
+    Ok(on.id.filter(|_| stands))
 }
 
 /// The registration key pair, on builds and stamps that have one.
@@ -191,21 +208,25 @@ pub(crate) struct Wanted<'w> {
     pub(crate) id: &'w RegistrationId,
     /// Whether a record that is good now can only be of what is wanted.
     pub(crate) trusted: bool,
+    /// The stamp's run of an activation that was of what is wanted: it still is if none came after it.
+    pub(crate) before: Option<&'w str>,
     /// Whether the record, as far as it goes, is what is wanted.
     pub(crate) good: &'w dyn Fn(&ActivationRecord) -> bool,
 }
 
-/// The activation: a key, compared before it is sent, and the record read back where somebody may read it.
+/// The activation: a key, compared before it is sent, and the record read back where somebody may read it. Gives the stamp's
+/// run of it, where the stamp names one.
 pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps: &mut Steps<'_, J, C>,
     world: World<'_, A, S, R, C>,
     information: &StampInformation,
     wanted: Wanted<'_>,
     mut key: impl AsyncFnMut() -> Result<azsreg_model::ActivationKey, PortError>,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let World { stamp, clock, .. } = world;
-    let Wanted { id, trusted, good } = wanted;
-    let before = steps.recorded("activation").is_some();
+    let Wanted { id, trusted, before, good } = wanted;
+    let recorded = steps.recorded("activation");
+    let before = before.or_else(|| recorded.as_ref().and_then(|output| output["run"].as_str()));
     // A record that names us after our own activation is ours, whatever was there before.
     let tried = Cell::new(false);
     steps
@@ -215,12 +236,19 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
             Policy::STAMP,
             async || {
                 let Some(records) = world.records else {
-                    return Ok(before.then(|| ((), "by this operation before".to_owned())));
+                    // The stamp's own account vouches for what was done before; without it the step runs again.
+                    let Some(before) = before else { return Ok(None) };
+                    let newest = newest_activation(stamp).await?;
+                    let same = newest.as_deref() == Some(before);
+                    return Ok(same.then(|| (newest, "by this operation before, and none after it".to_owned())));
                 };
                 let record = records.activation(information).await?;
                 let fits = |r: &ActivationRecord| r.is_of(id) && good(r) && !r.is_expired(clock.now());
-                let fresh = trusted || before || tried.get();
-                Ok(record.filter(|r| fresh && fits(r)).map(|_| ((), "the record names this registration".to_owned())))
+                let fresh = trusted || recorded.is_some() || tried.get();
+                if !record.is_some_and(|r| fresh && fits(&r)) {
+                    return Ok(None);
+                }
+                Ok(Some((newest_activation(stamp).await?, "the record names this registration".to_owned())))
             },
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
@@ -229,9 +257,12 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                     .map_err(|error| PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string())))?;
                 stamp.new_activation(&key).await?;
                 tried.set(true);
-                Ok(world.records.is_none().then(|| ((), "activated".to_owned())))
+                if world.records.is_some() {
+                    return Ok(None);
+                }
+                Ok(Some((newest_activation(stamp).await?, "activated".to_owned())))
             },
-            nothing,
+            |run| serde_json::json!({ "run": run }),
         )
         .await
         .map_err(explain_record)
@@ -250,47 +281,98 @@ fn explain_record(mut failure: Failure) -> Failure {
     failure
 }
 
-/// Deactivates the stamp, unless it is not activated or is activated for `keep`.
+/// What a deactivation was agreed to for.
+pub(crate) enum Deactivate<'d> {
+    /// The registration that the record named when it was shown; any, where the record was not read.
+    For(Option<&'d RegistrationId>),
+    /// Another registration takes its place, in the same run: an activation for it stays.
+    InPlaceOf(&'d RegistrationId, &'d RegistrationId),
+}
+
+/// What a deactivation leaves where the stamp had none.
+const RAN_AGAIN: &str = "run again: the stamp was not activated";
+
+/// Deactivates the stamp. Where the record can be read it decides: the stamp may be activated for another registration by now,
+/// and nobody has agreed to that. Where it can't, nothing vouches for what was done before: the step runs again, and that the
+/// stamp is not activated is what was wanted.
 pub(crate) async fn deactivation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps: &mut Steps<'_, J, C>,
     world: World<'_, A, S, R, C>,
     information: &StampInformation,
-    keep: Option<&RegistrationId>,
+    what: Deactivate<'_>,
 ) -> Result<(), Failure> {
     let stamp = world.stamp;
-    // Where somebody can look, what is there counts: the stamp may have been registered again since. A registration that
-    // takes the place of another is activated later in the same run, and says so in `keep`.
-    let trusted = world.records.is_none() || keep.is_some();
-    let recorded = trusted && steps.recorded("deactivation").is_some();
+    let tried = Cell::new(false);
     steps
         .step(
             "deactivation",
             title("deactivation"),
             Policy::STAMP,
             async || {
-                if recorded {
-                    return Ok(Some(((), "deactivated by this operation before".to_owned())));
-                }
                 let Some(records) = world.records else { return Ok(None) };
                 // What was begun before decides what is left to do.
                 idle(stamp, Action::RemoveAzureStackActivation).await?;
-                Ok(match records.activation(information).await? {
-                    None => Some(((), "the stamp is not activated".to_owned())),
-                    Some(record) if keep.is_some_and(|keep| record.is_of(keep)) => {
-                        Some(((), "the stamp is activated for the new registration already".to_owned()))
+                let Some(record) = records.activation(information).await? else {
+                    return Ok(Some(((), "the stamp is not activated".to_owned())));
+                };
+                let named = &record.registration;
+                match &what {
+                    Deactivate::InPlaceOf(_, new) if named == *new => {
+                        Ok(Some(((), "the stamp is activated for the new registration already".to_owned())))
                     }
-                    Some(_) => None,
-                })
+                    // Its own deactivation is not to be seen at once.
+                    Deactivate::For(Some(agreed)) | Deactivate::InPlaceOf(agreed, _) if named != *agreed => {
+                        let message = format!("the stamp is activated for {named} now, not for {agreed}");
+                        Err(PortError::permanent(changed_meanwhile(message)))
+                    }
+                    Deactivate::For(None) if !tried.get() => {
+                        let message =
+                            format!("the stamp is activated for {named} now; it was not when it was looked at");
+                        Err(PortError::permanent(changed_meanwhile(message)))
+                    }
+                    _ => Ok(None),
+                }
             },
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
                 idle(stamp, Action::RemoveAzureStackActivation).await?;
-                stamp.remove_activation().await?;
-                Ok(world.records.is_none().then(|| ((), "deactivated".to_owned())))
+                let said = match stamp.remove_activation().await {
+                    Ok(()) => "deactivated",
+                    Err(error) if error.problem.code == &code::STAMP_NOT_ACTIVATED => RAN_AGAIN,
+                    Err(error) => return Err(error),
+                };
+                tried.set(true);
+                Ok(world.records.is_none().then(|| ((), said.to_owned())))
             },
             nothing,
         )
         .await
+}
+
+/// Puts the lock back where this operation has lifted it and did not come to its end, wherever the registration is now. That it
+/// could not be is said first.
+pub(crate) async fn put_back<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    places: &[&RegistrationId],
+    mut failure: Failure,
+) -> Failure {
+    for id in places {
+        let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
+        if matches!(there, Ok(None)) {
+            continue;
+        }
+        if let Err(error) = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await {
+            if there.is_err() && places.len() > 1 && error.problem.code == &code::AZURE_REFUSED {
+                // It may be in the other place.
+                continue;
+            }
+            let message = format!("{id} has no lock now: {LOCK_NAME} was lifted and could not be put back");
+            let problem = Problem::new(&code::LEFT_UNLOCKED, message).detail(error.problem.to_string());
+            failure.problems.insert(0, problem.next(format!("azsreg repair --subscription {}", id.subscription)));
+        }
+    }
+    failure
 }
 
 /// Lifts the lock from a registration.
@@ -344,38 +426,84 @@ pub(crate) async fn role_removal<A: Azure, J: Journal, C: Clock>(
         .await
 }
 
-/// Removes a registration of a stamp: the lock, the stamp's role on it, itself; and sees that it is gone. A registration
-/// that is another stamp's by now is left alone.
+/// A registration that was agreed to be removed: it has to be the same until it is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Doomed<'d> {
+    /// Which.
+    pub(crate) id: &'d RegistrationId,
+    /// The stamp's.
+    pub(crate) cloud_id: Option<Uuid>,
+    /// Its etag when it was looked at.
+    pub(crate) etag: Option<&'d str>,
+}
+
+impl Doomed<'_> {
+    /// Whether it is gone, which another stamp's of the same name is, too.
+    ///
+    /// # Errors
+    /// It was written to since.
+    async fn is_gone<A: Azure>(&self, azure: &A) -> Result<bool, PortError> {
+        let Some(now) = azure.registration(self.id).await? else { return Ok(true) };
+        if self.cloud_id.is_some() && now.cloud_id != self.cloud_id {
+            return Ok(true);
+        }
+        if self.etag.is_some() && now.etag.as_deref() != self.etag {
+            let message = format!("{} was written to since it was looked at", self.id);
+            return Err(PortError::permanent(changed_meanwhile(message)));
+        }
+        Ok(false)
+    }
+}
+
+/// Removes a registration of a stamp: the lock, the stamp's role on it, itself; and sees that it is gone.
 pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
     steps: &mut Steps<'_, J, C>,
     azure: &A,
-    id: &RegistrationId,
-    cloud_id: Option<Uuid>,
+    clock: &C,
+    doomed: Doomed<'_>,
 ) -> Result<(), Failure> {
-    unlock(steps, azure, id).await?;
-    role_removal(steps, azure, id).await?;
+    let id = doomed.id;
+    // Before the lock is lifted: what is left alone stays locked.
+    let gone = retry::read(clock, Policy::AZURE, async || doomed.is_gone(azure).await).await;
+    let gone = gone.map_err(|error| steps.failure("unlock", *error.problem))?;
+    if gone {
+        for step in ["unlock", "role-removal"] {
+            steps.not_needed(step, "the registration is gone");
+        }
+    } else {
+        unlock(steps, azure, id).await?;
+        if let Err(failure) = role_removal(steps, azure, id).await {
+            return Err(relocked(steps, azure, clock, id, failure).await);
+        }
+    }
     let removed = steps
         .step(
             "removal",
             title("removal"),
             Policy::AZURE,
-            async || {
-                let now = azure.registration(id).await?;
-                let gone = now.is_none_or(|now| cloud_id.is_some() && now.cloud_id != cloud_id);
-                Ok(gone.then(|| ((), format!("{} is gone", id.name))))
-            },
+            async || Ok(doomed.is_gone(azure).await?.then(|| ((), format!("{} is gone", id.name)))),
             async || azure.delete_registration(id).await.map(|()| None),
             nothing,
         )
         .await;
-    removed.map_err(|mut failure| {
-        for problem in &mut failure.problems {
-            if problem.code == &code::NOT_SEEN {
-                *problem = Problem::new(&code::STILL_THERE, format!("{id} is still there after it was deleted"));
-            }
+    let Err(mut failure) = removed else { return Ok(()) };
+    for problem in &mut failure.problems {
+        if problem.code == &code::NOT_SEEN {
+            *problem = Problem::new(&code::STILL_THERE, format!("{id} is still there after it was deleted"));
         }
-        failure
-    })
+    }
+    Err(relocked(steps, azure, clock, id, failure).await)
+}
+
+/// A removal that failed leaves the registration locked, if it was.
+async fn relocked<A: Azure, J: Journal, C: Clock>(
+    steps: &Steps<'_, J, C>,
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    failure: Failure,
+) -> Failure {
+    if steps.has_begun("unlock") { put_back(azure, clock, &[id], failure).await } else { failure }
 }
 
 /// Refuses where a lock that is not azsreg's own would stop the change half-way.

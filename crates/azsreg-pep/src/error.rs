@@ -199,6 +199,12 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
     if cmdlet == "Get-AzureStackStampInformation" {
         return PortError::permanent(said(&code::STAMP_INFORMATION, "the stamp's information can't be read".into()));
     }
+    let not_activated = ["NotActivated", "not activated", "not currently activated", "no activation"];
+    if cmdlet == "Remove-AzureStackActivation"
+        && (id.contains("NotActivated") || not_activated.iter().any(|said| has(said)))
+    {
+        return PortError::permanent(said(&code::STAMP_NOT_ACTIVATED, "the stamp is not activated".into()));
+    }
     if cmdlet == "Remove-AzureStackActivation" {
         return PortError::permanent(said(&code::DEACTIVATION_FAILED, "the stamp could not be deactivated".into()));
     }

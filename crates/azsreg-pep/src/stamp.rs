@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use azsreg_model::{ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation};
+use azsreg_model::{ActionRun, ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation};
 use azsreg_operations::ports::{Action, PortError, Stamp, TokenRequest};
 use azsreg_psrp::clixml::Value;
 use azsreg_psrp::messages::Command;
@@ -172,27 +172,29 @@ impl Stamp for PrivilegedEndpoint {
         Ok(information(output.ok_or(member)?)?)
     }
 
-    async fn action_state(&self, action: Action) -> Result<ActionState, PortError> {
+    async fn action_run(&self, action: Action) -> Result<ActionRun, PortError> {
         let command = Command::new("Get-ActionStatus").with("FunctionName", action.cmdlet());
         let result = match self.call(command).await {
             Ok(result) => result,
             // Not every build has the cmdlet, and an action that never ran may be an error to it. A stamp that is busy
             // says so again when the action itself is asked for.
-            Err(PepError::Cmdlet { .. }) => return Ok(ActionState::None),
+            Err(PepError::Cmdlet { .. }) => return Ok(ActionRun::NONE),
             Err(error) => return Err(error.into()),
         };
-        let Some(newest) = result.output.last() else { return Ok(ActionState::None) };
+        let Some(newest) = result.output.last() else { return Ok(ActionRun::NONE) };
         // An enum has a number and a text: the text is what can be told apart.
         let text = |name: &str| {
             let value = newest.get(name);
             value.and_then(|v| v.text().map(str::to_owned).or_else(|| v.display())).unwrap_or_default()
         };
-        Ok(match text("Status").to_ascii_lowercase().as_str() {
+        let state = match text("Status").to_ascii_lowercase().as_str() {
             "running" | "inprogress" | "in progress" | "started" | "pending" => ActionState::Running,
             "failed" | "error" | "cancelled" | "aborted" => ActionState::Failed(text("ErrorMessage")),
             "" => ActionState::None,
             _ => ActionState::Completed,
-        })
+        };
+        let id = Some(text("ActionPlanInstanceID")).filter(|id| !id.is_empty());
+        Ok(ActionRun { state, id, started: text("StartDateTime").parse().ok() })
     }
 
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {

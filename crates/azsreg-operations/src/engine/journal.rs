@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use azsreg_model::{Known, Problem, StepState, code};
+use azsreg_model::{Problem, Registration, RegistrationId, StepState, code};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,6 +39,8 @@ pub enum Event {
         /// What was asked for. No secret is in it.
         request: Value,
     },
+    /// What was there when the operation began, and what was agreed to: what was recorded holds while this does.
+    Seen(Mark),
     /// A step is about to have its effect.
     Started {
         /// The step.
@@ -74,6 +76,33 @@ pub enum Event {
     },
 }
 
+/// What one run saw before it changed anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The registrations that it is about, as they were.
+    pub registrations: Vec<Marked>,
+    /// The registration that the stamp's record named, where the record was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RegistrationId>,
+}
+
+/// A registration as it was when somebody looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Which.
+    pub id: RegistrationId,
+    /// Its etag; `None` if it was not there.
+    pub etag: Option<String>,
+}
+
+impl Marked {
+    /// A registration as it is now.
+    #[must_use]
+    pub fn of(id: &RegistrationId, now: Option<&Registration>) -> Self {
+        Self { id: id.clone(), etag: now.map(|now| now.etag.clone().unwrap_or_default()) }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Line {
     n: u64,
@@ -103,6 +132,22 @@ pub enum JournalError {
         /// The line, from 1.
         line: u64,
     },
+    /// A line has something that this version does not know.
+    #[error("line {line} of {} was written by a newer azsreg", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// It lies among the journals of a stamp that is not its own.
+    #[error("{} is the journal of the stamp {of}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The stamp that it is of.
+        of: Uuid,
+    },
 }
 
 impl JournalError {
@@ -112,6 +157,9 @@ impl JournalError {
         match self {
             Self::Io { path, source } => state_problem(path, source),
             Self::Damaged { .. } => Problem::new(&code::JOURNAL_DAMAGED, self.to_string()),
+            Self::Newer { .. } => Problem::new(&code::JOURNAL_NEWER, self.to_string()),
+            Self::Foreign { of, .. } => Problem::new(&code::JOURNAL_FOREIGN, self.to_string())
+                .next(format!("Move the file to the directory {of} beside this one, then run the same command again.")),
         }
     }
 }
@@ -135,6 +183,12 @@ pub(crate) fn who() -> String {
 pub trait Journal {
     /// What was recorded, in order.
     fn events(&self) -> &[Event];
+    /// When each of it was recorded.
+    fn times(&self) -> &[Timestamp];
+    /// Whether all of it could be read.
+    fn is_sound(&self) -> bool {
+        true
+    }
     /// Records; durable when it returns.
     ///
     /// # Errors
@@ -146,6 +200,7 @@ pub trait Journal {
 #[derive(Debug, Default, Clone)]
 pub struct MemoryJournal {
     events: Vec<Event>,
+    times: Vec<Timestamp>,
 }
 
 impl Journal for MemoryJournal {
@@ -153,8 +208,13 @@ impl Journal for MemoryJournal {
         &self.events
     }
 
-    fn append(&mut self, _at: Timestamp, event: Event) -> Result<(), JournalError> {
+    fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
         self.events.push(event);
+        self.times.push(at);
         Ok(())
     }
 }
@@ -170,7 +230,22 @@ pub struct FileJournal {
     events: Vec<Event>,
     last: String,
     times: Vec<Timestamp>,
+    /// How many lines there are, with those that could not be read.
+    lines: u64,
+    /// What is wrong with it. What can be read is read all the same.
+    trouble: Option<JournalError>,
 }
+
+/// Where a journal stands among those of its stamp. Journals are ordered by a counter: a clock may be set back. Those of
+/// earlier versions have a time in its place, and are older.
+fn order(path: &Path) -> (u64, String) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let counter = name.strip_prefix(COUNTED).and_then(|rest| rest.split_once('-')).and_then(|(n, _)| n.parse().ok());
+    (counter.unwrap_or(0), name)
+}
+
+/// How names with a counter begin: after those with a time, for versions that sort by name.
+const COUNTED: &str = "j";
 
 fn hash(line: &[u8]) -> String {
     Sha256::digest(line).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -195,7 +270,7 @@ impl FileJournal {
         };
         let mut paths = entries.map(|entry| entry.map(|e| e.path()).map_err(io)).collect::<Result<Vec<_>, _>>()?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        paths.sort();
+        paths.sort_by_key(|path| order(path));
         Ok(paths)
     }
 
@@ -219,7 +294,9 @@ impl FileJournal {
     pub fn newest(state_dir: &Path, cloud_id: Uuid) -> Option<(String, Timestamp, bool)> {
         let journals = Self::list(state_dir, cloud_id).ok()?;
         let newest = journals.last()?;
-        let (at, operation) = newest.file_stem()?.to_str()?.split_once('-')?;
+        let name = newest.file_stem()?.to_str()?;
+        let name = name.strip_prefix(COUNTED).and_then(|rest| rest.split_once('-')).map_or(name, |(_, rest)| rest);
+        let (at, operation) = name.split_once('-')?;
         let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", at.get(..15)?).ok()?;
         let text = tail(newest).unwrap_or_default();
         let last = text.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
@@ -238,8 +315,9 @@ impl FileJournal {
             move |source| JournalError::Io { path, source }
         };
         std::fs::create_dir_all(&directory).map_err(io(&directory))?;
+        let next = Self::list(state_dir, cloud_id)?.last().map_or(0, |newest| order(newest).0) + 1;
         let stamp = now.strftime("%Y%m%dT%H%M%S%6fZ");
-        let path = directory.join(format!("{stamp}-{operation}.jsonl"));
+        let path = directory.join(format!("{COUNTED}{next:08}-{stamp}-{operation}.jsonl"));
         let mut options = File::options();
         options.create_new(true).read(true).write(true);
         #[cfg(unix)]
@@ -248,15 +326,25 @@ impl FileJournal {
         // The name itself has to survive a power failure too.
         #[cfg(unix)]
         File::open(&directory).and_then(|d| d.sync_all()).map_err(io(&directory))?;
-        Ok(Self { path, file: Some(file), whole: 0, events: Vec::new(), last: String::new(), times: Vec::new() })
+        Ok(Self {
+            path,
+            file: Some(file),
+            whole: 0,
+            events: Vec::new(),
+            last: String::new(),
+            times: Vec::new(),
+            lines: 0,
+            trouble: None,
+        })
     }
 
-    /// Opens a journal and checks that each line follows from the one before. A last line that was cut off in the middle
-    /// of being written is left out: its effect had not begun. The file is not changed before something is recorded.
+    /// Reads a journal of a stamp and checks that each line follows from the one before. A last line that was cut off in the
+    /// middle of being written is left out: its effect had not begun. What is wrong is in [`Self::trouble`]; what can be read is
+    /// read all the same. The file is not changed before something is recorded.
     ///
     /// # Errors
-    /// The file can't be read, or was changed.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
+    /// The file can't be read at all.
+    pub fn read(path: &Path, cloud_id: Uuid) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(io)?;
@@ -264,20 +352,62 @@ impl FileJournal {
             return Err(io(std::io::Error::other(format!("larger than {MAX_BYTES} bytes"))));
         }
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let (mut events, mut last, mut times) = (Vec::new(), String::new(), Vec::new());
-        for (n, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let n = n as u64;
+        let mut journal = Self {
+            path: path.to_owned(),
+            file: None,
+            whole: whole as u64,
+            events: Vec::new(),
+            last: String::new(),
+            times: Vec::new(),
+            lines: 0,
+            trouble: None,
+        };
+        for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let damaged = || JournalError::Damaged { path: path.to_owned(), line: n + 1 };
-            let read: Line = serde_json::from_slice(line).map_err(|_| damaged())?;
-            if read.n != n || read.prev != last {
-                return Err(damaged());
+            if let Err(error) = journal.take(line) {
+                journal.trouble.get_or_insert(error);
             }
-            last = hash(line);
-            times.push(read.at);
-            events.push(read.event);
+            journal.last = hash(line);
+            journal.lines += 1;
         }
-        Ok(Self { path: path.to_owned(), file: None, whole: whole as u64, events, last, times })
+        if let Some(Event::Opened { cloud_id: of, .. }) = journal.events.first()
+            && *of != cloud_id
+        {
+            journal.trouble = Some(JournalError::Foreign { path: path.to_owned(), of: *of });
+        }
+        Ok(journal)
+    }
+
+    /// Takes a line. One that says something is taken even where it does not follow from the one before.
+    fn take(&mut self, line: &[u8]) -> Result<(), JournalError> {
+        let at = self.lines + 1;
+        let damaged = || JournalError::Damaged { path: self.path.clone(), line: at };
+        let value: Value = serde_json::from_slice(line).map_err(|_| damaged())?;
+        let follows = value["n"] == self.lines && value["prev"] == self.last;
+        let Ok(read) = serde_json::from_value::<Line>(value) else {
+            // Whole, and yet not to be understood.
+            return Err(if follows { JournalError::Newer { path: self.path.clone(), line: at } } else { damaged() });
+        };
+        let outcome = if follows { Ok(()) } else { Err(damaged()) };
+        self.times.push(read.at);
+        self.events.push(read.event);
+        outcome
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&JournalError> {
+        self.trouble.as_ref()
+    }
+
+    /// Keeps a copy beside a journal that is damaged, once: whoever mends it by hand has what was there.
+    pub(crate) fn keep_copy(&self) {
+        let copy = self.path.with_extension("jsonl.damaged");
+        if !copy.exists()
+            && let Err(error) = std::fs::copy(&self.path, &copy)
+        {
+            tracing::warn!(%error, copy = %copy.display(), "no copy of the damaged journal could be kept");
+        }
     }
 
     /// Where it is.
@@ -292,8 +422,16 @@ impl Journal for FileJournal {
         &self.events
     }
 
+    fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    fn is_sound(&self) -> bool {
+        self.trouble.is_none()
+    }
+
     fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
-        let line = Line { n: self.events.len() as u64, at, prev: self.last.clone(), event };
+        let line = Line { n: self.lines, at, prev: self.last.clone(), event };
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
         let file = match &mut self.file {
@@ -309,124 +447,11 @@ impl Journal for FileJournal {
         file.write_all(written.as_bytes()).and_then(|()| file.sync_data()).map_err(io)?;
         self.whole += written.len() as u64;
         self.last = hash(text.as_bytes());
+        self.lines += 1;
         self.times.push(at);
         self.events.push(line.event);
         crash::point("journal");
         Ok(())
-    }
-}
-
-/// What earlier runs on this stamp left, whatever the operation.
-#[derive(Debug, Default)]
-pub struct History {
-    /// All journals that ended, oldest first.
-    pub ended: Vec<Vec<Event>>,
-    /// The newest run, if it did not end.
-    pub open: Option<FileJournal>,
-    /// Whether a run began to write and none has written since.
-    unsettled: bool,
-    /// Everything that was recorded, oldest first, for what the world does not tell.
-    all: Vec<Vec<Event>>,
-}
-
-impl History {
-    /// Reads the journals of a stamp. Only the newest run can be resumed: a later one made it stale.
-    ///
-    /// # Errors
-    /// A journal can't be read or was changed.
-    pub fn read(state_dir: &Path, cloud_id: Uuid) -> Result<Self, JournalError> {
-        let mut history = Self::default();
-        for path in FileJournal::list(state_dir, cloud_id)? {
-            let journal = FileJournal::open(&path)?;
-            history.all.push(journal.events.clone());
-            history.unsettled = match is_ended(&journal.events) {
-                true => history.unsettled && !writing(&journal.events),
-                false => history.unsettled || writing(&journal.events),
-            };
-            if is_ended(&journal.events) {
-                history.ended.push(journal.events);
-                history.open = None;
-            } else {
-                history.open = Some(journal);
-            }
-        }
-        Ok(history)
-    }
-
-    /// What the journals know and the world does not tell.
-    #[must_use]
-    pub fn known(&self) -> Known {
-        known(&self.all)
-    }
-
-    /// The open journal, if it is of this request; and what `Past` it makes.
-    #[must_use]
-    pub fn past(self, operation: &str, version: u32, request: &Value) -> (Past, Option<FileJournal>) {
-        let open = self.open.as_ref().map(|journal| journal.events.as_slice());
-        let mut past = Past::of(&self.ended, open, operation, version, request);
-        if self.unsettled && past.open.is_empty() {
-            past.suspect = true;
-            past.finished = false;
-            past.activated = false;
-        }
-        let journal = self.open.filter(|_| !past.open.is_empty());
-        (past, journal)
-    }
-}
-
-/// What earlier runs tell a run of one request.
-#[derive(Debug, Clone, Default)]
-pub struct Past {
-    /// The newest run of any operation, if it ended and asked for the same.
-    pub finished: bool,
-    /// Whether that run saw the stamp activated.
-    pub activated: bool,
-    /// The events of the run that this one goes on from.
-    pub open: Vec<Event>,
-    /// Whether something else was begun and did not end: what it left is not to be trusted.
-    pub suspect: bool,
-}
-
-impl Past {
-    /// Puts it together from the journals that ended, oldest first, and the one that did not.
-    #[must_use]
-    pub fn of(ended: &[Vec<Event>], open: Option<&[Event]>, operation: &str, version: u32, request: &Value) -> Self {
-        let same = |events: &[Event]| request_of(events) == Some(request);
-        let resumed = open.filter(|events| {
-            same(events)
-                && matches!(events.first(), Some(Event::Opened { operation: name, version: of, .. }) if name == operation && *of == version)
-        });
-        let finished = ended.last().is_some_and(|events| same(events));
-        let suspect = open.is_some_and(|events| resumed.is_none() && began(events));
-        let activated = finished && ended.last().is_some_and(|events| succeeded(events, "activation").is_some());
-        Self {
-            finished: finished && !suspect,
-            activated: activated && !suspect,
-            open: resumed.map(<[Event]>::to_vec).unwrap_or_default(),
-            suspect,
-        }
-    }
-
-    /// Whether the run that this one goes on from has ended this step well.
-    #[must_use]
-    pub fn has(&self, step: &str) -> bool {
-        self.output(step).is_some()
-    }
-
-    /// What that step gave.
-    #[must_use]
-    pub fn output(&self, step: &str) -> Option<&Value> {
-        succeeded(&self.open, step)
-    }
-
-    /// The steps that the run which this one goes on from has ended well.
-    #[must_use]
-    pub fn steps(&self) -> Vec<String> {
-        let steps = self.open.iter().filter_map(|event| match event {
-            Event::Succeeded { step, .. } => Some(step.clone()),
-            _ => None,
-        });
-        steps.collect()
     }
 }
 
@@ -446,23 +471,6 @@ fn tail(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether a step of it began.
-fn began(events: &[Event]) -> bool {
-    events.iter().any(|event| matches!(event, Event::Started { .. }))
-}
-
-/// Whether a run has begun to change what the stamp and the registration agree on.
-fn writing(events: &[Event]) -> bool {
-    let of = |step: &str| ["key-pair", "token", "registration", "removal"].contains(&step);
-    events.iter().any(|event| matches!(event, Event::Started { step } if of(step)))
-}
-
-/// Whether a run that ended has removed the registration.
-fn removed(events: &[Event]) -> bool {
-    let unregister = |event: &Event| matches!(event, Event::Opened { operation, .. } if operation == "unregister");
-    is_ended(events) && events.first().is_some_and(unregister) && succeeded(events, "removal").is_some()
-}
-
 /// The output of a step that ended well, the newest.
 #[must_use]
 pub fn succeeded<'e>(events: &'e [Event], step: &str) -> Option<&'e Value> {
@@ -470,35 +478,6 @@ pub fn succeeded<'e>(events: &'e [Event], step: &str) -> Option<&'e Value> {
         Event::Succeeded { step: name, output, .. } if name == step => Some(output),
         _ => None,
     })
-}
-
-/// What journals know of a stamp's registration and the world does not tell: the newest that wrote one.
-#[must_use]
-pub fn known(journals: &[Vec<Event>]) -> Known {
-    let mut known = Known::default();
-    for events in journals {
-        // The visits at a disconnected stamp keep the details inside their own request.
-        let request = request_of(events).map(|request| request.get("details").unwrap_or(request));
-        if let Some(details) = request.and_then(|request| serde_json::from_value(request.clone()).ok()) {
-            // Asked for is enough to know the numbers: what was not written is written by the resumed run.
-            known.details = Some(details);
-        }
-        let number = |output: &Value| output["hosts"].as_u64().and_then(|n| usize::try_from(n).ok());
-        known.hosts = succeeded(events, "token").and_then(number).or(known.hosts);
-        if let Some(output) = succeeded(events, "registration") {
-            let text = |name: &str| output[name].as_str().map(str::to_owned);
-            known.hosts = number(output).or(known.hosts);
-            known.tenant = text("tenant").or(known.tenant);
-            known.registration = text("id").and_then(|id| id.parse().ok()).or(known.registration);
-        }
-        if let Some(id) = succeeded(events, "move").and_then(|output| output["id"].as_str()) {
-            known.registration = id.parse().ok().or(known.registration);
-        }
-        if removed(events) {
-            known.registration = None;
-        }
-    }
-    known
 }
 
 /// What a journal's first line asked for.
@@ -536,27 +515,80 @@ mod tests {
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"{\"n\":2,\"at\":\"1970-").unwrap();
         let length = std::fs::metadata(&path).unwrap().len();
-        let mut again = FileJournal::open(&path).unwrap();
+        let mut again = FileJournal::read(&path, Uuid::nil()).unwrap();
         // A reader beside the run that writes changes nothing.
         assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
         assert_eq!(again.events(), journal.events());
         again.append(now, Event::Finished { outcome: "verified".into() }).unwrap();
-        assert_eq!(FileJournal::open(&path).unwrap().events().len(), 3);
-        let history = History::read(dir.path(), Uuid::nil()).unwrap();
-        assert!(history.open.is_none() && history.ended.len() == 1);
+        let whole = FileJournal::read(&path, Uuid::nil()).unwrap();
+        assert!(whole.events().len() == 3 && whole.is_sound());
     }
 
     #[test]
-    fn a_changed_line_is_noticed() {
+    fn a_changed_line_is_noticed_and_what_can_be_read_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let now = Timestamp::UNIX_EPOCH;
         let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", now).unwrap();
         journal.append(now, opened()).unwrap();
         journal.append(now, Event::Started { step: "lock".into() }).unwrap();
+        journal.append(now, Event::Started { step: "role".into() }).unwrap();
         let text = std::fs::read_to_string(journal.path()).unwrap();
         std::fs::write(journal.path(), text.replacen("a@b", "c@d", 1)).unwrap();
-        let error = FileJournal::open(journal.path()).unwrap_err();
+        let read = FileJournal::read(journal.path(), Uuid::nil()).unwrap();
+        let error = read.trouble().unwrap();
         assert!(matches!(error, JournalError::Damaged { line: 2, .. }), "{error}");
         assert_eq!(error.problem().code.id, "AZR5002");
+        assert_eq!(read.events().len(), 3);
+        // A line that is no line is skipped.
+        std::fs::write(journal.path(), text.replacen("\"event\"", "\"ev", 1)).unwrap();
+        let read = FileJournal::read(journal.path(), Uuid::nil()).unwrap();
+        assert!(matches!(read.trouble(), Some(JournalError::Damaged { line: 1, .. })));
+        assert_eq!(read.events().len(), 2);
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_not_a_failing_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", now).unwrap();
+        journal.append(now, opened()).unwrap();
+        let first = std::fs::read_to_string(journal.path()).unwrap();
+        let prev = hash(first.trim_end().as_bytes());
+        let line = format!("{{\"n\":1,\"at\":\"1970-01-01T00:00:00Z\",\"prev\":\"{prev}\",\"event\":\"pondered\"}}\n");
+        std::fs::write(journal.path(), format!("{first}{line}")).unwrap();
+        let read = FileJournal::read(journal.path(), Uuid::nil()).unwrap();
+        assert!(matches!(read.trouble(), Some(JournalError::Newer { line: 2, .. })), "{:?}", read.trouble());
+        assert_eq!(read.trouble().unwrap().problem().code.id, "AZR5020");
+    }
+
+    #[test]
+    fn the_journal_of_another_stamp_is_known_by_its_first_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", now).unwrap();
+        journal.append(now, opened()).unwrap();
+        let read = FileJournal::read(journal.path(), Uuid::from_u128(7)).unwrap();
+        assert!(matches!(read.trouble(), Some(JournalError::Foreign { of, .. }) if of.is_nil()));
+    }
+
+    #[test]
+    fn journals_are_in_the_order_of_their_making_though_the_clock_is_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        // As earlier versions named them.
+        let old = FileJournal::directory(dir.path(), Uuid::nil());
+        std::fs::create_dir_all(&old).unwrap();
+        std::fs::write(old.join("20270101T000000000000Z-adopt.jsonl"), "").unwrap();
+        for (n, operation) in ["register", "unregister", "renew"].into_iter().enumerate() {
+            let back = Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_hours(24 * n as i64);
+            let mut journal = FileJournal::create(dir.path(), Uuid::nil(), operation, back).unwrap();
+            journal.append(back, opened()).unwrap();
+        }
+        let names: Vec<String> = FileJournal::list(dir.path(), Uuid::nil())
+            .unwrap()
+            .iter()
+            .map(|path| path.file_stem().unwrap().to_string_lossy().rsplit_once('-').unwrap().1.to_owned())
+            .collect();
+        assert_eq!(names, ["adopt", "register", "unregister", "renew"]);
+        assert_eq!(FileJournal::newest(dir.path(), Uuid::nil()).unwrap().0, "renew");
     }
 }

@@ -50,6 +50,20 @@ impl StampLock {
         std::fs::write(&note, text).map_err(|e| state_problem(&note, &e))?;
         Ok(Self { _file: file })
     }
+
+    /// Who has the lock on a stamp, as far as this process may see. Nothing is written.
+    #[must_use]
+    pub fn holder(state_dir: &Path, cloud_id: Uuid) -> Option<String> {
+        let directory = state_dir.join("locks");
+        let file = File::open(directory.join(format!("{cloud_id}.lock"))).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(directory.join(format!("{cloud_id}.holder"))).unwrap_or_default();
+                Some(if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() })
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Runs an operation's steps: observe, act, verify by observing, each recorded.
 
+pub mod history;
 pub mod journal;
 pub mod lock;
 pub mod retry;
+pub mod session;
 
 use std::time::Duration;
 
@@ -108,6 +110,12 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
             Event::Succeeded { step: name, output, .. } if name == step => Some(output.clone()),
             _ => None,
         })
+    }
+
+    /// Whether this operation has begun a step's effect, in this run or in the one that it goes on from.
+    #[must_use]
+    pub fn has_begun(&self, step: &str) -> bool {
+        history::started(self.journal.events(), step)
     }
 
     /// A failure in a step, or after all of them.
