@@ -30,8 +30,9 @@ pub async fn adopt<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let World { stamp, clock, .. } = world;
     let information = stamp.information().await?;
     let cloud_id = information.cloud_id;
-    let derived = derive(world, Change::Adopt, subscription, wishes, &information, &Known::default()).await?;
-    let report = status::status(world, subscription, None, |_| Known::default()).await;
+    let none = &mut |_: &str, _: Option<&azsreg_model::Remembered>| None;
+    let derived = derive(world, Change::Adopt, subscription, wishes, &information, &Known::default(), none).await?;
+    let report = status::status(world, subscription, None, |_| Default::default()).await;
     let (azure_side, stamp_side) = match (&report.azure, &report.stamp) {
         (Ok(azure), Ok(stamp)) => (azure, stamp),
         (Err(problem), _) | (_, Err(problem)) => return Err(Failure::before(problem.clone())),
@@ -43,7 +44,7 @@ pub async fn adopt<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     register::open(journal, clock, NAME, VERSION, &derived.request, cloud_id)?;
     let detail = format!("{}, {}", registration.id.name, registration.billing_model);
     let output = json!({
-        "created": false, "hosts": azure_side.hosts, "tenant": tenant, "id": registration.id,
+        "created": false, "hosts": azure_side.hosts, "tenant": tenant, "id": registration.id, "etag": registration.etag,
         "lock": azure_side.lock.as_ref().map(|lock| &lock.name),
         "role": azure_side.role.as_ref().map(|role| &role.name),
         "expires": azure_side.expires, "activated_for": stamp_side.activation.as_ref().map(|record| &record.registration),

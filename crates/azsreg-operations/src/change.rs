@@ -2,16 +2,19 @@
 //! activation record, the registration and the journal, with what the operator wants otherwise.
 
 use azsreg_model::{
-    ActivationClaims, BillingModel, Known, Problem, RegisterRequest, Registration, RegistrationId, Replaced,
-    StampInformation, StampSide, TokenVersion, code, offline_renewal,
+    ActivationClaims, BillingModel, Known, Problem, RegisterRequest, Registration, RegistrationId, Remembered,
+    Replaced, Report, StampInformation, StampSide, TokenVersion, code, offline_renewal,
 };
 use uuid::Uuid;
 
 use crate::checks;
 use crate::engine::Failure;
+use crate::engine::history::is_as_seen;
+use crate::engine::journal::{Event, Mark, Marked, request_of};
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
-use crate::register::refused;
+use crate::register::{self, refused};
 use crate::status::{self, stamp_side};
 
 /// Which of the three.
@@ -72,6 +75,58 @@ pub struct Wishes {
     pub token_version: Option<TokenVersion>,
 }
 
+/// Changes a registration: what a person asked for, from the first look to the report.
+///
+/// # Errors
+/// Nobody agreed, a detail is not known, a check failed, or a step did; the same command goes on from there.
+pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    change: Change,
+    subscription: Uuid,
+    wishes: &Wishes,
+    information: StampInformation,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let mut session = desk.begin(world.clock, information.cloud_id, change.name())?;
+    if !desk.plan {
+        register::wait_for_running(world, desk.watch).await?;
+    }
+    let known = session.history.known();
+    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since.
+    let mut resumed = begun(session.history.begun(), change, subscription, wishes);
+    if resumed.is_some() && !is_as_seen(world.azure, world.clock, session.history.begun()).await? {
+        session.history.leave();
+        resumed = None;
+    }
+    let mut wishes = wishes.clone();
+    let mut agreed = Agreed::default();
+    let derived = loop {
+        if let Some(request) = resumed {
+            break Derived { request, warnings: Vec::new(), lost: Vec::new(), mark: Mark::default() };
+        }
+        let ask = &mut |option: &str, remembered: Option<&Remembered>| match desk.plan {
+            true => None,
+            false => desk.consent.number(option, remembered),
+        };
+        let derived = derive(world, change, subscription, &wishes, &information, &known, ask).await?;
+        // What was asked for once is not asked for again.
+        wishes.agreement_number.clone_from(&derived.request.agreement_number);
+        wishes.ms_asset_tag.clone_from(&derived.request.ms_asset_tag);
+        let question = derived.question();
+        match question.filter(|_| !desk.plan) {
+            None => break derived,
+            Some(question) if agreed.covers(&question, desk.consent)? => break derived,
+            Some(_) => {}
+        }
+    };
+    let Derived { request, warnings, lost, .. } = derived;
+    for warning in &warnings {
+        desk.watch.warning(warning);
+    }
+    let report = register::settle(world, change.name(), &request, information, session.history, desk).await?;
+    Ok(Report { warnings, lost, ..report })
+}
+
 /// A request made of what is and what is wanted.
 #[derive(Debug, Clone)]
 pub struct Derived {
@@ -81,7 +136,25 @@ pub struct Derived {
     pub warnings: Vec<Problem>,
     /// What will be lost for good.
     pub lost: Vec<String>,
+    /// What was seen.
+    pub mark: Mark,
 }
+
+impl Derived {
+    /// What a person is asked, where something is removed.
+    fn question(&self) -> Option<Question> {
+        let replaced = self.request.replaces.as_ref()?;
+        let what = if replaced.deactivate {
+            format!("The stamp will be deactivated and the registration {} deleted.", replaced.id)
+        } else {
+            format!("The expired registration {} will be deleted, and made anew.", replaced.id)
+        };
+        Some(Question { what, lost: self.lost.clone(), mark: self.mark.clone() })
+    }
+}
+
+/// Asks for a number that Azure does not show: the option, and what this machine remembers.
+pub type Ask<'a> = &'a mut dyn FnMut(&str, Option<&Remembered>) -> Option<String>;
 
 /// Puts the request together. Changes nothing.
 ///
@@ -94,47 +167,66 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     wishes: &Wishes,
     stamp: &StampInformation,
     known: &Known,
+    ask: Ask<'_>,
 ) -> Result<Derived, Failure> {
     let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
-    let base = base(world, change, subscription, wishes, &side, known).await?;
+    let world = World { records: world.records.filter(|_| side.unread.is_none()), ..world };
+    let mut base = base(world, change, subscription, wishes, &side, known).await?;
     let writes = change != Change::Adopt;
-    if let Some(listed) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
+    if let Some(listed) = &base.registration {
         // A list may leave out what the resource itself has.
         let read = retry::read(clock, Policy::AZURE, async || azure.registration(&listed.id).await).await?;
-        if let Some(registration) = read.filter(|registration| registration.object_id.is_none()) {
-            return Err(of_a_disconnected(&registration, change, known));
-        }
+        base.registration = read.or(base.registration);
     }
     let claims = match &base.registration {
         Some(registration) => claims(azure, clock, &registration.id).await?,
         None => None,
     };
+    let expires = claims.as_ref().map(|claims| claims.expires);
+    if let Some(registration) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
+        return Err(of_a_disconnected(registration, expires, change, known));
+    }
     let mut warnings = Vec::new();
     let mut missing = Vec::new();
-    let details = known.details.as_ref();
+    // What was remembered is known while nobody has written to the registration since.
+    let etag = base.registration.as_ref().and_then(|registration| registration.etag.as_deref());
+    let holds = |written: &azsreg_model::Written| written.holds(etag, expires);
+    let details = known.details.as_ref().filter(|_| known.written.as_ref().is_some_and(holds));
+    let mut number = |option: &'static str, wished: &Option<String>, remembered: Option<&Remembered>| {
+        let held = remembered.filter(|one| holds(&one.written)).map(|one| one.text.clone());
+        // Whoever only reads can do without; a later renewal asks.
+        let found = wished.clone().or(held);
+        if found.is_some() || !writes {
+            Ok(found)
+        } else {
+            ask(option, remembered).map(Some).ok_or((option, remembered.cloned()))
+        }
+    };
     let record = side.activation.as_ref().filter(|record| record.registration == base.id);
 
     let now: Option<BillingModel> = base.registration.as_ref().and_then(|r| r.billing_model.parse().ok());
     let finite = record.is_some_and(|r| r.is_expired(clock.now()));
     let before = now.or_else(|| details.map(|d| d.billing_model)).or(finite.then_some(BillingModel::Capacity));
     let Some(model) = wishes.billing_model.or(before) else {
-        return Err(unknown(&base.id, &["--billing-model"]));
+        return Err(unknown(&base.id, &["--billing-model"], &[]));
     };
     let changed = before.is_some_and(|before| before != model);
-    let agreement_number = wishes
-        .agreement_number
-        .clone()
-        .or_else(|| details?.agreement_number.clone())
-        .filter(|_| model == BillingModel::Capacity);
-    let ms_asset_tag =
-        wishes.ms_asset_tag.clone().or_else(|| details?.ms_asset_tag.clone()).filter(|_| model == BillingModel::Custom);
-    // Whoever only reads can do without; a later renewal asks.
-    if writes && model == BillingModel::Capacity && agreement_number.is_none() {
-        missing.push("--agreement-number");
+    let (mut agreement_number, mut ms_asset_tag, mut remembered) = (None, None, Vec::new());
+    let mut take = |asked: Result<Option<String>, (&'static str, Option<Remembered>)>| match asked {
+        Ok(number) => number,
+        Err((option, known)) => {
+            missing.push(option);
+            remembered.extend(known.map(|known| (option, known)));
+            None
+        }
+    };
+    if model == BillingModel::Capacity {
+        agreement_number =
+            take(number("--agreement-number", &wishes.agreement_number, known.agreement_number.as_ref()));
     }
-    if writes && model == BillingModel::Custom && ms_asset_tag.is_none() {
-        missing.push("--ms-asset-tag");
+    if model == BillingModel::Custom {
+        ms_asset_tag = take(number("--ms-asset-tag", &wishes.ms_asset_tag, known.ms_asset_tag.as_ref()));
     }
     // Azure first: an interrupted change may have come that far and no further.
     let of_key = |flag: fn(&ActivationClaims) -> Option<bool>| claims.as_ref().and_then(flag);
@@ -160,7 +252,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         missing.push("--marketplace");
     }
     if !missing.is_empty() {
-        return Err(unknown(&base.id, &missing));
+        return Err(unknown(&base.id, &missing, &remembered));
     }
 
     let end = claims.map(|claims| claims.expires).or(record.and_then(|r| r.expiration.as_ref().map(|end| end.at)));
@@ -181,6 +273,10 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         replaces: None,
     };
     let mut lost = Vec::new();
+    let mark = Mark {
+        registrations: vec![Marked::of(&base.id, base.registration.as_ref())],
+        record: side.activation.as_ref().map(|record| record.registration.clone()),
+    };
     match change {
         Change::Set | Change::Adopt => {}
         Change::Renew => renew(&mut request, &base, wishes, expired)?,
@@ -198,11 +294,11 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         }
     }
     if !writes {
-        return Ok(Derived { request, warnings, lost });
+        return Ok(Derived { request, warnings, lost, mark });
     }
     // What the words alone would have shown.
     request.validate().map_err(|error| refused(vec![Problem::new(&code::BAD_ARGUMENT, error.to_string())]))?;
-    Ok(Derived { request, warnings, lost })
+    Ok(Derived { request, warnings, lost, mark })
 }
 
 /// A live registration is updated in place; an expired one is deleted and made anew, or left for a new name.
@@ -226,7 +322,12 @@ fn renew(request: &mut RegisterRequest, base: &Base, wishes: &Wishes, expired: b
 }
 
 /// A connected change would make a key pair on the stamp and then fail there.
-fn of_a_disconnected(registration: &Registration, change: Change, known: &Known) -> Failure {
+fn of_a_disconnected(
+    registration: &Registration,
+    expires: Option<jiff::Timestamp>,
+    change: Change,
+    known: &Known,
+) -> Failure {
     let message =
         format!("{} was registered disconnected: azsreg {} can't change it", registration.id.name, change.name());
     let next = match change {
@@ -235,17 +336,27 @@ fn of_a_disconnected(registration: &Registration, change: Change, known: &Known)
              register it anew in the other subscription"
                 .to_owned()
         }
-        _ => offline_renewal(registration, known),
+        _ => offline_renewal(registration, expires, known),
     };
     refused(vec![Problem::new(&code::OF_A_DISCONNECTED, message).next(next)])
 }
 
-fn unknown(id: &RegistrationId, options: &[&str]) -> Failure {
+fn unknown(id: &RegistrationId, options: &[&str], remembered: &[(&str, Remembered)]) -> Failure {
+    let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
     let message =
         format!("{} of {}: neither Azure nor the stamp nor this machine's journal knows", options.join(", "), id.name);
-    refused(vec![
-        Problem::new(&code::DETAILS_UNKNOWN, message).next(format!("Add {}. Nothing was changed.", options.join(", "))),
-    ])
+    let mut problem = Problem::new(&code::DETAILS_UNKNOWN, message);
+    for (option, known) in remembered {
+        let number = azsreg_model::quoted(&known.text);
+        problem.message = format!("{option} of {} is not known for sure", id.name);
+        problem.cause =
+            Some("Azure does not show it, and the registration was written to by something else since.".into());
+        problem.details.push(format!("this machine wrote {number} at {:.0}", known.written.at));
+        options.iter_mut().filter(|known| known == option).for_each(|known| *known = format!("{option} {number}"));
+        problem.next = Some(format!("If it is still that: add {}. Nothing was changed.", options.join(" ")));
+    }
+    let next = format!("Add {}. Nothing was changed.", options.join(", "));
+    refused(vec![if remembered.is_empty() { problem.next(next) } else { problem }])
 }
 
 /// The registration that is changed.
@@ -334,13 +445,7 @@ pub async fn items<A, S, R: Records, C: Clock>(
 
 /// The request of an interrupted run of the same change, if what is wanted now does not contradict it.
 #[must_use]
-pub fn begun(
-    events: &[crate::engine::journal::Event],
-    change: Change,
-    subscription: Uuid,
-    wishes: &Wishes,
-) -> Option<RegisterRequest> {
-    use crate::engine::journal::{Event, request_of};
+pub fn begun(events: &[Event], change: Change, subscription: Uuid, wishes: &Wishes) -> Option<RegisterRequest> {
     let Some(Event::Opened { operation, .. }) = events.first() else { return None };
     let mut request: RegisterRequest = serde_json::from_value(request_of(events)?.clone()).ok()?;
     // The subscription that the command names is the old one, where there is one to leave.

@@ -9,11 +9,14 @@ use azsreg_model::{
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::engine::journal::{Mark, Marked};
 use crate::engine::retry::{Policy, read};
+use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::engine::{Failure, Steps, Watch};
-use crate::marketplace::begin_in;
+use crate::marketplace::{begin_in, fetch};
 use crate::ports::{Azure, Clock, Customers};
 use crate::register::refused;
+use crate::steps::{self, foreign_locks};
 
 /// The operation that maps a tenant.
 pub const ADD: &str = "customer-add";
@@ -42,6 +45,49 @@ pub async fn list<A: Customers, C: Clock>(
     Ok(read(clock, Policy::AZURE, async || azure.customers(&registration.id).await).await?)
 }
 
+/// Changes a mapping: what a person asked for, from the first look to the report.
+///
+/// # Errors
+/// Nobody agreed, or Azure refused: the documented codes name the cause.
+pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
+    azure: &A,
+    clock: &C,
+    state_dir: &Path,
+    (subscription, cloud_id): (Uuid, Option<Uuid>),
+    change: Change,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let find = async |cloud_id| fetch::registration(azure, clock, subscription, cloud_id).await;
+    let Some(cloud_id) = cloud_id else { return Err(find(None).await.err().unwrap_or_else(unnamed)) };
+    let operation = if matches!(change, Change::Add(_)) { ADD } else { REMOVE };
+    // A registration's lock is lifted for a removal: what works on the stamp is held apart.
+    let _held = match desk.plan {
+        true => None,
+        false => Some(desk.books.hold(cloud_id, operation, clock.now()).map_err(Failure::before)?),
+    };
+    let mut agreed = Agreed::default();
+    loop {
+        let registration = find(Some(cloud_id)).await?;
+        let prepared = prepare(azure, clock, &registration, change).await?;
+        if desk.plan {
+            return Ok(prepared.report(&registration, Outcome::Planned));
+        }
+        if prepared.done {
+            return Ok(prepared.report(&registration, Outcome::NothingToDo));
+        }
+        let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record: None };
+        let what = "From now on usage is shown elsewhere; what was reported stays where it is.".to_owned();
+        let question = Question { what, lost: prepared.lost.clone(), mark };
+        if prepared.lost.is_empty() || agreed.covers(&question, desk.consent)? {
+            return make(azure, clock, state_dir, &registration, &prepared, desk.watch).await;
+        }
+    }
+}
+
+fn unnamed() -> Failure {
+    Failure::before(Problem::new(&code::WHICH_STAMP, "the stamp is not named"))
+}
+
 /// What a change means for mappings that are there: nothing to do, or what is given up.
 #[derive(Debug, Clone)]
 pub struct Prepared {
@@ -56,14 +102,18 @@ pub struct Prepared {
 /// Looks before.
 ///
 /// # Errors
-/// Azure can't be read, or a mapping that shall be removed is not there.
-pub async fn prepare<A: Customers, C: Clock>(
+/// Azure can't be read, or a lock of somebody else's stands in the way.
+async fn prepare<A: Azure + Customers, C: Clock>(
     azure: &A,
     clock: &C,
     registration: &Registration,
     change: Change,
 ) -> Result<Prepared, Failure> {
     let known = list(azure, clock, registration).await?;
+    let adds = matches!(change, Change::Add(_));
+    if let Some(problem) = foreign_locks(azure, clock, &registration.id, adds).await? {
+        return Err(refused(vec![problem]));
+    }
     Ok(match change {
         Change::Add(wanted) => {
             let lost = known
@@ -78,23 +128,16 @@ pub async fn prepare<A: Customers, C: Clock>(
         }
         Change::Remove(subscription) => {
             let found: Vec<&Customer> = known.iter().filter(|known| known.subscription == subscription).collect();
-            if found.is_empty() {
-                let message =
-                    format!("the registration {} has no customer subscription {subscription}", registration.id.name);
-                let mut problem = Problem::new(&code::CUSTOMER_MISSING, message);
-                problem.details = known
-                    .iter()
-                    .map(|known| format!("it has {} of the tenant {}", known.subscription, known.tenant))
-                    .collect();
-                return Err(Failure { exit: problem.code.exit, ..refused(vec![problem]) });
-            }
+            let locks = read(clock, Policy::AZURE, async || azure.locks(&registration.id).await).await?;
+            // A removal that was killed may have left the registration without its lock.
+            let done = found.is_empty() && locks.iter().any(azsreg_model::Lock::is_ours);
             let lost = found.iter().map(|known| {
                 format!(
                     "the mapping of the tenant {}: its usage is shown under {} from now on",
                     known.tenant, registration.id.subscription
                 )
             });
-            Prepared { change, done: false, lost: lost.collect() }
+            Prepared { change, done, lost: lost.collect() }
         }
     })
 }
@@ -114,8 +157,7 @@ impl Prepared {
     }
 
     /// What would be done.
-    #[must_use]
-    pub fn report(&self, registration: &Registration, outcome: Outcome) -> Report {
+    fn report(&self, registration: &Registration, outcome: Outcome) -> Report {
         let (operation, step, detail) = self.words();
         let cloud_id = registration.cloud_id.unwrap_or_default();
         let mut report = Report::new(operation, outcome, cloud_id, Some(registration.id.clone()));
@@ -133,7 +175,7 @@ impl Prepared {
 ///
 /// # Errors
 /// Azure refused: the documented codes name the cause.
-pub async fn change<A: Azure + Customers, C: Clock>(
+async fn make<A: Azure + Customers, C: Clock>(
     azure: &A,
     clock: &C,
     state_dir: &Path,
@@ -169,7 +211,21 @@ pub async fn change<A: Azure + Customers, C: Clock>(
         Ok(None)
     };
     let title = "changing whose usage is shown where";
-    let changed = steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await;
+    // Locks are inherited: that of the registration protects its customers from deletion.
+    let locked = matches!(prepared.change, Change::Remove(_));
+    if locked {
+        steps::unlock(&mut steps, azure, id).await?;
+    }
+    let mut changed = steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await;
+    if locked {
+        changed = match changed {
+            Ok(()) => steps::lock(&mut steps, azure, id).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = changed {
+            changed = Err(steps::put_back(azure, clock, &[id], failure).await);
+        }
+    }
     // One call: what Azure refuses has changed nothing, and is not gone on with.
     changed.map_err(|failure| match failure.problems.first().map(|problem| problem.code.exit) {
         Some(exit @ (ExitCode::CheckFailed | ExitCode::NotRegistered)) => Failure { exit, ..failure },

@@ -11,13 +11,15 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks;
-use crate::engine::journal::{Journal, Past};
+use crate::engine::history::Past;
+use crate::engine::journal::{Journal, Mark, Marked};
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
-use crate::steps::{self, foreign_locks};
+use crate::steps::{self, foreign_locks, newest_activation};
 
 /// The operation's name.
 pub const MOVE: &str = "move";
@@ -54,15 +56,105 @@ pub struct Prepared {
     pub azure: AzureSide,
     /// The stamp's side, if it can be reached.
     pub side: Option<StampSide>,
-    /// What an interrupted run has done.
-    pub past: Past,
+    /// Whether the stamp is activated for the registration to be, and by which of its runs, where that is known.
+    pub activated: Option<Option<String>>,
+}
+
+/// Where a registration is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The subscription.
+    pub subscription: Uuid,
+    /// The resource group.
+    pub resource_group: String,
+    /// Its location, where it has to be made.
+    pub location: Option<String>,
+}
+
+/// Moves a registration, or repairs it where no destination is given: from the first look to the report.
+///
+/// # Errors
+/// A check failed, or a step did; the same command goes on from there.
+pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    subscription: Uuid,
+    named: Option<&RegistrationId>,
+    to: Option<&Destination>,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let World { azure, clock, .. } = world;
+    let operation = if to.is_some() { MOVE } else { REPAIR };
+    let mut subscriptions = vec![subscription];
+    subscriptions.extend(to.map(|to| to.subscription).filter(|id| *id != subscription));
+    // Whose it is has to be known before the lock is taken; all that counts is looked at under it.
+    let information = reachable(world).await?;
+    let owner = match &information {
+        Some(information) => information.cloud_id,
+        None => {
+            let asked = whereabouts(azure, clock, named, to).await?;
+            find(azure, clock, &subscriptions, asked.as_ref(), None).await?.cloud_id.unwrap_or_default()
+        }
+    };
+    let session = desk.begin(clock, owner, operation)?;
+    if information.is_some() && !desk.plan {
+        register::wait_for_running(world, desk.watch).await?;
+    }
+    let side = match information {
+        Some(information) => Some(stamp_side(world, information).await?),
+        None => None,
+    };
+    let asked = whereabouts(azure, clock, named, to).await?;
+    let found = find(azure, clock, &subscriptions, asked.as_ref(), side.as_ref()).await?;
+    if found.cloud_id.unwrap_or_default() != owner {
+        let message = format!("{} is another stamp's by now", found.id);
+        return Err(refused(vec![changed_meanwhile(message)]));
+    }
+    let request = MoveRequest {
+        to: match to {
+            Some(to) => RegistrationId {
+                subscription: to.subscription,
+                resource_group: to.resource_group.clone(),
+                name: found.id.name.clone(),
+            },
+            None => found.id.clone(),
+        },
+        location: to.and_then(|to| to.location.clone()),
+    };
+    let value = serde_json::to_value(&request).unwrap_or_default();
+    let (past, open) = session.history.past(operation, VERSION, &value).map_err(Failure::before)?;
+    let prepared = prepare(world, &request, found, side, &past).await?;
+    if desk.plan {
+        return Ok(prepared.report(operation, Outcome::Planned));
+    }
+    if prepared.nothing_to_do() && open.is_none() {
+        return Ok(prepared.report(operation, Outcome::NothingToDo));
+    }
+    let mut journal = desk.journal(open, clock, owner, operation)?;
+    relocate(world, operation, &request, prepared, &mut journal, desk.watch).await
+}
+
+/// Where a registration is that was named: a run that was interrupted after the move finds it where it was to go.
+async fn whereabouts<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    named: Option<&RegistrationId>,
+    to: Option<&Destination>,
+) -> Result<Option<RegistrationId>, PortError> {
+    let (Some(id), Some(to)) = (named, to) else { return Ok(named.cloned()) };
+    let there = RegistrationId {
+        subscription: to.subscription,
+        resource_group: to.resource_group.clone(),
+        name: id.name.clone(),
+    };
+    let moved = absent(azure, clock, id).await? && !absent(azure, clock, &there).await?;
+    Ok(Some(if moved { there } else { id.clone() }))
 }
 
 /// Finds the registration that is to be moved or repaired: the named one, or the stamp's.
 ///
 /// # Errors
 /// It is not there.
-pub async fn find<A: Azure, C: Clock>(
+async fn find<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     subscriptions: &[Uuid],
@@ -107,19 +199,16 @@ pub async fn find<A: Azure, C: Clock>(
 ///
 /// # Errors
 /// Azure could not be asked.
-pub async fn absent<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<bool, PortError> {
+async fn absent<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<bool, PortError> {
     Ok(retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none())
 }
 
-/// The stamp's side, if the stamp can be reached.
-///
-/// # Errors
-/// The stamp refused the sign-in, or its record can't be read.
-pub async fn reachable<A, S: Stamp, R: Records, C: Clock>(
+/// The stamp's information, if the stamp can be reached.
+async fn reachable<A, S: Stamp, R: Records, C: Clock>(
     world: World<'_, A, S, R, C>,
-) -> Result<Option<StampSide>, Failure> {
+) -> Result<Option<StampInformation>, Failure> {
     match retry::read(world.clock, Policy::AZURE, async || world.stamp.information().await).await {
-        Ok(information) => Ok(Some(stamp_side(world, information).await?)),
+        Ok(information) => Ok(Some(information)),
         Err(error) if error.problem.code == &code::PEP_UNREACHABLE => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -129,14 +218,14 @@ pub async fn reachable<A, S: Stamp, R: Records, C: Clock>(
 ///
 /// # Errors
 /// All refused checks together, or what could not be asked.
-pub async fn prepare<A: Azure, C: Clock>(
-    azure: &A,
-    clock: &C,
+async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
     request: &MoveRequest,
     mut registration: Registration,
     side: Option<StampSide>,
-    past: Past,
+    past: &Past,
 ) -> Result<Prepared, Failure> {
+    let World { azure, clock, .. } = world;
     let mut from = registration.id.clone();
     let to = RegistrationId { name: from.name.clone(), ..request.to.clone() };
     let moves = from != to;
@@ -182,8 +271,9 @@ pub async fn prepare<A: Azure, C: Clock>(
         } else if problems.is_empty() && ready(azure, clock, &from, &to).await? {
             let asked = retry::read(clock, Policy::AZURE, async || azure.check_move(&from, &to).await).await;
             if checks::refusal(asked, &mut problems)?.is_none()
-                && let Some(there) =
-                    azure.registration(&to).await?.filter(|there| there.cloud_id == registration.cloud_id)
+                && let Some(there) = retry::read(clock, Policy::AZURE, async || azure.registration(&to).await)
+                    .await?
+                    .filter(|there| there.cloud_id == registration.cloud_id)
             {
                 // What a dead client had begun has ended meanwhile.
                 problems.clear();
@@ -196,6 +286,20 @@ pub async fn prepare<A: Azure, C: Clock>(
         return Err(refused(problems));
     }
     let azure_now = azure_side(azure, clock, &from).await?;
+    let activated = match &side {
+        None => None,
+        Some(StampSide { unread: None, activation, .. }) => {
+            activation.as_ref().is_some_and(|record| record.is_of(&to)).then_some(None)
+        }
+        // The record is not to be seen: the stamp's account of its actions vouches for what the journal knows.
+        Some(_) => match past.activation() {
+            None => None,
+            Some(before) => {
+                let newest = retry::read(clock, Policy::AZURE, async || newest_activation(world.stamp).await).await?;
+                newest.filter(|newest| newest == before).map(Some)
+            }
+        },
+    };
     Ok(Prepared {
         stamp: side.as_ref().map(|side| side.information.clone()),
         registration,
@@ -204,7 +308,7 @@ pub async fn prepare<A: Azure, C: Clock>(
         group: group.is_some(),
         azure: azure_now,
         side,
-        past,
+        activated,
     })
 }
 
@@ -259,11 +363,7 @@ impl Prepared {
     }
 
     fn activated(&self) -> bool {
-        match &self.side {
-            None => false,
-            Some(StampSide { unread: Some(_), .. }) => self.past.activated && self.past.open.is_empty(),
-            Some(StampSide { activation, .. }) => activation.as_ref().is_some_and(|record| record.is_of(&self.to)),
-        }
+        self.activated.is_some()
     }
 
     fn locked(&self) -> bool {
@@ -282,7 +382,7 @@ impl Prepared {
 
     /// The steps that would run.
     #[must_use]
-    pub fn plan(&self) -> Vec<PlannedStep> {
+    fn plan(&self) -> Vec<PlannedStep> {
         let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
         let mut plan = Vec::new();
         let group = self.to.resource_group.as_str();
@@ -338,8 +438,9 @@ async fn is_there<A: Azure>(azure: &A, to: &RegistrationId, cloud_id: Uuid) -> R
 /// Runs the steps of a move, or of a repair where nothing moves.
 ///
 /// # Errors
-/// The step that failed; the same command goes on from there. A move that fails leaves the registration locked.
-pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
+/// The step that failed; the same command goes on from there. A move that fails leaves the registration locked, or says first
+/// that it could not.
+async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     world: World<'_, A, S, R, C>,
     operation: &'static str,
     request: &MoveRequest,
@@ -347,12 +448,16 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     journal: &mut J,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
-    let World { azure, clock, .. } = world;
     let moves = prepared.moves();
-    let Prepared { stamp, registration, to, location, .. } = prepared;
+    let Prepared { stamp, registration, to, location, side, activated, .. } = prepared;
+    let unread = side.as_ref().is_none_or(|side| side.unread.is_some());
+    let world = World { records: world.records.filter(|_| !unread), ..world };
+    let World { azure, clock, .. } = world;
     let cloud_id = registration.cloud_id.unwrap_or_default();
-    let from = registration.id.clone();
     register::open(journal, clock, operation, VERSION, request, cloud_id)?;
+    let record = side.and_then(|side| side.activation).map(|record| record.registration);
+    let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record };
+    register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
     drop(requests());
     let mut steps = Steps::new(journal, clock, watch, &requests);
@@ -360,81 +465,16 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     // An activation of before the move was of the registration under its old id: only a record with the new id counts, and
     // such a record can only be of a key fetched there.
     if moves {
-        if to.subscription != from.subscription {
-            steps::provider(&mut steps, azure, to.subscription).await?;
-        }
-        steps::resource_group(&mut steps, azure, &to, &location).await?;
-        let asked = steps
-            .step(
-                "validation",
-                steps::title("validation"),
-                Policy::AZURE,
-                async || {
-                    let moved = || Ok(Some(((), "moved already".to_owned())));
-                    if is_there(azure, &to, cloud_id).await? {
-                        return moved();
-                    }
-                    match azure.check_move(&from, &to).await {
-                        Err(error) if error.class == Class::Permanent && is_there(azure, &to, cloud_id).await? => {
-                            moved()
-                        }
-                        other => other.map(|()| Some(((), "Azure would move it".to_owned()))),
-                    }
-                },
-                async || Ok(None),
-                steps::nothing,
-            )
-            .await;
-        // Nothing has moved, and the same command would be refused again: it is no half-way.
-        asked.map_err(|failure| match failure.problems.first() {
-            Some(problem) if problem.code == &code::MOVE_REFUSED => Failure { exit: problem.code.exit, ..failure },
-            _ => failure,
-        })?;
-        steps::unlock(&mut steps, azure, &from).await?;
-        // A role assignment stays behind and would be an orphan of the old scope.
-        let held = async || azure.locks(&from).await;
-        let held =
-            retry::read(clock, Policy::AZURE, held).await.map_err(|e| steps.failure("role-removal", *e.problem))?;
-        if held.iter().any(|lock| lock.inherited) {
-            steps.not_needed(
-                "role-removal",
-                "a lock on the group keeps it: the old assignment stays behind as an orphan",
-            );
-        } else {
-            steps::role_removal(&mut steps, azure, &from).await?;
-        }
-        let moved = steps
-            .step(
-                "move",
-                steps::title("move"),
-                Policy::AZURE,
-                async || {
-                    let there = is_there(azure, &to, cloud_id).await?;
-                    Ok(there.then(|| ((), format!("{} is in {}", to.name, to.resource_group))))
-                },
-                async || match azure.move_registration(&from, &to).await {
-                    // What an earlier call had begun may have ended between our look and our call.
-                    Err(error) if error.class == Class::Permanent && is_there(azure, &to, cloud_id).await? => Ok(None),
-                    other => other.map(|()| None),
-                },
-                |()| json!({ "id": to }),
-            )
-            .await;
-        if let Err(failure) = moved {
-            // What was lifted for the move is put back, wherever the registration is now.
-            for id in [&from, &to] {
-                let Ok(Some(there)) = azure.registration(id).await else { continue };
-                let _ = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await;
-                // A move that may still go on would leave the role behind: the run that resumes assigns it.
-                if let Some(principal) = there.object_id.filter(|_| !may_go_on(&failure)) {
-                    let _ = retry::read(clock, Policy::AZURE, async || azure.assign_role(id, principal).await).await;
-                }
-            }
-            return Err(failure);
-        }
+        moved(&mut steps, azure, clock, &registration, &to, &location).await?;
     }
-    steps::lock(&mut steps, azure, &to).await?;
-    steps::role(&mut steps, azure, &to, registration.object_id).await?;
+    let tail = async |steps: &mut Steps<'_, J, C>| {
+        steps::lock(steps, azure, &to).await?;
+        steps::role(steps, azure, &to, registration.object_id).await
+    };
+    if let Err(failure) = tail(&mut steps).await {
+        let lifted = steps.has_begun("unlock");
+        return Err(if lifted { steps::put_back(azure, clock, &[&to], failure).await } else { failure });
+    }
     let Some(information) = &stamp else {
         steps.finish("the stamp's part is left")?;
         let mut left =
@@ -450,13 +490,21 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         return Ok(Report { steps: steps.into_reports(), warnings: vec![left], ..report });
     };
     let good = |_: &ActivationRecord| true;
-    let wanted = steps::Wanted { id: &to, trusted: true, good: &good };
+    let before = activated.as_ref().and_then(|run| run.as_deref());
+    let wanted = steps::Wanted { id: &to, trusted: true, before, good: &good };
     let key = async || retry::read(clock, Policy::AZURE, async || azure.activation_key(&to).await).await;
     steps::activation(&mut steps, world, information, wanted, key).await?;
 
     let last = |error: PortError| steps.failure("activation", *error.problem);
     let azure_now = azure_side(azure, clock, &to).await.map_err(last)?;
     let stamp_now = stamp_side(world, information.clone()).await.map_err(last)?;
+    let there = azure_now.registration.as_ref().is_some_and(|now| now.cloud_id == registration.cloud_id);
+    let activated = stamp_now.unread.is_some() || stamp_now.activation.as_ref().is_some_and(|record| record.is_of(&to));
+    if !there || !activated {
+        let what =
+            if there { "the stamp was activated or deactivated" } else { "the registration was changed or removed" };
+        return Err(steps.failure("activation", changed_meanwhile(format!("{what} while this ran"))));
+    }
     let read = stamp_now.unread.is_none();
     steps.finish(if read { "verified" } else { NO_OPERATOR_SIGN_IN })?;
     let outcome = if read { Outcome::Done } else { Outcome::ActivatedUnread };
@@ -465,4 +513,98 @@ pub async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
         ..Report::new(operation, outcome, cloud_id, Some(to))
     })
+}
+
+/// The steps of the move itself. From the lock's lifting on, each way out but the end puts it back.
+async fn moved<A: Azure, J: Journal, C: Clock>(
+    steps: &mut Steps<'_, J, C>,
+    azure: &A,
+    clock: &C,
+    registration: &Registration,
+    to: &RegistrationId,
+    location: &str,
+) -> Result<(), Failure> {
+    let from = &registration.id;
+    let cloud_id = registration.cloud_id.unwrap_or_default();
+    if to.subscription != from.subscription {
+        steps::provider(steps, azure, to.subscription).await?;
+    }
+    steps::resource_group(steps, azure, to, location).await?;
+    let asked = steps
+        .step(
+            "validation",
+            steps::title("validation"),
+            Policy::AZURE,
+            async || {
+                let moved = || Ok(Some(((), "moved already".to_owned())));
+                if is_there(azure, to, cloud_id).await? {
+                    return moved();
+                }
+                match azure.check_move(from, to).await {
+                    Err(error) if error.class == Class::Permanent && is_there(azure, to, cloud_id).await? => moved(),
+                    other => other.map(|()| Some(((), "Azure would move it".to_owned()))),
+                }
+            },
+            async || Ok(None),
+            steps::nothing,
+        )
+        .await;
+    // Nothing has moved, and the same command would be refused again: it is no half-way.
+    asked.map_err(|failure| match failure.problems.first() {
+        Some(problem) if problem.code == &code::MOVE_REFUSED => Failure { exit: problem.code.exit, ..failure },
+        _ => failure,
+    })?;
+    steps::unlock(steps, azure, from).await?;
+    let Err(failure) = unlocked(steps, azure, clock, registration, to).await else { return Ok(()) };
+    // A move that may still go on would leave the role behind: the run that resumes assigns it.
+    if let Some(principal) = registration.object_id.filter(|_| !may_go_on(&failure)) {
+        for id in [from, to] {
+            if let Ok(true) = is_there(azure, id, cloud_id).await {
+                let _ = retry::read(clock, Policy::AZURE, async || azure.assign_role(id, principal).await).await;
+            }
+        }
+    }
+    Err(steps::put_back(azure, clock, &[from, to], failure).await)
+}
+
+/// The move, while the registration has no lock.
+async fn unlocked<A: Azure, J: Journal, C: Clock>(
+    steps: &mut Steps<'_, J, C>,
+    azure: &A,
+    clock: &C,
+    registration: &Registration,
+    to: &RegistrationId,
+) -> Result<(), Failure> {
+    let from = &registration.id;
+    let cloud_id = registration.cloud_id.unwrap_or_default();
+    // A role assignment stays behind and would be an orphan of the old scope.
+    let held = retry::read(clock, Policy::AZURE, async || azure.locks(from).await).await;
+    let held = held.map_err(|error| steps.failure("role-removal", *error.problem))?;
+    if held.iter().any(|lock| lock.inherited) {
+        let why = "a lock on the group keeps it: the old assignment stays behind as an orphan";
+        steps.not_needed("role-removal", why);
+    } else {
+        steps::role_removal(steps, azure, from).await?;
+    }
+    let etag = std::cell::RefCell::new(None);
+    steps
+        .step(
+            "move",
+            steps::title("move"),
+            Policy::AZURE,
+            async || {
+                let there = azure.registration(to).await?.filter(|now| now.cloud_id == Some(cloud_id));
+                Ok(there.map(|there| {
+                    etag.replace(there.etag);
+                    ((), format!("{} is in {}", to.name, to.resource_group))
+                }))
+            },
+            async || match azure.move_registration(from, to).await {
+                // What an earlier call had begun may have ended between our look and our call.
+                Err(error) if error.class == Class::Permanent && is_there(azure, to, cloud_id).await? => Ok(None),
+                other => other.map(|()| None),
+            },
+            |()| json!({ "id": to, "from_etag": registration.etag, "etag": *etag.borrow() }),
+        )
+        .await
 }

@@ -1,9 +1,12 @@
 //! Both sides of a registration, as they are now.
 
 use azsreg_model::{
-    AzureSide, Known, LockLevel, Problem, REGISTRATION_OWNER_ROLE_ID, RegistrationId, StampInformation, StampSide,
-    StatusReport, code,
+    AzureSide, Known, LockLevel, Problem, REGISTRATION_OWNER_ROLE_ID, RegistrationId, Searched, StampInformation,
+    StampSide, StatusReport, code,
 };
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 use crate::checks;
@@ -60,7 +63,51 @@ async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Re
     })
 }
 
-/// Looks at the stamp's side.
+/// How many subscriptions are looked at in a search, and for how long.
+const SEARCHED: usize = 50;
+const SEARCHED_FOR: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Looks for a registration of a stamp in every other subscription that the sign-in sees, side by side.
+///
+/// # Errors
+/// The subscriptions can't be listed.
+pub async fn elsewhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    known: Uuid,
+    cloud_id: Uuid,
+) -> Result<(Option<azsreg_model::Registration>, Searched), PortError> {
+    let visible = retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await?;
+    let all = visible.into_iter().map(|subscription| subscription.id).filter(|id| *id != known);
+    let all: Vec<Uuid> = all.collect();
+    // The one that was named has been looked at.
+    let mut searched = Searched { subscriptions: 1, not_looked_at: all.len() };
+    let look = |id: Uuid| async move {
+        let found = async {
+            for listed in azure.registrations(id).await? {
+                let whole =
+                    if listed.cloud_id.is_some() { Some(listed) } else { azure.registration(&listed.id).await? };
+                if let Some(whole) = whole.filter(|whole| whole.cloud_id == Some(cloud_id)) {
+                    return Ok(Some(whole));
+                }
+            }
+            Ok::<_, PortError>(None)
+        };
+        found.await
+    };
+    let mut looks: FuturesUnordered<_> = all.iter().take(SEARCHED).map(|id| look(*id)).collect();
+    let mut over = std::pin::pin!(clock.sleep(SEARCHED_FOR));
+    let mut registration = None;
+    while let Either::Left((Some(looked), _)) = select(looks.next(), over.as_mut()).await {
+        let Ok(found) = looked else { continue };
+        searched.subscriptions += 1;
+        searched.not_looked_at -= 1;
+        registration = registration.or(found);
+    }
+    Ok((registration, searched))
+}
+
+/// Looks at the stamp's side. A record that can't be told to be there or not is not read.
 ///
 /// # Errors
 /// Its records could not be asked.
@@ -72,8 +119,13 @@ pub async fn stamp_side<A, S, R: Records, C: Clock>(
         None => Ok(StampSide { information, activation: None, unread: Some(NO_OPERATOR_SIGN_IN.into()) }),
         Some(records) => {
             let read = retry::read(world.clock, Policy::AZURE, async || records.activation(&information).await).await;
-            let activation = read?;
-            Ok(StampSide { information, activation, unread: None })
+            match read {
+                Ok(activation) => Ok(StampSide { information, activation, unread: None }),
+                Err(error) if error.problem.code == &code::ANSWER_UNCLEAR => {
+                    Ok(StampSide { information, activation: None, unread: Some(error.problem.message.clone()) })
+                }
+                Err(error) => Err(error),
+            }
         }
     }
 }
@@ -164,8 +216,19 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
             return Err(PortError::permanent(Problem::new(&code::DETAILS_UNKNOWN, text).next("Add --name.")));
         }
         (None, Some(stamp)) => {
-            let found = find(azure, clock, subscription, stamp.information.cloud_id).await?;
+            let cloud_id = stamp.information.cloud_id;
+            let found = find(azure, clock, subscription, cloud_id).await?;
             let recorded = stamp.activation.as_ref().map(|record| &record.registration);
+            if found.is_empty() && recorded.is_none() {
+                let (registration, searched) = elsewhere(azure, clock, subscription, cloud_id).await?;
+                let side = match registration {
+                    None => AzureSide::default(),
+                    Some(registration) => {
+                        closer(azure, clock, azure_side(azure, clock, &registration.id).await?).await?
+                    }
+                };
+                return Ok(AzureSide { searched: Some(searched), ..side });
+            }
             match (current(azure, clock, found, recorded).await?, recorded) {
                 (Some(registration), _) => Some(registration.id),
                 // The record names another subscription: what is there is the stamp's registration.
@@ -193,12 +256,12 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
     }
 }
 
-/// Both sides, each as far as it can be read.
+/// Both sides, each as far as it can be read, and what is wrong with this machine's journals.
 pub async fn status<A: Azure, S: Stamp, R: Records, C: Clock>(
     world: World<'_, A, S, R, C>,
     subscription: Uuid,
     named: Option<RegistrationId>,
-    known: impl Fn(Uuid) -> Known,
+    known: impl Fn(Uuid) -> (Known, Vec<Problem>),
 ) -> StatusReport {
     let problem = |error: PortError| *error.problem;
     let stamp = async {
@@ -213,6 +276,8 @@ pub async fn status<A: Azure, S: Stamp, R: Records, C: Clock>(
     .map_err(problem);
     let seen = stamp.as_ref().ok();
     let azure = azure_of_stamp(world.azure, world.clock, subscription, named.as_ref(), seen).await;
-    let known = seen.map(|side| known(side.information.cloud_id)).unwrap_or_default();
-    StatusReport::of(world.clock.now(), azure.map_err(problem), stamp, &known)
+    let (known, troubles) = seen.map(|side| known(side.information.cloud_id)).unwrap_or_default();
+    let mut report = StatusReport::of(world.clock.now(), azure.map_err(problem), stamp, &known);
+    report.findings.extend(troubles);
+    report
 }

@@ -4,21 +4,24 @@
 //! say why. The lock is lifted before the role goes, because a lock forbids that too (`facts-azure-api.md` section 10).
 
 use azsreg_model::{
-    ActivationRecord, Known, LOCK_NAME, Outcome, PlannedStep, Problem, Registration, RegistrationId, Report,
-    StampInformation, StatusReport, code,
+    Known, LOCK_NAME, Outcome, PlannedStep, Problem, Registration, RegistrationId, Report, StampInformation, StampSide,
+    StatusReport, code,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::change::items;
 use crate::checks;
-use crate::engine::journal::{Journal, Past};
+use crate::engine::history::{Past, is_as_seen, seen};
+use crate::engine::journal::{Event, Journal, Mark, Marked, succeeded};
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::{Agreed, Books, Desk, Question, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, azure_side, stamp_side};
-use crate::steps::{self, foreign_locks};
+use crate::steps::{self, Deactivate, Doomed, foreign_locks, newest_activation};
 
 /// The operation's name.
 pub const NAME: &str = "unregister";
@@ -61,12 +64,186 @@ pub struct Prepared {
     pub id: Option<RegistrationId>,
     /// The registration as it is.
     pub registration: Option<Registration>,
-    /// The activation record, where it was read.
-    pub record: Option<ActivationRecord>,
+    /// The stamp's side, unless only Azure's side is cleaned.
+    pub side: Option<StampSide>,
     /// Whether the stamp is deactivated.
     pub deactivate: bool,
     /// What is lost for good.
     pub lost: Vec<String>,
+}
+
+/// Removes a registration: what a person asked for, from the first look to the report.
+///
+/// # Errors
+/// Nobody agreed, a check failed, or a step did; the same command goes on from there.
+pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    request: &UnregisterRequest,
+    information: StampInformation,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let session = desk.begin(world.clock, information.cloud_id, NAME)?;
+    if !desk.plan {
+        register::wait_for_running(world, desk.watch).await?;
+    }
+    let cloud_id = information.cloud_id;
+    let look = async |past: &Past| match request.sides {
+        Sides::Stamp => prepare_stamp(world, request, information.clone()).await,
+        _ => prepare(world, request, information.clone(), past).await,
+    };
+    let value = serde_json::to_value(request).unwrap_or_default();
+    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
+    decide(world, request, cloud_id, (past, open), NAME, desk, look).await
+}
+
+/// Which registration Azure's side alone is cleaned of.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// This one.
+    Named(RegistrationId),
+    /// The only one of the stamp in the subscription.
+    OfStamp(Uuid),
+}
+
+/// What is removed of Azure's side alone, and by which command.
+#[derive(Debug, Clone)]
+pub struct AzureOrder {
+    /// The command's name.
+    pub operation: &'static str,
+    /// The subscription.
+    pub subscription: Uuid,
+    /// Which registration.
+    pub target: Target,
+    /// The stamp that it has to be of, where a carried file says so.
+    pub cloud_id: Option<Uuid>,
+    /// When the stamp was deactivated, as the file says.
+    pub deactivated_at: Option<Timestamp>,
+}
+
+/// Removes Azure's side alone: of a stamp that does not exist any more, or that was deactivated before.
+///
+/// # Errors
+/// As [`run`], or it is missing and this machine's journal does not know that it was removed.
+pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    order: &AzureOrder,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let World { azure, clock, .. } = world;
+    let AzureOrder { operation, subscription, ref target, cloud_id, deactivated_at } = *order;
+    // Whose it is has to be known before the lock is taken; all that counts is looked at under it.
+    let owner = match (cloud_id.as_ref(), target) {
+        (Some(cloud_id), _) | (None, Target::OfStamp(cloud_id)) => *cloud_id,
+        (None, Target::Named(id)) => prepare_azure(azure, clock, id.clone()).await?.cloud_id(),
+    };
+    let session = desk.begin(clock, owner, operation)?;
+    let removed = session.history.ended.last().is_some_and(|events| {
+        matches!(events.first(), Some(Event::Opened { operation, .. }) if operation == NAME)
+            && succeeded(events, "removal").is_some()
+    });
+    let id = match target {
+        Target::Named(id) => Some(id.clone()),
+        Target::OfStamp(cloud_id) => one_of_stamp(azure, clock, subscription, *cloud_id, removed).await?,
+    };
+    let gone = match &id {
+        None => true,
+        Some(id) => {
+            removed && retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none()
+        }
+    };
+    let Some(id) = id.filter(|_| !gone) else {
+        return Ok(Report::new(operation, Outcome::NothingToDo, owner, None));
+    };
+    let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
+    let value = serde_json::to_value(&request).unwrap_or_default();
+    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
+    let look = async |past: &Past| {
+        let resumed = !past.open.is_empty();
+        let prepared = match prepare_azure(azure, clock, id.clone()).await {
+            // Removed by the run that this one goes on from.
+            Err(failure) if resumed && failure.problems[0].code == &code::REGISTRATION_MISSING => Prepared {
+                stamp: None,
+                id: Some(id.clone()),
+                registration: None,
+                side: None,
+                deactivate: false,
+                lost: Vec::new(),
+            },
+            other => other?,
+        };
+        if prepared.registration.is_some() && prepared.cloud_id() != owner {
+            let message = format!("{} is of the stamp {}, not of {owner}", id.name, prepared.cloud_id());
+            return Err(refused(vec![Problem::new(&code::BUNDLE_OTHER_STAMP, message)]));
+        }
+        if let Some(at) = deactivated_at.filter(|_| prepared.registration.is_some())
+            && crate::offline::registered_since(azure, clock, &id, at).await?
+        {
+            let message = format!("{} was registered again after the stamp was deactivated at {at:.0}", id.name);
+            let next = "At the stamp: azsreg offline deactivate --out FILE; carry that file.";
+            return Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]));
+        }
+        Ok(prepared)
+    };
+    let report = decide(world, &request, owner, (past, open), operation, desk, look).await?;
+    Ok(Report { operation, ..report })
+}
+
+/// The one registration of a stamp in a subscription; none where this machine's journal knows that it was removed.
+async fn one_of_stamp<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    cloud_id: Uuid,
+    removed: bool,
+) -> Result<Option<RegistrationId>, Failure> {
+    checks::subscription(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
+    let mut found = status::find(azure, clock, subscription, cloud_id).await?;
+    match found.len() {
+        1 => Ok(found.pop().map(|one| one.id)),
+        0 if removed => Ok(None),
+        0 => {
+            let message = format!("the subscription has no registration of the stamp {cloud_id}");
+            let next = format!("azsreg list --subscription {subscription}");
+            Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)))
+        }
+        several => {
+            let mut problem = Problem::new(&code::DETAILS_UNKNOWN, format!("{cloud_id} has {several} registrations"));
+            problem.details = found.iter().map(|one| one.id.to_string()).collect();
+            Err(refused(vec![problem.next("Say which with --name and --resource-group.")]))
+        }
+    }
+}
+
+/// The look, the plan or the question, the second look, and the steps.
+async fn decide<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    request: &UnregisterRequest,
+    cloud_id: Uuid,
+    (mut past, mut open): (Past, Option<B::Journal>),
+    operation: &'static str,
+    desk: &mut Desk<'_, B>,
+    look: impl AsyncFn(&Past) -> Result<Prepared, Failure>,
+) -> Result<Report, Failure> {
+    // What an interrupted run agreed to and did counts only while the world is the one that it saw.
+    if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
+        (past.open, open) = (Vec::new(), None);
+    }
+    let mut agreed = Agreed::default();
+    let prepared = loop {
+        let prepared = look(&past).await?;
+        if desk.plan {
+            return Ok(prepared.report(Outcome::Planned));
+        }
+        if prepared.nothing_to_do() && open.is_none() {
+            return Ok(prepared.report(Outcome::NothingToDo));
+        }
+        let before = seen(&past.open).is_some_and(|mark| prepared.is_as_agreed(mark)) && !agreed.asked();
+        if before || prepared.nothing_to_do() || agreed.covers(&prepared.question(operation), desk.consent)? {
+            break prepared;
+        }
+    };
+    let mut journal = desk.journal(open, world.clock, cloud_id, NAME)?;
+    unregister(world, request, prepared, &mut journal, desk.watch).await
 }
 
 /// Looks at both sides and makes every check. Changes nothing.
@@ -81,8 +258,8 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
 ) -> Result<Prepared, Failure> {
     let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
-    let record = side.activation;
-    let recorded = record.as_ref().map(|record| &record.registration);
+    let recorded = side.activation.as_ref().map(|record| &record.registration);
+    let unread = side.unread.is_some();
     if let Some(other) = recorded.filter(|id| id.subscription != request.subscription && request.named.is_none()) {
         let message = format!("the stamp is activated for {other}, in another subscription");
         let next = format!("Run the same command with --subscription {}.", other.subscription);
@@ -93,16 +270,29 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         ]));
     }
     checks::subscription(azure, clock, request.subscription).await?.map_err(|problem| refused(vec![problem]))?;
+    let there = match &request.named {
+        Some(id) => retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?,
+        None => None,
+    };
     let id = match &request.named {
-        Some(id) => Some(id.clone()),
-        None => {
+        Some(id) if there.is_some() || recorded == Some(id) || !past.open.is_empty() => Some(id.clone()),
+        named => {
             let found = status::find(azure, clock, request.subscription, stamp.cloud_id).await?;
+            if let Some(id) = named.as_ref().filter(|_| !found.is_empty() || recorded.is_some()) {
+                let message =
+                    format!("there is no registration {} in the resource group {}", id.name, id.resource_group);
+                let next = format!("azsreg list --subscription {}", id.subscription);
+                return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
+            }
+            if found.is_empty() && recorded.is_none() {
+                not_elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
+            }
             match &found[..] {
                 [] => recorded.cloned(),
                 [one] => Some(one.id.clone()),
                 several => match several.iter().find(|one| Some(&one.id) == recorded) {
                     Some(one) => Some(one.id.clone()),
-                    None if world.records.is_none() => return Err(blind(several, stamp.cloud_id)),
+                    None if unread => return Err(blind(several, stamp.cloud_id)),
                     None => return Err(ambiguous(several, stamp.cloud_id)),
                 },
             }
@@ -120,37 +310,52 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         return Err(refused(vec![Problem::new(&code::OTHER_CLOUD_ID, message)]));
     }
     let mine = id.as_ref().is_some_and(|id| recorded == Some(id));
-    if registration.is_none() && past.open.is_empty() {
-        missing(request, id.as_ref(), mine)?;
+    if let Some(id) = id.as_ref().filter(|_| registration.is_none() && mine && past.open.is_empty()) {
+        return Err(activated_for_nothing(request, id));
     }
     if registration.is_some() {
         removable(azure, clock, id.as_ref()).await?;
     }
     // A registration that the stamp is not activated for (an expired one, left behind) goes without touching the stamp.
-    let deactivate = match (&registration, world.records) {
-        (Some(registration), None) => !left_behind(world, request.subscription, registration, &stamp).await?,
-        _ => mine,
+    let deactivate = match (&registration, unread) {
+        (Some(registration), true) => !left_behind(world, request.subscription, registration, &stamp).await?,
+        // Whether it is activated is not to be seen: the stamp says so when it is asked to deactivate.
+        (None, true) => true,
+        (_, false) => mine,
     };
-    let lost = if deactivate { items(world, &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id, registration, record, deactivate, lost })
+    let lost = if deactivate { items(readable(world, &side), &stamp).await? } else { Vec::new() };
+    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), deactivate, lost })
 }
 
-/// A missing registration is said to be missing, and what is left of it is named.
-fn missing(request: &UnregisterRequest, id: Option<&RegistrationId>, activated: bool) -> Result<(), Failure> {
-    let Some(id) = id else { return Ok(()) };
-    if activated {
-        let message = format!("{id} is not there, but the stamp is still activated for it");
-        return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(format!(
-            "To deactivate the stamp: azsreg unregister --subscription {} --orphan stamp. To register again: azsreg register.",
-            request.subscription
-        ))));
-    }
-    if request.named.is_some() {
-        let message = format!("there is no registration {} in the resource group {}", id.name, id.resource_group);
-        let next = format!("azsreg list --subscription {}", request.subscription);
-        return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
-    }
-    Ok(())
+/// The world with its records where they could be read.
+fn readable<'w, A, S, R, C>(world: World<'w, A, S, R, C>, side: &StampSide) -> World<'w, A, S, R, C> {
+    World { records: world.records.filter(|_| side.unread.is_none()), ..world }
+}
+
+/// Refuses if the stamp is registered in another subscription that the sign-in sees.
+async fn not_elsewhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    cloud_id: Uuid,
+) -> Result<(), Failure> {
+    let (Some(other), _) = status::elsewhere(azure, clock, subscription, cloud_id).await? else { return Ok(()) };
+    let message = format!("the stamp is registered as {}, in another subscription", other.id);
+    let next = format!("Run the same command with --subscription {}.", other.id.subscription);
+    Err(refused(vec![
+        Problem::new(&code::OTHER_CLOUD_ID, message)
+            .cause("Its registration is in that subscription, not in the one that was named.")
+            .next(next),
+    ]))
+}
+
+/// A registration that is missing though the stamp is activated for it is said to be missing.
+fn activated_for_nothing(request: &UnregisterRequest, id: &RegistrationId) -> Failure {
+    let message = format!("{id} is not there, but the stamp is still activated for it");
+    Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(format!(
+        "To deactivate the stamp: azsreg unregister --subscription {} --orphan stamp. To register again: azsreg register.",
+        request.subscription
+    )))
 }
 
 /// Whether an expired registration was left beside a newer one, which the stamp is activated for.
@@ -211,7 +416,7 @@ pub async fn prepare_azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registr
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     }
     removable(azure, clock, Some(&id)).await?;
-    Ok(Prepared { stamp: None, id: Some(id), registration, record: None, deactivate: false, lost: Vec::new() })
+    Ok(Prepared { stamp: None, id: Some(id), registration, side: None, deactivate: false, lost: Vec::new() })
 }
 
 /// The stamp's side alone, where Azure's is gone.
@@ -228,11 +433,18 @@ pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     let side = stamp_side(world, stamp.clone()).await?;
     let recorded = side.activation.as_ref().map(|record| record.registration.clone());
     let there = match &recorded {
-        None if world.records.is_none() => {
+        None if side.unread.is_some() => {
             checks::subscription(azure, clock, request.subscription)
                 .await?
                 .map_err(|problem| refused(vec![problem]))?;
-            status::find(azure, clock, request.subscription, stamp.cloud_id).await?.into_iter().map(|one| one.id).next()
+            let found = status::find(azure, clock, request.subscription, stamp.cloud_id).await?.pop();
+            match found {
+                Some(found) => Some(found.id),
+                None => {
+                    let (found, _) = status::elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
+                    found.map(|found| found.id)
+                }
+            }
         }
         None => None,
         Some(id) => {
@@ -255,9 +467,9 @@ pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
             Problem::new(&code::OTHER_CLOUD_ID, message).cause("Both sides are there.").next(next),
         ]));
     }
-    let deactivate = side.activation.is_some() || world.records.is_none();
-    let lost = if deactivate { items(world, &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, record: side.activation, deactivate, lost })
+    let deactivate = side.activation.is_some() || side.unread.is_some();
+    let lost = if deactivate { items(readable(world, &side), &stamp).await? } else { Vec::new() };
+    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), deactivate, lost })
 }
 
 /// What can't be seen may be there.
@@ -281,6 +493,45 @@ impl Prepared {
     pub fn cloud_id(&self) -> Uuid {
         let registered = || self.registration.as_ref().and_then(|r| r.cloud_id);
         self.stamp.as_ref().map(|stamp| stamp.cloud_id).or_else(registered).unwrap_or_default()
+    }
+
+    /// The registration that the stamp's record names, where it was read.
+    fn recorded(&self) -> Option<&RegistrationId> {
+        self.side.as_ref()?.activation.as_ref().map(|record| &record.registration)
+    }
+
+    fn mark(&self) -> Mark {
+        let registrations = self.id.iter().map(|id| Marked::of(id, self.registration.as_ref())).collect();
+        Mark { registrations, record: self.recorded().cloned() }
+    }
+
+    /// Whether what an interrupted run was agreed to for is what is there, but for what it did itself.
+    fn is_as_agreed(&self, mark: &Mark) -> bool {
+        let unread = self.side.as_ref().is_some_and(|side| side.unread.is_some());
+        // Where the record is not to be seen, the registration vouches for it while it is there.
+        if unread {
+            self.registration.is_some()
+        } else {
+            self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref())
+        }
+    }
+
+    /// What a person is asked.
+    fn question(&self, operation: &str) -> Question {
+        let cloud_id = self.cloud_id();
+        let there = self.id.as_ref().filter(|_| self.registration.is_some());
+        let what = match (there, self.deactivate) {
+            (Some(id), true) => format!("The stamp {cloud_id} will be deactivated and {id} deleted."),
+            (Some(id), false) if operation == NAME => format!("{id} will be deleted."),
+            (Some(id), false) => format!(
+                "{id} will be deleted. Deactivate the stamp first, if that was not done: azsreg offline deactivate."
+            ),
+            (None, _) if self.side.as_ref().is_some_and(|side| side.unread.is_some()) => format!(
+                "No registration of the stamp {cloud_id} is to be seen, and whether it is activated is not either. It will be deactivated."
+            ),
+            (None, _) => format!("The stamp {cloud_id} will be deactivated."),
+        };
+        Question { what, lost: self.lost.clone(), mark: self.mark() }
     }
 
     /// The steps that would run.
@@ -324,20 +575,31 @@ pub async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     journal: &mut J,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
-    let World { azure, clock, .. } = world;
     let cloud_id = prepared.cloud_id();
-    let Prepared { stamp, id, deactivate, lost, .. } = prepared;
+    let mark = prepared.mark();
+    let recorded = prepared.recorded().cloned();
+    let Prepared { stamp, id, registration, side, deactivate, lost } = prepared;
+    let world = side.as_ref().map_or(world, |side| readable(world, side));
+    let World { azure, clock, .. } = world;
+    let before = match &side {
+        Some(side) if side.unread.is_some() => newest_activation(world.stamp).await?,
+        _ => None,
+    };
     register::open(journal, clock, NAME, VERSION, request, cloud_id)?;
+    register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
     drop(requests());
     let mut steps = Steps::new(journal, clock, watch, &requests);
     match &stamp {
-        Some(information) if deactivate => steps::deactivation(&mut steps, world, information, None).await?,
+        Some(information) if deactivate => {
+            steps::deactivation(&mut steps, world, information, Deactivate::For(recorded.as_ref())).await?;
+        }
         Some(_) => steps.not_needed("deactivation", "the stamp is not activated for it"),
         None => {}
     }
     if let Some(id) = &id {
-        steps::remove(&mut steps, azure, id, Some(cloud_id)).await?;
+        let etag = registration.as_ref().and_then(|registration| registration.etag.as_deref());
+        steps::remove(&mut steps, azure, clock, Doomed { id, cloud_id: Some(cloud_id), etag }).await?;
     }
     let last = |error: PortError| steps.failure("removal", *error.problem);
     let azure_now = match &id {
@@ -348,6 +610,16 @@ pub async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         None => None,
         Some(information) => {
             let now = stamp_side(world, information).await.map_err(last)?;
+            // Somebody else may have activated the stamp for what is gone now.
+            let activated = match &now.activation {
+                Some(record) => Some(record.registration.to_string()),
+                None if now.unread.is_some() => newest_activation(world.stamp).await.map_err(last)?,
+                None => None,
+            };
+            if let Some(activated) = activated.filter(|run| deactivate && before.as_ref() != Some(run)) {
+                let message = format!("the stamp was activated again while this ran: {activated}");
+                return Err(steps.failure("deactivation", changed_meanwhile(message)));
+            }
             Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(now), &Known::default()))
         }
     };

@@ -21,7 +21,8 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::engine::journal::{self, FileJournal, History};
+use crate::engine::history::{History, OnDamage};
+use crate::engine::journal::{self, FileJournal};
 use crate::engine::lock::StampLock;
 use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Watch};
@@ -189,7 +190,7 @@ pub(crate) fn begin_in<C: Clock>(
     use journal::{Event, Journal as _};
     let lock = StampLock::take(dir, cloud_id, operation, clock.now()).map_err(Failure::before)?;
     let failed = |error: journal::JournalError| Failure::before(error.problem());
-    let open = History::read(dir, cloud_id).map_err(failed)?.open;
+    let open = History::read(dir, cloud_id, OnDamage::Stop).map_err(Failure::before)?.open;
     let same = |events: &[Event]| {
         matches!(events.first(), Some(Event::Opened { operation: name, version: of, request: asked, .. })
             if name == operation && *of == version && asked == request)

@@ -16,7 +16,7 @@
 
 mod prepare;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use azsreg_model::{
     ActivationRecord, Known, Outcome, Problem, RegisterRequest, Registration, RegistrationToken, Report,
@@ -25,12 +25,14 @@ use azsreg_model::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::engine::journal::{Event, Journal, who};
+use crate::engine::history::{History, is_as_seen, seen};
+use crate::engine::journal::{Event, Journal, Mark, who};
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Action, Azure, Clock, PortError, Records, Stamp, TokenRequest, World};
 use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side as read_stamp_side};
-use crate::steps::{self, idle, title};
+use crate::steps::{self, Deactivate, Doomed, idle, newest_activation, title};
 
 pub(crate) use prepare::refused;
 pub use prepare::{Prepared, prepare};
@@ -98,6 +100,14 @@ pub(crate) fn open<J: Journal, C: Clock>(
     Ok(())
 }
 
+/// Records what was seen, unless the newest record says the same.
+pub(crate) fn saw<J: Journal, C: Clock>(journal: &mut J, clock: &C, mark: Mark) -> Result<(), Failure> {
+    if seen(journal.events()) == Some(&mark) {
+        return Ok(());
+    }
+    journal.append(clock.now(), Event::Seen(mark)).map_err(|error| Failure::before(error.problem()))
+}
+
 /// A request as journals keep it: what was registered, whichever command and with whatever words asked for it.
 #[must_use]
 pub fn canonical(request: &RegisterRequest, cloud_id: Uuid) -> RegisterRequest {
@@ -118,6 +128,50 @@ pub fn nothing_to_do<C: Clock>(prepared: Prepared, clock: &C) -> Report {
     prepared.report(Outcome::NothingToDo, clock.now())
 }
 
+/// Registers: what a person asked for, from the first look to the report.
+///
+/// # Errors
+/// A check failed, or a step did; the same command goes on from there.
+pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    request: &RegisterRequest,
+    information: StampInformation,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let session = desk.begin(world.clock, information.cloud_id, NAME)?;
+    if !desk.plan {
+        wait_for_running(world, desk.watch).await?;
+    }
+    settle(world, NAME, request, information, session.history, desk).await
+}
+
+/// The checks, then the plan or the steps. The lock is held by the caller.
+pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    operation: &'static str,
+    request: &RegisterRequest,
+    information: StampInformation,
+    history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let cloud_id = information.cloud_id;
+    let value = serde_json::to_value(canonical(request, cloud_id)).unwrap_or_default();
+    let (mut past, mut open) = history.past(operation, VERSION, &value).map_err(Failure::before)?;
+    if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
+        // Somebody has written since: what the interrupted run did is not what is there.
+        (past.open, past.suspect, open) = (Vec::new(), true, None);
+    }
+    let prepared = prepare(world, request, information, past).await?;
+    if desk.plan {
+        return Ok(Report { operation, ..planned(prepared, request, world.clock) });
+    }
+    if prepared.nothing_to_do() && open.is_none() {
+        return Ok(Report { operation, ..nothing_to_do(prepared, world.clock) });
+    }
+    let mut journal = desk.journal(open, world.clock, cloud_id, operation)?;
+    register(world, operation, request, prepared, &mut journal, desk.watch).await
+}
+
 /// Runs the steps. `journal` is new, or an open one of the same request; `operation` is the command's name in it.
 ///
 /// # Errors
@@ -130,10 +184,14 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     journal: &mut J,
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
-    let World { azure, stamp, clock, .. } = world;
     let created = prepared.was_created();
-    let Prepared { stamp: information, id, found, azure: before, as_asked, activated, remove, .. } = prepared;
+    let mark = prepared.mark();
+    let Prepared { stamp: information, id, found, azure: before, as_asked, activated, remove, doomed, .. } = prepared;
+    let unread = prepared.stamp_side.unread.is_some();
+    let world = World { records: world.records.filter(|_| !unread), ..world };
+    let World { azure, stamp, clock, .. } = world;
     open(journal, clock, operation, VERSION, &canonical(request, information.cloud_id), information.cloud_id)?;
+    saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
     // Those of the checks are nobody's.
     drop(requests());
@@ -141,13 +199,15 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 
     if let Some(remove) = &remove {
         if remove.deactivate {
-            steps::deactivation(&mut steps, world, &information, Some(&id)).await?;
+            steps::deactivation(&mut steps, world, &information, Deactivate::InPlaceOf(&remove.id, &id)).await?;
         }
-        steps::remove(&mut steps, azure, &remove.id, Some(information.cloud_id)).await?;
+        let etag = doomed.as_ref().and_then(|doomed| doomed.etag.as_deref());
+        let doomed = Doomed { id: &remove.id, cloud_id: Some(information.cloud_id), etag };
+        steps::remove(&mut steps, azure, clock, doomed).await?;
     }
 
     // What is left may be the lock or the role alone: then the stamp is left in peace.
-    let settled = before.registration.and_then(|r| r.object_id).filter(|_| as_asked && activated);
+    let settled = before.registration.and_then(|r| r.object_id).filter(|_| as_asked && activated.is_some());
     let renewed = Cell::new(false);
     if settled.is_some() {
         steps.not_needed("key-pair", "the stamp is activated as asked");
@@ -181,7 +241,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 
     // A new key pair wants a new token.
     let known = as_asked && !renewed.get();
-    let activated = activated && !renewed.get();
+    let vouched = activated.filter(|_| !renewed.get());
     let as_wanted = |now: &Registration| {
         now.cloud_id == Some(information.cloud_id)
             && now.object_id == Some(principal)
@@ -193,6 +253,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     // Made by this operation where nothing was before: a record that names it can only be of its own key.
     let created = created || recorded["created"] == Value::Bool(true);
     let owner = Cell::new(principal);
+    let etag = RefCell::new(None);
     steps
         .step(
             "registration",
@@ -203,7 +264,11 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                     return Ok(None);
                 }
                 let now = azure.registration(&id).await?;
-                Ok(now.filter(&as_wanted).map(|now| ((), line(&now))))
+                Ok(now.filter(&as_wanted).map(|now| {
+                    let line = line(&now);
+                    etag.replace(now.etag);
+                    ((), line)
+                }))
             },
             async || {
                 let token = new_token(stamp, request.into(), &information).await?;
@@ -211,9 +276,11 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 let now = azure.put_registration(&id, &token).await?;
                 // The token knows the stamp's principal best: it may have been made anew since it was recorded.
                 owner.set(now.object_id.unwrap_or(principal));
-                Ok(Some(((), line(&now))))
+                let line = line(&now);
+                etag.replace(now.etag);
+                Ok(Some(((), line)))
             },
-            |()| json!({ "created": created, "hosts": hosts.get(), "tenant": tenant, "id": id }),
+            |()| json!({ "created": created, "hosts": hosts.get(), "tenant": tenant, "id": id, "etag": *etag.borrow() }),
         )
         .await?;
 
@@ -221,13 +288,30 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps::role(&mut steps, azure, &id, Some(owner.get())).await?;
 
     let good = |r: &ActivationRecord| r.has_flags(request.usage_reporting, request.marketplace);
-    let wanted = steps::Wanted { id: &id, trusted: activated || created, good: &good };
+    let before = vouched.as_ref().and_then(|run| run.as_deref());
+    let wanted = steps::Wanted { id: &id, trusted: vouched.is_some() || created, before, good: &good };
     let key = async || retry::read(clock, Policy::AZURE, async || azure.activation_key(&id).await).await;
-    steps::activation(&mut steps, world, &information, wanted, key).await?;
+    let run = steps::activation(&mut steps, world, &information, wanted, key).await?;
 
     let last = |error: PortError| steps.failure("activation", *error.problem);
     let azure_now = azure_side(azure, clock, &id).await.map_err(last)?;
     let stamp_now = read_stamp_side(world, information.clone()).await.map_err(last)?;
+    // Somebody else may have worked on either side while this ran.
+    let ours = azure_now.registration.as_ref().filter(|now| now.cloud_id == Some(information.cloud_id));
+    let ours = ours.is_some_and(|now| etag.borrow().is_none() || now.etag == *etag.borrow());
+    let newest = if stamp_now.unread.is_some() && run.is_some() {
+        newest_activation(stamp).await.map_err(last)?
+    } else {
+        run.clone()
+    };
+    let what = match (ours, newest == run) {
+        (true, true) => None,
+        (false, _) => Some(format!("{id} was changed or removed while this ran")),
+        (true, false) => Some("the stamp was activated or deactivated while this ran".to_owned()),
+    };
+    if let Some(what) = what {
+        return Err(steps.failure("activation", changed_meanwhile(what)));
+    }
     let outcome = match (&stamp_now.unread, &stamp_now.activation) {
         (Some(_), _) => Outcome::ActivatedUnread,
         (None, Some(record)) if record.registration == id => Outcome::Verified,

@@ -11,11 +11,12 @@ use super::NAME;
 use crate::change::claims;
 use crate::checks::{self, Found, Target};
 use crate::engine::Failure;
-use crate::engine::journal::{Event, Past};
+use crate::engine::history::Past;
+use crate::engine::journal::{Event, Mark, Marked};
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, Records, Stamp, World};
 use crate::status::{azure_side, stamp_side as read_stamp_side};
-use crate::steps::{foreign_locks, no_key_pair};
+use crate::steps::{foreign_locks, newest_activation, no_key_pair};
 
 /// What a run knows before its first step.
 pub struct Prepared {
@@ -31,10 +32,12 @@ pub struct Prepared {
     pub stamp_side: StampSide,
     /// Whether the token's flags and numbers are known to be as asked.
     pub as_asked: bool,
-    /// Whether the activation is known to be of the registration as it is.
-    pub activated: bool,
+    /// Whether the activation is known to be of the registration as it is, and by which run of the stamp, where that is known.
+    pub activated: Option<Option<String>>,
     /// The registration that is still to be removed.
     pub remove: Option<Replaced>,
+    /// That registration as it is.
+    pub doomed: Option<Registration>,
     /// What an interrupted run of the same request has done.
     pub past: Past,
 }
@@ -64,10 +67,11 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         replaced: replaced.map(|replaced| &replaced.id),
     };
     let checked = checks::azure(world.azure, world.clock, target).await?;
-    let remove = match replaced {
+    let doomed = match replaced {
         None => None,
-        Some(replaced) => to_remove(world, replaced, &id, &stamp, &past, &mut problems).await?,
+        Some(replaced) => to_remove(world, replaced, &id, &stamp, &mut problems).await?,
     };
+    let remove = replaced.filter(|_| doomed.is_some()).cloned();
     let found = match checked {
         Ok(found) if problems.is_empty() => found,
         Ok(_) => return Err(refused(problems)),
@@ -105,12 +109,14 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         let same = |flag: Option<bool>, asked: bool| flag.is_none_or(|flag| flag == asked);
         same(claims.usage_reporting, request.usage_reporting) && same(claims.marketplace, request.marketplace)
     });
-    // Another machine may have registered otherwise since: a record that contradicts the journal is right.
-    let by_journal = past.has("registration") || past.finished && record.is_none_or(flags);
+    // What the journal knows holds while nothing has written to the registration since.
+    let etag = found.registration.as_ref().and_then(|registration| registration.etag.as_deref());
+    let holds = etag.is_some_and(|etag| !etag.is_empty() && past.written() == Some(etag));
+    let by_journal = holds && (past.has("registration") || !past.finished.is_empty() && record.is_none_or(flags));
     let needs_numbers = matches!(request.billing_model, BillingModel::Capacity | BillingModel::Custom);
     let written = if request.renew {
         // To renew is to write again: only this run's own writing counts.
-        past.has("registration")
+        holds && past.has("registration")
     } else {
         let by_world = by_key.unwrap_or(by_record);
         !past.suspect && (by_journal && by_key != Some(false) || (by_world && !needs_numbers && open.is_empty()))
@@ -122,16 +128,22 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
                 && registration.object_id.is_some()
         });
     let expired = record.is_some_and(|r| r.is_expired(world.clock.now()));
-    let activated = as_asked
-        && !expired
-        && match &stamp_side.unread {
-            // Nobody can look: the journal of a run that ended well is all there is.
-            Some(_) => past.activated && open.is_empty() && !request.renew,
-            None if request.renew => by_record && past.has("activation"),
-            // A record that names a registration which this run updated may be of the key before.
-            None => by_record && (open.is_empty() || !updated(open) || past.has("activation")),
-        };
-    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, past })
+    let activated = match &stamp_side.unread {
+        _ if !as_asked || expired => None,
+        // The record is not to be seen: the stamp's account of its actions vouches for what the journal knows.
+        Some(_) if request.renew && open.is_empty() => None,
+        Some(_) => match past.activation() {
+            None => None,
+            Some(before) => {
+                let newest = retry::read(world.clock, Policy::AZURE, async || newest_activation(world.stamp).await);
+                newest.await?.filter(|newest| newest == before).map(Some)
+            }
+        },
+        None if request.renew => (by_record && past.has("activation")).then_some(None),
+        // A record that names a registration which this run updated may be of the key before.
+        None => (by_record && (open.is_empty() || !updated(open) || past.has("activation"))).then_some(None),
+    };
+    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past })
 }
 
 /// Whether the registration to be replaced is still there, and whether it can be removed.
@@ -140,13 +152,9 @@ async fn to_remove<A: Azure, S, R, C: Clock>(
     replaced: &Replaced,
     id: &RegistrationId,
     stamp: &StampInformation,
-    past: &Past,
     problems: &mut Vec<Problem>,
-) -> Result<Option<Replaced>, Failure> {
+) -> Result<Option<Registration>, Failure> {
     let World { azure, clock, .. } = world;
-    if past.has("removal") {
-        return Ok(None);
-    }
     let read = retry::read(clock, Policy::AZURE, async || azure.registration(&replaced.id).await).await;
     let Some(there) = checks::refusal(read, problems)?.flatten() else { return Ok(None) };
     if there.cloud_id != Some(stamp.cloud_id) {
@@ -159,7 +167,7 @@ async fn to_remove<A: Azure, S, R, C: Clock>(
     let scope = replaced.id.to_string();
     problems.extend(checks::missing_actions(azure, clock, &scope, checks::REMOVAL, "removing").await?);
     problems.extend(foreign_locks(azure, clock, &replaced.id, false).await?);
-    Ok(Some(replaced.clone()))
+    Ok(Some(there))
 }
 
 /// Azure does not update an expired registration: said before anything changes.
@@ -220,7 +228,16 @@ impl Prepared {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn nothing_to_do(&self) -> bool {
-        self.found.provider && self.as_asked && self.activated && self.locked() && self.azure.role.is_some()
+        self.found.provider && self.as_asked && self.activated.is_some() && self.locked() && self.azure.role.is_some()
+    }
+
+    /// What was seen.
+    pub(super) fn mark(&self) -> Mark {
+        let mut registrations = vec![Marked::of(&self.id, self.found.registration.as_ref())];
+        if let Some(remove) = self.remove.as_ref().filter(|remove| remove.id != self.id) {
+            registrations.push(Marked::of(&remove.id, self.doomed.as_ref()));
+        }
+        Mark { registrations, record: self.stamp_side.activation.as_ref().map(|record| record.registration.clone()) }
     }
 
     /// Whether a registration that is there keeps its activation until the new key comes.
@@ -236,7 +253,7 @@ impl Prepared {
     pub fn plan(&self, request: &RegisterRequest) -> Vec<PlannedStep> {
         let step = |step: &'static str, changes: bool, detail: String| PlannedStep { step, changes, detail };
         // With the registration and the activation as asked, the stamp is left in peace.
-        let settled = self.as_asked && self.activated;
+        let settled = self.as_asked && self.activated.is_some();
         let resumed = |step: &str| self.past.has(step);
         const BEFORE: &str = "done by the interrupted run";
         let key_pair = self.stamp.version.has_key_pair(self.stamp.nodes);
@@ -324,8 +341,8 @@ impl Prepared {
             ),
             step(
                 "activation",
-                !self.activated,
-                if self.activated {
+                self.activated.is_none(),
+                if self.activated.is_some() {
                     "the stamp is activated for this registration".into()
                 } else {
                     "New-AzureStackActivation on the stamp: takes up to ten minutes".into()
