@@ -4,15 +4,16 @@ use std::cell::{Cell, RefCell};
 
 use azsreg_lab::{Keys, StampOptions};
 use azsreg_model::{BillingModel, Bundle, RegisterRequest, RegistrationId};
-use azsreg_operations::change::{self, Change, Destination, Wishes};
-use azsreg_operations::moving::{self, MoveRequest};
-use azsreg_operations::offline::{self, ActivateRequest, OfflineRequest, TokenOrder};
+use azsreg_operations::change::{self, Change, Wishes};
+use azsreg_operations::engine::session::{Consent, Desk};
+use azsreg_operations::moving::{self, Destination};
+use azsreg_operations::offline::{self, Visit};
 use azsreg_operations::ports::{Stamp as _, World as Ports};
-use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
+use azsreg_operations::unregister::{self, AzureOrder, Sides, Target, UnregisterRequest};
 use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::machine::{Machine, Person};
+use crate::machine::{Machine, Person, Willing};
 use crate::ports::{Chaos, InProcess, VirtualClock};
 use crate::{Broken, Trial, World};
 
@@ -95,22 +96,13 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let records = stage.records.then_some(&ports);
     let world = Ports { azure: &ports, stamp: &ports, records, clock: &stage.clock };
     let mut person = Person { clock: &stage.clock, chaos: &stage.chaos, draw: &mut draw, forgetful, trial };
-    let mut machine = Machine::default();
+    let machine = Machine::default();
     let never = |_: &Failure| false;
-
-    let run = async |machine: &mut Machine, operation: &'static str, request: &RegisterRequest| {
+    let once = async || {
         let information = ports.information().await?;
-        register::wait_for_running(world, &mut Silent).await?;
-        let asked = register::canonical(request, information.cloud_id);
-        let past = machine.past(operation, register::VERSION, &asked);
-        let resumed = !past.open.is_empty();
-        let prepared = register::prepare(world, request, information, past).await?;
-        if prepared.nothing_to_do() && !resumed {
-            return Ok(());
-        }
-        register::register(world, operation, request, prepared, &mut machine.open, &mut Silent).await.map(drop)
+        register::run(world, &request, information, &mut desk(&machine, &mut Willing, &mut Silent)).await.map(drop)
     };
-    person.until_done("register", &mut machine, async |machine| run(machine, register::NAME, &request).await, never)?;
+    person.until_done("register", &machine, once, never)?;
     stage.pass(1);
     stage.world.borrow().judge(&request, true).map_err(|why| broken("register", why))?;
 
@@ -140,7 +132,8 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
             }
             4 => {
                 let other = subscriptions[usize::from(request.subscription == subscriptions[0])];
-                let to = Destination { subscription: other, resource_group: None, location: None };
+                let group = Some(request.resource_group.clone());
+                let to = change::Destination { subscription: other, resource_group: group, location: None };
                 (Change::ChangeSubscription, Wishes { to: Some(to), ..Wishes::default() })
             }
             5 | 6 => {
@@ -154,7 +147,7 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
                     resource_group: if request.resource_group == "moved" { "azurestack" } else { "moved" }.into(),
                     name: request.name_for(stage.world.borrow().stamp.cloud_id),
                 };
-                relocate(&mut person, &mut machine, world, &request, &to)?;
+                relocate(&mut person, &machine, world, &request, &to)?;
                 request.subscription = to.subscription;
                 request.resource_group.clone_from(&to.resource_group);
                 request.name = Some(to.name);
@@ -168,35 +161,21 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         let changes_to = wishes.billing_model.unwrap_or(request.billing_model);
         wishes.billing_model = Some(changes_to);
         wishes.agreement_number = (changes_to == BillingModel::Capacity).then(|| "A-17".to_owned());
-        if change == Change::Renew {
+        if change != Change::Set {
             wishes.name.clone_from(&request.name);
         }
         if kind != 1 {
             wishes.usage_reporting = Some(request.usage_reporting);
         }
         wishes.marketplace = wishes.marketplace.or(Some(request.marketplace));
-        let derived: RefCell<Option<RegisterRequest>> = RefCell::default();
         let from = request.subscription;
-        person.until_done(
-            change.name(),
-            &mut machine,
-            async |machine| {
-                let information = ports.information().await?;
-                let begun = change::begun(&machine.begun(), change, from, &wishes);
-                let made = match begun {
-                    Some(made) => made,
-                    None => {
-                        register::wait_for_running(world, &mut Silent).await?;
-                        let known = machine.known();
-                        change::derive(world, change, from, &wishes, &information, &known).await?.request
-                    }
-                };
-                *derived.borrow_mut() = Some(made.clone());
-                run(machine, change.name(), &made).await
-            },
-            never,
-        )?;
-        request = derived.into_inner().unwrap_or(request);
+        let once = async || {
+            let information = ports.information().await?;
+            let (willing, silent) = (&mut Willing, &mut Silent);
+            change::run(world, change, from, &wishes, information, &mut desk(&machine, willing, silent)).await.map(drop)
+        };
+        person.until_done(change.name(), &machine, once, never)?;
+        request = asked(request, change, &wishes);
         stage.pass(1);
         let what = format!("{} ({kind})", change.name());
         stage.world.borrow().judge(&request, true).map_err(|why| broken(&what, why))?;
@@ -205,54 +184,56 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     }
 
     let remove = UnregisterRequest { subscription: request.subscription, named: None, sides: Sides::Both };
-    person.until_done(
-        "unregister",
-        &mut machine,
-        async |machine| {
-            let information = ports.information().await?;
-            register::wait_for_running(world, &mut Silent).await?;
-            let past = machine.past(unregister::NAME, unregister::VERSION, &remove);
-            let prepared = unregister::prepare(world, &remove, information, &past).await?;
-            if prepared.nothing_to_do() && past.open.is_empty() {
-                return Ok(());
-            }
-            unregister::unregister(world, &remove, prepared, &mut machine.open, &mut Silent).await.map(drop)
-        },
-        never,
-    )?;
+    let once = async || {
+        let information = ports.information().await?;
+        unregister::run(world, &remove, information, &mut desk(&machine, &mut Willing, &mut Silent)).await.map(drop)
+    };
+    person.until_done("unregister", &machine, once, never)?;
     let trial = person.trial.clone();
     stage.pass(1);
     stage.world.borrow().judge_bare().map_err(|why| broken("unregister", why))?;
     Ok(Trial { took: stage.clock.now.get().duration_since(stage.begun), ..trial })
 }
 
+/// What a change leads to.
+fn asked(before: RegisterRequest, change: Change, wishes: &Wishes) -> RegisterRequest {
+    let model = wishes.billing_model.unwrap_or(before.billing_model);
+    let usage = wishes.usage_reporting.unwrap_or(match model == before.billing_model {
+        true => before.usage_reporting,
+        false => model.reports_usage_by_default(),
+    });
+    RegisterRequest {
+        subscription: wishes.to.as_ref().map_or(before.subscription, |to| to.subscription),
+        billing_model: model,
+        agreement_number: wishes.agreement_number.clone(),
+        usage_reporting: usage && model != BillingModel::Capacity,
+        marketplace: wishes.marketplace.unwrap_or(before.marketplace),
+        renew: change == Change::Renew,
+        ..before
+    }
+}
+
+/// A run with these journals, and somebody who agrees.
+pub(crate) fn desk<'d>(books: &'d Machine, consent: &'d mut dyn Consent, watch: &'d mut Silent) -> Desk<'d, Machine> {
+    Desk { books, consent, watch, plan: false }
+}
+
 /// A move, until it is done.
 fn relocate(
     person: &mut Person<'_>,
-    machine: &mut Machine,
+    machine: &Machine,
     world: Ports<'_, InProcess<'_>, InProcess<'_>, InProcess<'_>, VirtualClock>,
     request: &RegisterRequest,
     to: &RegistrationId,
 ) -> Result<(), Broken> {
-    let subscriptions = [request.subscription, to.subscription];
-    person.until_done(
-        "move",
-        machine,
-        async |machine| {
-            let side = moving::reachable(world).await?;
-            register::wait_for_running(world, &mut Silent).await?;
-            let found = moving::find(world.azure, world.clock, &subscriptions, None, side.as_ref()).await?;
-            let asked = MoveRequest { to: to.clone(), location: None };
-            let past = machine.past(moving::MOVE, moving::VERSION, &asked);
-            let resumed = !past.open.is_empty();
-            let prepared = moving::prepare(world.azure, world.clock, &asked, found, side, past).await?;
-            if prepared.nothing_to_do() && !resumed {
-                return Ok(());
-            }
-            moving::relocate(world, moving::MOVE, &asked, prepared, &mut machine.open, &mut Silent).await.map(drop)
-        },
-        |_| false,
-    )
+    let target =
+        Destination { subscription: to.subscription, resource_group: to.resource_group.clone(), location: None };
+    let once = async || {
+        let (consent, watch) = (&mut Willing, &mut Silent);
+        let desk = &mut desk(machine, consent, watch);
+        moving::run(world, request.subscription, None, Some(&target), desk).await.map(drop)
+    };
+    person.until_done("move", machine, once, |_| false)
 }
 
 /// Registers a disconnected stamp, renews and removes it, on two machines that share nothing but the carried file.
@@ -286,7 +267,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let records = stage.records.then_some(&ports);
     let world = Ports { azure: &(), stamp: &ports, records, clock: &stage.clock };
     let mut person = Person { clock: &stage.clock, chaos: &stage.chaos, draw: &mut draw, forgetful, trial };
-    let (mut at_stamp, mut at_azure) = (Machine::default(), Machine::default());
+    let (at_stamp, at_azure) = (Machine::default(), Machine::default());
     let never = |_: &Failure| false;
     let cloud_id = stage.world.borrow().stamp.cloud_id;
     let id = details.id_for(cloud_id);
@@ -295,92 +276,68 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         let renewal = round == 1;
         // The file on its way: whatever was written last.
         let carried: RefCell<Option<Bundle>> = RefCell::default();
-        let registration = renewal.then(|| id.clone());
-        let order = TokenOrder { details: details.clone(), renewal, deactivate: renewal, registration };
-        person.until_done(
-            order.name(),
-            &mut at_stamp,
-            async |machine| {
-                let information = ports.information().await?;
-                register::wait_for_running(world, &mut Silent).await?;
-                drop(machine.past(order.name(), offline::VERSION, &order));
-                let mut deliver = |bundle: &Bundle| {
-                    *carried.borrow_mut() = Some(bundle.clone());
-                    Ok(())
-                };
-                offline::token(world, &order, &information, &mut machine.open, &mut Silent, &mut deliver)
-                    .await
-                    .map(drop)
-            },
-            never,
-        )?;
-        let bundle = carried.take();
-        let deactivated_at = bundle.as_ref().and_then(|bundle| bundle.receipt.as_ref()?.deactivated_at);
-        let token = bundle.and_then(|bundle| bundle.token);
-        let token = token.ok_or_else(|| broken("offline token", "no file was written".into()))?;
-        let request = OfflineRequest {
-            id: id.clone(),
-            location: None,
-            cloud_id,
-            token: token.digest(),
-            remove: renewal.then(|| id.clone()),
-            deactivated_at,
-            renewal,
+        let deliver = |bundle: &Bundle| {
+            *carried.borrow_mut() = Some(bundle.clone());
+            Ok(())
         };
-        person.until_done(
-            request.name(),
-            &mut at_azure,
-            async |machine| {
-                let past = machine.past(request.name(), offline::VERSION, &request);
-                let prepared = offline::prepare(&ports, &stage.clock, &request, &past).await?;
-                let mut deliver = |bundle: &Bundle| {
-                    *carried.borrow_mut() = Some(bundle.clone());
-                    Ok(())
-                };
-                let journal = &mut machine.open;
-                offline::register(&ports, &stage.clock, &request, &token, prepared, journal, &mut Silent, &mut deliver)
-                    .await
-                    .map(drop)
-            },
-            never,
-        )?;
+        let name = if renewal { "offline-renew-start" } else { "offline-token" };
+        let once = async || {
+            let information = ports.information().await?;
+            let order = (details.clone(), renewal, false);
+            let (consent, watch) = (&mut Willing, &mut Silent);
+            let desk = &mut desk(&at_stamp, consent, watch);
+            offline::run_token(world, order, &information, desk, &mut { deliver }).await.map(drop)
+        };
+        person.until_done(name, &at_stamp, once, never)?;
+        let bundle = carried.take().ok_or_else(|| broken(name, "no file was written".into()))?;
+        let Bundle { token, receipt, .. } = bundle;
+        let token = token.ok_or_else(|| broken(name, "the file has no token".into()))?;
+        let name = if renewal { "offline-renew-register" } else { "offline-register" };
+        let visit = Visit {
+            subscription,
+            resource_group: id.resource_group.clone(),
+            name: Some(id.name.clone()),
+            location: None,
+            token: &token,
+            cloud_id,
+            receipt,
+            renewal,
+            file: "token".into(),
+        };
+        let once = async || {
+            let (consent, watch) = (&mut Willing, &mut Silent);
+            let desk = &mut desk(&at_azure, consent, watch);
+            offline::run_register(&ports, &stage.clock, &visit, desk, &mut { deliver }).await.map(drop)
+        };
+        person.until_done(name, &at_azure, once, never)?;
         let key = carried.take().and_then(|bundle| bundle.key);
         let key = key.ok_or_else(|| broken("offline register", "no file was written".into()))?;
-        let activate = ActivateRequest { id: id.clone(), key: key.digest(), renewal };
-        person.until_done(
-            activate.name(),
-            &mut at_stamp,
-            async |machine| {
-                let information = ports.information().await?;
-                offline::compare(&stage.clock, &key, &information).map_err(Failure::before)?;
-                register::wait_for_running(world, &mut Silent).await?;
-                let past = machine.past(activate.name(), offline::VERSION, &activate);
-                let journal = &mut machine.open;
-                offline::activate(world, &activate, &key, &information, &past, journal, &mut Silent).await.map(drop)
-            },
-            never,
-        )?;
+        let name = if renewal { "offline-renew-finish" } else { "offline-activate" };
+        let once = async || {
+            let information = ports.information().await?;
+            let (consent, watch) = (&mut Willing, &mut Silent);
+            let desk = &mut desk(&at_stamp, consent, watch);
+            offline::run_activate(world, &key, None, renewal, &information, desk).await.map(drop)
+        };
+        person.until_done(name, &at_stamp, once, never)?;
         stage.pass(1);
-        stage.world.borrow().judge(&details, false).map_err(|why| broken(activate.name(), why))?;
+        stage.world.borrow().judge(&details, false).map_err(|why| broken(name, why))?;
         // A year and a month later the renewal is due.
         stage.pass(24 * 400);
     }
 
-    person.until_done(
-        "offline-deactivate",
-        &mut at_stamp,
-        async |machine| {
-            let information = ports.information().await?;
-            register::wait_for_running(world, &mut Silent).await?;
-            let request = offline::DeactivateRequest { registration: Some(id.clone()) };
-            drop(machine.past("offline-deactivate", offline::VERSION, &request));
-            let (journal, registration) = (&mut machine.open, Some(id.clone()));
-            let mut deliver = |_: &Bundle| Ok(());
-            offline::deactivate(world, registration, &information, journal, &mut Silent, &mut deliver).await.map(drop)
-        },
-        never,
-    )?;
-    let remove = UnregisterRequest { subscription, named: Some(id.clone()), sides: Sides::Azure };
+    let receipt: RefCell<Option<Bundle>> = RefCell::default();
+    let once = async || {
+        let information = ports.information().await?;
+        let mut deliver = |bundle: &Bundle| {
+            *receipt.borrow_mut() = Some(bundle.clone());
+            Ok(())
+        };
+        let (consent, watch) = (&mut Willing, &mut Silent);
+        let desk = &mut desk(&at_stamp, consent, watch);
+        offline::run_deactivate(world, &information, desk, &mut deliver).await.map(drop)
+    };
+    person.until_done("offline-deactivate", &at_stamp, once, never)?;
     let nobody = azsreg_operations::ports::Nobody;
     let azure = Ports {
         azure: &ports,
@@ -388,17 +345,21 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         records: None::<&azsreg_operations::ports::Nobody>,
         clock: &stage.clock,
     };
-    person.until_done(
-        "offline-unregister",
-        &mut at_azure,
-        async |machine| {
-            drop(machine.past(unregister::NAME, unregister::VERSION, &remove));
-            let prepared = unregister::prepare_azure(&ports, &stage.clock, id.clone()).await?;
-            unregister::unregister(azure, &remove, prepared, &mut machine.open, &mut Silent).await.map(drop)
-        },
-        // Removed by a run that was killed: what is missing is said to be missing.
-        |failure| failure.problems[0].code.id == "AZR6004",
-    )?;
+    let order = AzureOrder {
+        operation: "offline-unregister",
+        subscription,
+        target: Target::Named(id.clone()),
+        cloud_id: Some(cloud_id),
+        deactivated_at: receipt.take().and_then(|bundle| bundle.receipt?.deactivated_at),
+    };
+    let once = async || {
+        let (consent, watch) = (&mut Willing, &mut Silent);
+        let desk = &mut desk(&at_azure, consent, watch);
+        unregister::run_azure(azure, &order, desk).await.map(drop)
+    };
+    // Removed by a run that was killed and whose journal is lost: what is missing is said to be missing.
+    let missing = |failure: &Failure| failure.problems[0].code.id == "AZR6004";
+    person.until_done("offline-unregister", &at_azure, once, missing)?;
     let trial = person.trial.clone();
     stage.pass(1);
     stage.world.borrow().judge_bare().map_err(|why| broken("offline-unregister", why))?;

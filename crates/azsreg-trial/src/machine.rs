@@ -1,15 +1,18 @@
 //! A machine that azsreg runs on: its state directory, its crashes, and the person who runs the same command again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use azsreg_model::ExitCode;
-use azsreg_operations::engine::journal::{Event, Past, is_ended};
-use azsreg_operations::{Failure, Journal as _, MemoryJournal};
-use jiff::SignedDuration;
-use serde::Serialize;
+use azsreg_model::{ExitCode, Problem};
+use azsreg_operations::engine::history::History;
+use azsreg_operations::engine::journal::{Event, JournalError, is_ended};
+use azsreg_operations::engine::session::{Books, Consent, Question};
+use azsreg_operations::{Failure, Journal, MemoryJournal};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use crate::ports::{Chaos, VirtualClock};
 use crate::{Broken, Trial};
@@ -17,47 +20,87 @@ use crate::{Broken, Trial};
 /// Problems that a fault explains: the same command is run again.
 const PASSING: &[&str] = &["AZR2006", "AZR2010", "AZR2014", "AZR4001", "AZR4011", "AZR4012"];
 
-/// The journals of one machine.
-#[derive(Debug, Default)]
-pub(crate) struct Machine {
-    ended: Vec<Vec<Event>>,
-    pub(crate) open: MemoryJournal,
+/// The journals of one machine. What was recorded outlives the process that recorded it.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Machine(Rc<RefCell<Vec<MemoryJournal>>>);
+
+/// One of them, as a process has it open.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    all: Machine,
+    at: usize,
+    here: MemoryJournal,
+}
+
+impl Journal for Kept {
+    fn events(&self) -> &[Event] {
+        self.here.events()
+    }
+
+    fn times(&self) -> &[Timestamp] {
+        self.here.times()
+    }
+
+    fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        self.here.append(at, event)?;
+        // A machine that lost its directory has no journal to write to any more.
+        if let Some(kept) = self.all.0.borrow_mut().get_mut(self.at) {
+            kept.clone_from(&self.here);
+        }
+        Ok(())
+    }
 }
 
 impl Machine {
-    /// What a run of this request goes on from.
-    pub(crate) fn past(&mut self, operation: &str, version: u32, request: &impl Serialize) -> Past {
-        let request = serde_json::to_value(request).unwrap_or_default();
-        let open = Some(self.open.events()).filter(|events| !events.is_empty());
-        let past = Past::of(&self.ended, open, operation, version, &request);
-        if past.open.is_empty() {
-            // Something else was begun: it stays as it is, and a new journal is begun.
-            self.open = MemoryJournal::default();
-        }
-        past
+    /// The state directory is lost.
+    pub(crate) fn forget(&self) {
+        self.0.borrow_mut().clear();
     }
 
-    /// What the journals know and the world does not tell.
-    pub(crate) fn known(&self) -> azsreg_model::Known {
-        let mut all = self.ended.clone();
-        all.push(self.open.events().to_vec());
-        azsreg_operations::engine::journal::known(&all)
+    /// Whether the newest run has begun to act and did not end.
+    pub(crate) fn is_half_way(&self) -> bool {
+        let all = self.0.borrow();
+        let newest = all.last().map(Journal::events).unwrap_or_default();
+        !is_ended(newest) && newest.iter().any(|event| matches!(event, Event::Started { .. }))
+    }
+}
+
+impl Books for Machine {
+    type Journal = Kept;
+    type Held = ();
+
+    fn hold(&self, _: Uuid, _: &str, _: Timestamp) -> Result<(), Problem> {
+        Ok(())
     }
 
-    /// The events of the run that did not end.
-    pub(crate) fn begun(&self) -> Vec<Event> {
-        self.open.events().to_vec()
+    fn holder(&self, _: Uuid) -> Option<String> {
+        None
     }
 
-    fn settle(&mut self) {
-        if is_ended(self.open.events()) {
-            self.ended.push(std::mem::take(&mut self.open).events().to_vec());
-        }
+    fn history(&self, _: Uuid) -> Result<History<Kept>, Problem> {
+        let all = self.0.borrow();
+        let open = |(at, here): (usize, &MemoryJournal)| Kept { all: self.clone(), at, here: here.clone() };
+        Ok(History::of(all.iter().enumerate().map(open).collect()))
+    }
+
+    fn begin(&self, _: Uuid, _: &str, _: Timestamp) -> Result<Kept, JournalError> {
+        let mut all = self.0.borrow_mut();
+        all.push(MemoryJournal::default());
+        Ok(Kept { all: self.clone(), at: all.len() - 1, here: MemoryJournal::default() })
+    }
+}
+
+/// Somebody who agrees to everything.
+pub(crate) struct Willing;
+
+impl Consent for Willing {
+    fn agree(&mut self, _: &Question, _: bool) -> Result<(), Problem> {
+        Ok(())
     }
 }
 
 /// Polls a future that never waits: it ends, or it was killed.
-fn drive<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn drive<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
@@ -80,8 +123,8 @@ impl Person<'_> {
     pub(crate) fn until_done(
         &mut self,
         what: &str,
-        machine: &mut Machine,
-        mut attempt: impl AsyncFnMut(&mut Machine) -> Result<(), Failure>,
+        machine: &Machine,
+        mut attempt: impl AsyncFnMut() -> Result<(), Failure>,
         ended: impl Fn(&Failure) -> bool,
     ) -> Result<(), Broken> {
         let seed = self.trial.seed;
@@ -95,11 +138,10 @@ impl Person<'_> {
                 loud.set(false);
             }
             if self.draw.u8(0..4) < self.forgetful {
-                *machine = Machine::default();
+                machine.forget();
             }
             self.chaos.revive();
-            let result = drive(attempt(machine));
-            machine.settle();
+            let result = drive(attempt());
             match result {
                 None => self.trial.crashes += 1,
                 Some(Ok(())) => {
@@ -116,8 +158,7 @@ impl Person<'_> {
                     if !PASSING.contains(&problem.code.id) {
                         return Err(broken(format!("a failure that no fault explains: {failure:?}")));
                     }
-                    if failure.exit != ExitCode::Resumable && failure.step.is_some() && machine.open.events().len() > 1
-                    {
+                    if failure.exit != ExitCode::Resumable && failure.step.is_some() && machine.is_half_way() {
                         return Err(broken(format!("a run that acted must be resumable: {failure:?}")));
                     }
                 }

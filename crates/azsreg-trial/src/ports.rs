@@ -9,9 +9,9 @@ use azsreg_lab::world::arm::{ArmError, LOCATIONS, group_scope};
 use azsreg_lab::world::directory::AZURE_POWERSHELL;
 use azsreg_lab::world::stamp::{Bridge, CmdletError, Effect};
 use azsreg_model::{
-    ActionState, ActivationKey, ActivationRecord, CustomRole, Expiration, IdentitySystem, LOCK_NAME, Lock, LockLevel,
-    Permission, Problem, REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment,
-    StampInformation, code, lock_notes,
+    ActionRun, ActionState, ActivationKey, ActivationRecord, CustomRole, Expiration, IdentitySystem, LOCK_NAME, Lock,
+    LockLevel, Permission, Problem, REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken,
+    RoleAssignment, StampInformation, code, lock_notes,
 };
 use azsreg_operations::ports::{
     Action, Azure, Class, Clock, DirectoryRights, PortError, Records, Stamp, Subscription, TokenRequest,
@@ -110,7 +110,13 @@ fn arm(error: ArmError) -> PortError {
     PortError::permanent(Problem::new(&code::AZURE_REFUSED, format!("{}: {}", error.code, error.message)))
 }
 
+/// What the stamp says where it has no activation to remove.
+const NOT_ACTIVATED: &str = "NotActivated: the stamp has no activation.";
+
 fn cmdlet(error: CmdletError) -> PortError {
+    if error.message == NOT_ACTIVATED {
+        return PortError::permanent(Problem::new(&code::STAMP_NOT_ACTIVATED, error.message));
+    }
     if error.message.contains("another action is in progress") {
         return PortError::new(Class::Busy, Problem::new(&code::STAMP_BUSY, error.message));
     }
@@ -477,14 +483,15 @@ impl Stamp for InProcess<'_> {
         .await
     }
 
-    async fn action_state(&self, action: Action) -> Result<ActionState, PortError> {
+    async fn action_run(&self, action: Action) -> Result<ActionRun, PortError> {
         self.pep("Get-ActionStatus", |world, _| {
-            Ok(match world.stamp.runs.get(action.cmdlet()).map(|run| run.result.clone()) {
-                None => ActionState::None,
-                Some(None) => ActionState::Running,
-                Some(Some(Ok(()))) => ActionState::Completed,
-                Some(Some(Err(why))) => ActionState::Failed(why),
-            })
+            let Some(run) = world.stamp.runs.get(action.cmdlet()) else { return Ok(ActionRun::NONE) };
+            let state = match &run.result {
+                None => ActionState::Running,
+                Some(Ok(())) => ActionState::Completed,
+                Some(Err(why)) => ActionState::Failed(why.clone()),
+            };
+            Ok(ActionRun { state, id: Some(run.id.to_string()), started: Some(run.started) })
         })
         .await
     }
@@ -568,6 +575,9 @@ impl Stamp for InProcess<'_> {
             .pep(NAME, |world, now| {
                 let World { stamp, draw, .. } = world;
                 let takes = stamp.options.activation;
+                if stamp.activation.is_none() && stamp.running().is_none() {
+                    return Err(CmdletError::failed(NOT_ACTIVATED));
+                }
                 stamp.begin(draw, now, NAME, Some(takes), Effect::Deactivate)?;
                 Ok(now + takes)
             })

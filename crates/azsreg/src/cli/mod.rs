@@ -73,6 +73,9 @@ pub(crate) struct Global {
     /// Where journals, locks and sign-ins are kept [default: the platform's state directory]
     #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Go on from what both sides say where the journal of an interrupted run is damaged; the file stays as it is
+    #[arg(long, global = true, action = ArgAction::SetTrue, help_heading = "Global")]
+    pub(crate) without_journal: bool,
     /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global")]
     pub(crate) at: Option<String>,

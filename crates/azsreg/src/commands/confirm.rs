@@ -2,10 +2,87 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, Remembered, code};
+use azsreg_operations::engine::journal::Mark;
+use azsreg_operations::engine::session::{Consent, Question};
 
 use crate::cli::{CareOptions, Global};
 use crate::watch::Screen;
+
+/// The person at the terminal, if there is one.
+pub(crate) struct Person<'p> {
+    pub(crate) global: &'p Global,
+    /// Whether `--yes` has agreed beforehand.
+    pub(crate) yes: bool,
+    pub(crate) screen: Screen,
+}
+
+impl<'p> Person<'p> {
+    pub(crate) fn new(global: &'p Global, care: Option<&CareOptions>, screen: &Screen) -> Self {
+        Self { global, yes: care.is_some_and(|care| care.yes), screen: screen.clone() }
+    }
+
+    fn is_there(&self) -> bool {
+        !self.global.non_interactive && std::io::stdin().is_terminal()
+    }
+
+    fn answer(&self, text: &str) -> Option<String> {
+        self.screen.aside(text);
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.ok().filter(|read| *read > 0).map(|_| answer.trim().to_owned())
+    }
+}
+
+impl Consent for Person<'_> {
+    fn agree(&mut self, question: &Question, changed: bool) -> Result<(), Problem> {
+        let Question { what, lost, .. } = question;
+        let mut text = String::new();
+        if changed {
+            text.push_str("This changed while you were asked:\n");
+        }
+        text.push_str(what);
+        for item in lost {
+            text.push_str(&format!("\n  lost: {item}"));
+        }
+        if self.yes {
+            // What was agreed to beforehand is what was there then.
+            if changed {
+                let message = format!("it changed while this ran: {what}");
+                return Err(Problem::new(&code::CHANGED_MEANWHILE, message));
+            }
+            if !lost.is_empty() {
+                self.screen.aside(&text);
+            }
+            return Ok(());
+        }
+        if !self.is_there() {
+            let mut problem = Problem::new(&code::NOT_CONFIRMED, format!("nobody has agreed to this: {what}"));
+            problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
+            return Err(problem);
+        }
+        match self.answer(&format!("{text}\nGo on? Type yes: ")) {
+            Some(answer) if answer.eq_ignore_ascii_case("yes") => Ok(()),
+            _ => Err(Problem::new(&code::NOT_CONFIRMED, format!("{what} The answer was not yes."))),
+        }
+    }
+
+    fn number(&mut self, option: &str, remembered: Option<&Remembered>) -> Option<String> {
+        if !self.is_there() {
+            return None;
+        }
+        let what = if option == "--ms-asset-tag" { "asset tag" } else { "agreement number" };
+        let known = match remembered {
+            None => format!("Azure does not show the {what}, and this machine does not know it."),
+            Some(known) => format!(
+                "Azure does not show the {what}. This machine wrote {} at {:.0}; something else has written to the registration since.",
+                known.text, known.written.at
+            ),
+        };
+        let answer = self.answer(&format!("{known}\nThe {what} ({option}), or nothing to stop: "));
+        answer.filter(|answer| !answer.is_empty())
+    }
+}
 
 /// Lists what is lost and asks, unless `--yes` says so beforehand.
 pub(crate) fn agree(
@@ -15,26 +92,6 @@ pub(crate) fn agree(
     what: &str,
     lost: &[String],
 ) -> Result<(), Problem> {
-    let mut text = format!("{what}\n");
-    for item in lost {
-        text.push_str(&format!("  lost: {item}\n"));
-    }
-    if care.yes {
-        if !lost.is_empty() {
-            screen.aside(text.trim_end());
-        }
-        return Ok(());
-    }
-    if global.non_interactive || !std::io::stdin().is_terminal() {
-        let mut problem = Problem::new(&code::NOT_CONFIRMED, format!("nobody has agreed to this: {what}"));
-        problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
-        return Err(problem);
-    }
-    screen.aside(&format!("{text}Go on? Type yes: "));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") {
-        return Ok(());
-    }
-    Err(Problem::new(&code::NOT_CONFIRMED, format!("{what} The answer was not yes.")))
+    let question = Question { what: what.to_owned(), lost: lost.to_vec(), mark: Mark::default() };
+    Person::new(global, Some(care), screen).agree(&question, false)
 }

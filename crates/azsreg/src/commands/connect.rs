@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use azsreg_arm::{AzurePort, Http, Identity, Manager, RecordsPort, SignIn};
 use azsreg_model::{Problem, StampInformation, code};
-use azsreg_operations::engine::journal::History;
+use azsreg_operations::engine::history::OnDamage;
 use azsreg_operations::engine::retry::{self, Policy};
-use azsreg_operations::ports::{Clock as _, Nobody, Stamp as _, World};
-use azsreg_operations::{FileJournal, StampLock};
+use azsreg_operations::engine::session::FileBooks;
+use azsreg_operations::ports::{Nobody, Stamp as _, World};
 use azsreg_pep::PrivilegedEndpoint;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -212,27 +212,8 @@ pub(crate) async fn stamp<T>(
     delivered(outcome, closed)
 }
 
-/// One operation on a stamp at a time, and what earlier ones left.
-pub(crate) fn begin(
-    state_dir: &std::path::Path,
-    cloud_id: Uuid,
-    operation: &str,
-) -> Result<(StampLock, History), Ended> {
-    let lock = StampLock::take(state_dir, cloud_id, operation, CLOCK.now())?;
-    let history = History::read(state_dir, cloud_id).map_err(|error| Ended::from(error.problem()))?;
-    Ok((lock, history))
-}
-
-/// The journal to go on with, or a new one.
-pub(crate) fn journal(
-    open: Option<FileJournal>,
-    state_dir: &std::path::Path,
-    cloud_id: Uuid,
-    operation: &str,
-) -> Result<FileJournal, Ended> {
-    match open {
-        Some(journal) => Ok(journal),
-        None => FileJournal::create(state_dir, cloud_id, operation, CLOCK.now())
-            .map_err(|error| Ended::from(error.problem())),
-    }
+/// Journals and locks of this machine.
+pub(crate) fn books(global: &Global, state_dir: &std::path::Path) -> FileBooks {
+    let on_damage = if global.without_journal { OnDamage::WorldOnly } else { OnDamage::Stop };
+    FileBooks { directory: state_dir.to_owned(), on_damage }
 }

@@ -1,11 +1,12 @@
 //! `azsreg customer`: whose usage of a stamp is shown under which subscription.
 
-use azsreg_model::{Customer, ExitCode, Outcome};
+use azsreg_model::{Customer, ExitCode};
 use azsreg_operations::customer::{self, Change};
+use azsreg_operations::engine::session::Desk;
 use azsreg_operations::marketplace::fetch;
 use serde_json::json;
 
-use super::confirm::agree;
+use super::confirm::Person;
 use super::connect::{self, Azure, CLOCK};
 use crate::Ended;
 use crate::cli::{CareOptions, CustomerCommand, Global, OfStampOptions};
@@ -65,30 +66,15 @@ async fn change(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let mut screen = Screen::new(global, 1);
-    let shown = screen.clone();
+    let screen = Screen::new(global, 3);
     let work = async |azure: Azure<'_, '_>| {
         let Azure { world, state_dir } = azure;
-        let azure = world.azure;
-        let registration = fetch::registration(azure, &CLOCK, of.subscription, of.cloud_id).await?;
-        let prepared = customer::prepare(azure, &CLOCK, &registration, change).await?;
-        if care.plan {
-            return Ok(prepared.report(&registration, Outcome::Planned));
-        }
-        if prepared.done {
-            return Ok(prepared.report(&registration, Outcome::NothingToDo));
-        }
-        if !prepared.lost.is_empty() {
-            agree(
-                global,
-                care,
-                &shown,
-                "From now on usage is shown elsewhere; what was reported stays where it is.",
-                &prepared.lost,
-            )?;
-        }
-        Ok(customer::change(azure, &CLOCK, &state_dir, &registration, &prepared, &mut screen).await?)
+        let books = connect::books(global, &state_dir);
+        let (mut person, mut watch) = (Person::new(global, Some(care), &screen), screen.clone());
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: care.plan };
+        let stamp = (of.subscription, of.cloud_id);
+        Ok(customer::run(world.azure, &CLOCK, &state_dir, stamp, change, desk).await?)
     };
-    let report = connect::azure(global, &of.azure, sources, &shown, Some(of.subscription), work).await?;
+    let report = connect::azure(global, &of.azure, sources, &screen, Some(of.subscription), work).await?;
     Ok(view.report(&report))
 }

@@ -1,21 +1,20 @@
 //! `azsreg offline`: one file for each trip.
 
 use azsreg_model::{
-    BillingModel, Bundle, BundleKind, Carried, ExitCode, Outcome, Problem, Receipt, RegisterRequest, RegistrationId,
-    RegistrationToken, Report, code,
+    BillingModel, Bundle, BundleKind, Carried, ExitCode, Outcome, Problem, RegisterRequest, RegistrationId, Report,
+    code,
 };
-use azsreg_operations::engine::journal::{Event, request_of};
-use azsreg_operations::offline::{self, ActivateRequest, DeactivateRequest, OfflineRequest, TokenOrder};
-use azsreg_operations::ports::Clock as _;
-use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
-use azsreg_operations::{Journal as _, change, register, status};
+use azsreg_operations::engine::session::Desk;
+use azsreg_operations::offline::{self, Visit};
+use azsreg_operations::unregister::{self, AzureOrder, Target};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::confirm::Person;
 use super::connect::{self, Azure, CLOCK, Stamp};
 use super::files::{carried, carry, check_out, hand_over, receipt_file, wrong_kind};
+use super::inspect;
 use super::register::{broken_rule, usage};
-use super::{confirm, inspect};
 use crate::Ended;
 use crate::cli::{
     Global, OfflineActivateOptions, OfflineCommand, OfflineDeactivateOptions, OfflineKeyOptions,
@@ -85,91 +84,29 @@ async fn token(
 ) -> Result<ExitCode, Ended> {
     let mut warnings = Vec::new();
     let details = details(options, &mut warnings)?;
-    let mut screen = Screen::new(global, offline::STEPS);
+    let screen = Screen::new(global, offline::STEPS);
+    let mut watch = screen.clone();
     for warning in &warnings {
-        azsreg_operations::Watch::warning(&mut screen, warning);
+        azsreg_operations::Watch::warning(&mut watch, warning);
     }
-    let shown = screen.clone();
-    let mut kind = if renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
-    let made = &mut kind;
+    let kind = if renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         check_out(&options.out.out, Some(information.cloud_id))?;
-        let problems = azsreg_operations::checks::stamp(&details, &information);
-        if !problems.is_empty() {
-            return Err(Ended { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() });
-        }
-        // What runs on the stamp decides what a renewal finds; a token alone does not look.
-        if renewal && !options.care.plan {
-            register::wait_for_running(world, &mut screen).await?;
-        }
-        let name = if renewal { "offline-renew-start" } else { "offline-token" };
-        let (_lock, history) = connect::begin(&state_dir, information.cloud_id, name)?;
-        let known = history.known();
-        let begun = history.open.as_ref().and_then(|journal| order_of(journal.events(), &details, renewal));
-        let order = match begun {
-            Some(order) => order,
-            None if !renewal => TokenOrder { details, renewal, deactivate: false, registration: None },
-            None => {
-                let side = status::stamp_side(world, information.clone()).await?;
-                let record = side.activation.as_ref();
-                // A raw file holds no receipt, so that the visit at Azure could not tell: there all is undone.
-                let plain = !options.out.raw
-                    && known.details.as_ref().is_some_and(|before| {
-                        // Turning usage reporting off is a plain update under the same name: nothing is undone.
-                        let same =
-                            RegisterRequest { usage_reporting: details.usage_reporting, ..before.clone() } == details;
-                        same && before.usage_reporting && !details.usage_reporting
-                    })
-                    && record.is_some_and(|record| !record.is_expired(CLOCK.now()))
-                    && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
-                let registration = record.map(|record| record.registration.clone());
-                if !plain && !options.care.plan {
-                    let lost = if record.is_some() || world.records.is_none() {
-                        change::items(world, &information).await?
-                    } else {
-                        Vec::new()
-                    };
-                    let what = format!(
-                        "The stamp {} will be deactivated until the new key is carried back to it.",
-                        information.cloud_id
-                    );
-                    confirm::agree(global, &options.care, &screen, &what, &lost)?;
-                }
-                TokenOrder { details, renewal, deactivate: !plain, registration }
-            }
-        };
-        if options.care.plan {
-            let report = Report::new(order.name(), Outcome::Planned, information.cloud_id, order.registration.clone());
-            return Ok(Report { plan: order.plan(&information), warnings, ..report });
-        }
-        if renewal && !order.deactivate {
-            screen.aside(
-                "A plain update: usage reporting goes off under the same name. Nothing is deactivated or removed.",
-            );
-        }
-        let value = serde_json::to_value(&order).unwrap_or_default();
-        let (_, open) = history.past(order.name(), offline::VERSION, &value);
-        let mut journal = connect::journal(open, &state_dir, information.cloud_id, order.name())?;
-        let mut deliver = |bundle: &Bundle| {
-            *made = bundle.kind;
-            hand_over(&options.out, bundle)
-        };
-        let report = offline::token(world, &order, &information, &mut journal, &mut screen, &mut deliver).await?;
+        let books = connect::books(global, &state_dir);
+        let mut person = Person::new(global, Some(&options.care), &screen);
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
+        let order = (details, renewal, options.out.raw);
+        let mut deliver = |bundle: &Bundle| hand_over(&options.out, bundle);
+        let report = offline::run_token(world, order, &information, desk, &mut deliver).await?;
         Ok(Report { warnings, ..report })
     };
-    let report = connect::stamp(global, &options.stamp, sources, &shown, work).await?;
+    let report = connect::stamp(global, &options.stamp, sources, &screen, work).await?;
     let exit = view.report(&report);
     if exit != ExitCode::ChangesPlanned {
         carry(view, &options.out.out, kind);
     }
     Ok(exit)
-}
-
-/// The order of an interrupted run that asked for the same.
-fn order_of(events: &[Event], details: &RegisterRequest, renewal: bool) -> Option<TokenOrder> {
-    let order: TokenOrder = serde_json::from_value(request_of(events)?.clone()).ok()?;
-    (order.details == *details && order.renewal == renewal).then_some(order)
 }
 
 async fn register_file(
@@ -200,61 +137,31 @@ async fn register_file(
         });
     }
     let cloud_id = contents.cloud_id;
-    let deactivated_at = receipt.as_ref().and_then(|receipt| receipt.deactivated_at);
-    let deactivated = deactivated_at.is_some();
     check_out(&options.out.out, Some(cloud_id))?;
-    let mut screen = Screen::new(global, offline::STEPS);
-    let shown = screen.clone();
+    let screen = Screen::new(global, offline::STEPS);
     let work = async |azure: Azure<'_, '_>| {
         let Azure { world, state_dir } = azure;
-        let mut request = offline_request(world.azure, options, renewal, &token, cloud_id, receipt).await?;
-        request_names(&request)?;
-        let (_lock, history) = connect::begin(&state_dir, cloud_id, request.name())?;
-        if let (Some(old), Some(at), None) = (&request.remove, deactivated_at, &history.open)
-            && offline::registered_since(world.azure, world.clock, old, at).await?
-            && history.ended.is_empty()
-        {
-            // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
-            request.remove = None;
-        }
-        let value = serde_json::to_value(&request).unwrap_or_default();
-        let already = deactivated_at.is_some_and(|at| offline::renewed_before(&history.ended, &request.token, at));
-        let (past, open) = history.past(request.name(), offline::VERSION, &value);
-        if renewal && !past.finished && past.open.is_empty() && already {
-            let message = format!("{}: the renewal that this file asks for was made before", options.file.display());
-            return Err(Problem::new(&code::BUNDLE_STALE, message)
-                .next(format!("To fetch its key again: azsreg offline key --subscription {} --cloud-id {cloud_id} --out KEY. To renew once more, at the stamp: azsreg offline renew start.", options.subscription))
-                .into());
-        }
-        let prepared = offline::prepare(world.azure, world.clock, &request, &past).await?;
-        if options.care.plan {
-            let report = Report::new(request.name(), Outcome::Planned, cloud_id, Some(request.id.clone()));
-            return Ok(Report { plan: prepared.plan(&request), ..report });
-        }
-        if prepared.updates() && past.open.is_empty() {
-            screen.aside(&format!("{} exists and is this stamp's: it is updated in place.", request.id.name));
-        }
-        if let Some(old) = prepared.removes().filter(|_| past.open.is_empty()) {
-            let what = if deactivated {
-                format!("{old} will be deleted, and made anew. The stamp was deactivated before.")
-            } else {
-                format!(
-                    "{old} will be deleted, and made anew. The file does not say that the stamp was deactivated: make sure that it was."
-                )
-            };
-            confirm::agree(global, &options.care, &screen, &what, &[])?;
-        }
-        let mut journal = connect::journal(open, &state_dir, cloud_id, request.name())?;
+        let books = connect::books(global, &state_dir);
+        let (mut person, mut watch) = (Person::new(global, Some(&options.care), &screen), screen.clone());
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
+        let visit = Visit {
+            subscription: options.subscription,
+            resource_group: options.resource_group.clone(),
+            name: options.name.clone(),
+            location: options.location.clone(),
+            token: &token,
+            cloud_id,
+            receipt,
+            renewal,
+            file: options.file.display().to_string(),
+        };
         let mut deliver = |bundle: &Bundle| {
             hand_over(&options.out, bundle)?;
             receipt_file(&options.out.out, bundle, &token)
         };
-        let (azure, clock) = (world.azure, world.clock);
-        let report =
-            offline::register(azure, clock, &request, &token, prepared, &mut journal, &mut screen, &mut deliver);
-        Ok(report.await?)
+        Ok(offline::run_register(world.azure, world.clock, &visit, desk, &mut deliver).await?)
     };
-    let report = connect::azure(global, &options.azure, sources, &shown, Some(options.subscription), work).await?;
+    let report = connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
     let exit = view.report(&report);
     if exit != ExitCode::ChangesPlanned {
         carry(view, &options.out.out, if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey });
@@ -262,81 +169,13 @@ async fn register_file(
     Ok(exit)
 }
 
-/// Names that Azure would refuse are refused before anything is asked.
-fn request_names(request: &OfflineRequest) -> Result<(), Problem> {
-    let words = RegisterRequest {
-        subscription: request.id.subscription,
-        name: Some(request.id.name.clone()),
-        resource_group: request.id.resource_group.clone(),
-        location: None,
-        billing_model: BillingModel::Development,
-        agreement_number: None,
-        ms_asset_tag: None,
-        usage_reporting: false,
-        marketplace: false,
-        tenant: None,
-        token_version: None,
-        renew: false,
-        replaces: None,
-    };
-    words.validate().map_err(|error| broken_rule(&error))
-}
-
-/// The registration to be, and for a renewal the one to remove: what the receipt names, or what has the cloud id.
-async fn offline_request<A: azsreg_operations::ports::Azure>(
-    azure: &A,
-    options: &OfflineRegisterOptions,
-    renewal: bool,
-    token: &RegistrationToken,
-    cloud_id: Uuid,
-    receipt: Option<Receipt>,
-) -> Result<OfflineRequest, Ended> {
-    let id = |name: String| RegistrationId {
-        subscription: options.subscription,
-        resource_group: options.resource_group.clone(),
-        name,
-    };
-    let mut request = OfflineRequest {
-        id: id(options.name.clone().unwrap_or_else(|| format!("AzureStack-{cloud_id}"))),
-        location: options.location.clone(),
-        cloud_id,
-        token: token.digest(),
-        remove: None,
-        deactivated_at: receipt.as_ref().and_then(|receipt| receipt.deactivated_at),
-        renewal,
-    };
-    if !renewal {
-        return Ok(request);
-    }
-    let named = receipt.as_ref().and_then(|receipt| receipt.registration.clone());
-    let before = match named {
-        Some(id) => Some(id),
-        None => {
-            let mut found = offline::registration_of(azure, &CLOCK, options.subscription, cloud_id).await?;
-            if found.len() > 1 {
-                let mut problem =
-                    Problem::new(&code::DETAILS_UNKNOWN, format!("{cloud_id} has {} registrations", found.len()));
-                problem.details = found.iter().map(ToString::to_string).collect();
-                return Err(problem.next("Say which is to be renewed with --name and --resource-group.").into());
-            }
-            found.pop()
-        }
-    };
-    if let (Some(before), None) = (&before, &options.name) {
-        request.id = before.clone();
-    }
-    // A raw token bears no receipt: whoever carries one has deactivated the stamp by hand.
-    let plain = receipt.is_some_and(|receipt| receipt.deactivated_at.is_none());
-    request.remove = before.filter(|_| !plain);
-    Ok(request)
+fn unnamed() -> Problem {
+    Problem::new(&code::BAD_ARGUMENT, "nothing says which registration is meant")
+        .next("Add --name, --cloud-id, or the carried file.")
 }
 
 /// The one registration that is meant, or why there is none.
-async fn which<A: azsreg_operations::ports::Azure>(
-    azure: &A,
-    options: &WhichOptions,
-    cloud_id: Option<Uuid>,
-) -> Result<RegistrationId, Ended> {
+async fn which<A: azsreg_operations::ports::Azure>(azure: &A, options: &WhichOptions) -> Result<RegistrationId, Ended> {
     if let Some(name) = &options.name {
         return Ok(RegistrationId {
             subscription: options.subscription,
@@ -344,11 +183,7 @@ async fn which<A: azsreg_operations::ports::Azure>(
             name: name.clone(),
         });
     }
-    let Some(cloud_id) = options.cloud_id.or(cloud_id) else {
-        return Err(Problem::new(&code::BAD_ARGUMENT, "nothing says which registration is meant")
-            .next("Add --name, --cloud-id, or the carried file.")
-            .into());
-    };
+    let cloud_id = options.cloud_id.ok_or_else(unnamed)?;
     let mut found = offline::registration_of(azure, &CLOCK, options.subscription, cloud_id).await?;
     match found.len() {
         1 => Ok(found.remove(0)),
@@ -368,7 +203,7 @@ async fn which<A: azsreg_operations::ports::Azure>(
 async fn key(global: &Global, options: &OfflineKeyOptions, view: &View, sources: &Sources) -> Result<ExitCode, Ended> {
     let screen = Screen::new(global, 0);
     let work = async |azure: Azure<'_, '_>| {
-        let id = which(azure.world.azure, &options.which, None).await?;
+        let id = which(azure.world.azure, &options.which).await?;
         let bundle = offline::key(azure.world.azure, &CLOCK, &id).await?;
         check_out(&options.out.out, Some(bundle.cloud_id))?;
         hand_over(&options.out, &bundle)?;
@@ -404,28 +239,15 @@ async fn activate(
             (kind, _) => return Err(wrong_kind(&options.file, kind).into()),
         },
     };
-    let mut screen = Screen::new(global, offline::STEPS);
-    let shown = screen.clone();
+    let screen = Screen::new(global, offline::STEPS);
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
-        let id = offline::compare(world.clock, &key, &information)?;
-        let request = ActivateRequest { id, key: key.digest(), renewal };
-        let (_lock, history) = connect::begin(&state_dir, information.cloud_id, request.name())?;
-        if let (Some(newest), Some(of)) = (offline::newest_token(&history.ended), &token_digest)
-            && newest != *of
-        {
-            let message =
-                format!("the key comes of the token sha256:{of}; the newest token of this stamp is sha256:{newest}");
-            return Err(Problem::new(&code::BUNDLE_STALE, message)
-                .next("Carry the newest token to Azure, and the key that comes of it back.")
-                .into());
-        }
-        let value = serde_json::to_value(&request).unwrap_or_default();
-        let (past, open) = history.past(request.name(), offline::VERSION, &value);
-        let mut journal = connect::journal(open, &state_dir, information.cloud_id, request.name())?;
-        Ok(offline::activate(world, &request, &key, &information, &past, &mut journal, &mut screen).await?)
+        let books = connect::books(global, &state_dir);
+        let (mut person, mut watch) = (Person::new(global, None, &screen), screen.clone());
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: false };
+        Ok(offline::run_activate(world, &key, token_digest.as_deref(), renewal, &information, desk).await?)
     };
-    let report = connect::stamp(global, &options.stamp, sources, &shown, work).await?;
+    let report = connect::stamp(global, &options.stamp, sources, &screen, work).await?;
     Ok(view.report(&report))
 }
 
@@ -435,45 +257,18 @@ async fn deactivate(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let mut screen = Screen::new(global, offline::STEPS);
-    let shown = screen.clone();
+    let screen = Screen::new(global, offline::STEPS);
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         check_out(&options.out, Some(information.cloud_id))?;
-        if options.care.plan {
-            let side = status::stamp_side(world, information.clone()).await?;
-            let active = side.activation.is_some() || side.unread.is_some();
-            let lost = if active { change::items(world, &information).await? } else { Vec::new() };
-            let registration = side.activation.map(|record| record.registration);
-            let report = Report::new("offline-deactivate", Outcome::Planned, information.cloud_id, registration);
-            return Ok(Report { plan: offline::plan_deactivation(active), lost, ..report });
-        }
-        register::wait_for_running(world, &mut screen).await?;
-        let (_lock, history) = connect::begin(&state_dir, information.cloud_id, "offline-deactivate")?;
-        let begun: Option<DeactivateRequest> = history.open.as_ref().and_then(|journal| {
-            let ours = matches!(journal.events().first(), Some(Event::Opened { operation, .. }) if operation == "offline-deactivate");
-            serde_json::from_value(request_of(journal.events())?.clone()).ok().filter(|_| ours)
-        });
-        let registration = match &begun {
-            Some(request) => request.registration.clone(),
-            None => {
-                let side = status::stamp_side(world, information.clone()).await?;
-                let lost = change::items(world, &information).await?;
-                let what = format!("The stamp {} will be deactivated.", information.cloud_id);
-                confirm::agree(global, &options.care, &screen, &what, &lost)?;
-                side.activation.map(|record| record.registration)
-            }
-        };
-        let request = DeactivateRequest { registration: registration.clone() };
-        let value = serde_json::to_value(&request).unwrap_or_default();
-        let (_, open) = history.past("offline-deactivate", offline::VERSION, &value);
-        let mut journal = connect::journal(open, &state_dir, information.cloud_id, "offline-deactivate")?;
+        let books = connect::books(global, &state_dir);
+        let (mut person, mut watch) = (Person::new(global, Some(&options.care), &screen), screen.clone());
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
         let out = OutOptions { out: options.out.clone(), raw: false };
         let mut deliver = |bundle: &Bundle| hand_over(&out, bundle);
-        let report = offline::deactivate(world, registration, &information, &mut journal, &mut screen, &mut deliver);
-        Ok(report.await?)
+        Ok(offline::run_deactivate(world, &information, desk, &mut deliver).await?)
     };
-    let report = connect::stamp(global, &options.stamp, sources, &shown, work).await?;
+    let report = connect::stamp(global, &options.stamp, sources, &screen, work).await?;
     let exit = view.report(&report);
     if report.outcome != Outcome::Planned {
         carry(view, &options.out, BundleKind::Deactivation);
@@ -487,50 +282,43 @@ async fn unregister_file(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let (of_file, cloud_id) =
-        match options.file.as_deref().map(|path| Ok::<_, Problem>((path, carried(path)?))).transpose()? {
-            None => (None, None),
-            Some((path, Carried::Key(_))) => return Err(wrong_kind(path, BundleKind::ActivationKey).into()),
-            Some((_, Carried::Token(token))) => (None, Some(offline::decode(&token)?.cloud_id)),
-            Some((path, Carried::Bundle(bundle))) => match bundle.kind {
-                BundleKind::Deactivation | BundleKind::RegistrationToken => {
-                    (bundle.registration, Some(bundle.cloud_id))
-                }
-                kind => return Err(wrong_kind(path, kind).into()),
-            },
-        };
-    let mut screen = Screen::new(global, unregister::STEPS);
-    let shown = screen.clone();
-    let work = async |azure: Azure<'_, '_>| {
-        let Azure { world, state_dir } = azure;
-        let id = match &of_file {
-            Some(id) if options.which.name.is_none() && options.which.cloud_id.is_none() => id.clone(),
-            _ => which(world.azure, &options.which, cloud_id).await?,
-        };
-        let prepared = unregister::prepare_azure(world.azure, world.clock, id.clone()).await?;
-        let owner = prepared.cloud_id();
-        if let Some(cloud_id) = cloud_id.filter(|cloud_id| *cloud_id != owner) {
-            let message = format!("{} is of the stamp {owner}; the file is of {cloud_id}", id.name);
-            return Err(Problem::new(&code::BUNDLE_OTHER_STAMP, message).into());
-        }
-        if options.care.plan {
-            return Ok(prepared.report(Outcome::Planned));
-        }
-        let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
-        let (_lock, history) = connect::begin(&state_dir, owner, "offline-unregister")?;
-        let value = serde_json::to_value(&request).unwrap_or_default();
-        let (past, open) = history.past(unregister::NAME, unregister::VERSION, &value);
-        if past.open.is_empty() {
-            let what = format!(
-                "{id} will be deleted. Deactivate the stamp first, if that was not done: azsreg offline deactivate."
-            );
-            confirm::agree(global, &options.care, &screen, &what, &[])?;
-        }
-        let mut journal = connect::journal(open, &state_dir, owner, unregister::NAME)?;
-        let report = unregister::unregister(world, &request, prepared, &mut journal, &mut screen).await?;
-        Ok(Report { operation: "offline-unregister", ..report })
+    let file = options.file.as_deref().map(|path| Ok::<_, Problem>((path, carried(path)?))).transpose()?;
+    let (of_file, of_stamp, deactivated_at) = match file {
+        None => (None, None, None),
+        Some((path, Carried::Key(_))) => return Err(wrong_kind(path, BundleKind::ActivationKey).into()),
+        Some((_, Carried::Token(token))) => (None, Some(offline::decode(&token)?.cloud_id), None),
+        Some((path, Carried::Bundle(bundle))) => match bundle.kind {
+            BundleKind::Deactivation | BundleKind::RegistrationToken => {
+                let deactivated_at = bundle.receipt.as_ref().and_then(|receipt| receipt.deactivated_at);
+                (bundle.registration, Some(bundle.cloud_id), deactivated_at)
+            }
+            kind => return Err(wrong_kind(path, kind).into()),
+        },
     };
-    let subscription = Some(options.which.subscription);
-    let report = connect::azure(global, &options.azure, sources, &shown, subscription, work).await?;
+    let which = &options.which;
+    let target = match (&which.name, which.cloud_id, of_file) {
+        (Some(name), _, _) => Target::Named(RegistrationId {
+            subscription: which.subscription,
+            resource_group: which.resource_group.clone(),
+            name: name.clone(),
+        }),
+        (None, None, Some(id)) => Target::Named(id),
+        (None, cloud_id, _) => Target::OfStamp(cloud_id.or(of_stamp).ok_or_else(unnamed)?),
+    };
+    let screen = Screen::new(global, unregister::STEPS);
+    let work = async |azure: Azure<'_, '_>| {
+        let books = connect::books(global, &azure.state_dir);
+        let (mut person, mut watch) = (Person::new(global, Some(&options.care), &screen), screen.clone());
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
+        let order = AzureOrder {
+            operation: "offline-unregister",
+            subscription: which.subscription,
+            target,
+            cloud_id: of_stamp,
+            deactivated_at,
+        };
+        Ok(unregister::run_azure(azure.world, &order, desk).await?)
+    };
+    let report = connect::azure(global, &options.azure, sources, &screen, Some(which.subscription), work).await?;
     Ok(view.report(&report))
 }

@@ -1,12 +1,13 @@
 //! `azsreg register`, and its relatives that make their request of what is registered: `set`, `renew`,
 //! `change-subscription`, `adopt`.
 
-use azsreg_model::{BillingModel, ExitCode, Problem, RegisterRequest, Report, RequestError, code};
+use azsreg_model::{BillingModel, ExitCode, Problem, RegisterRequest, Report, RequestError, StampInformation, code};
 use azsreg_operations::adopt;
 use azsreg_operations::change::{self, Change, Destination, Wishes};
+use azsreg_operations::engine::session::{Books as _, Desk};
 use azsreg_operations::register;
 
-use super::confirm;
+use super::confirm::Person;
 use super::connect::{self, Both, CLOCK, Needs};
 use crate::Ended;
 use crate::cli::{
@@ -91,10 +92,21 @@ pub(crate) async fn operate(
     warn(&screen, &warnings);
     let sides = &options.sides;
     let work = async |both: Both<'_, '_>| {
-        let asked = Asked { operation: register::NAME, request, warnings, lost: Vec::new(), plan: options.plan };
-        steps(both, asked, screen.clone()).await
+        let Both { world, information, state_dir } = both;
+        let information = asked(information)?;
+        let books = connect::books(global, &state_dir);
+        let mut person = Person::new(global, None, &screen);
+        let mut watch = screen.clone();
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.plan };
+        let report = register::run(world, &request, information, desk).await?;
+        Ok(Report { warnings, ..report })
     };
     connect::both(global, sides, sources, &screen, needs, work).await
+}
+
+/// The stamp's information, of a stamp that was asked first.
+pub(crate) fn asked(information: Option<StampInformation>) -> Result<StampInformation, Problem> {
+    information.ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))
 }
 
 fn warn(screen: &Screen, warnings: &[Problem]) {
@@ -102,39 +114,6 @@ fn warn(screen: &Screen, warnings: &[Problem]) {
     for warning in warnings {
         azsreg_operations::Watch::warning(&mut screen, warning);
     }
-}
-
-/// What is to be registered, by which command.
-struct Asked {
-    operation: &'static str,
-    request: RegisterRequest,
-    warnings: Vec<Problem>,
-    lost: Vec<String>,
-    plan: bool,
-}
-
-/// The checks, then the plan or the steps.
-async fn steps(both: Both<'_, '_>, asked: Asked, mut screen: Screen) -> Result<Report, Ended> {
-    let Both { world, information, state_dir } = both;
-    let Asked { operation, request, warnings, lost, plan } = asked;
-    let information = information.ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))?;
-    let cloud_id = information.cloud_id;
-    let (_lock, history) = connect::begin(&state_dir, cloud_id, operation)?;
-    if !plan {
-        register::wait_for_running(world, &mut screen).await?;
-    }
-    let value = serde_json::to_value(register::canonical(&request, cloud_id)).unwrap_or_default();
-    let (past, open) = history.past(operation, register::VERSION, &value);
-    let prepared = register::prepare(world, &request, information, past).await?;
-    let report = if plan {
-        register::planned(prepared, &request, &CLOCK)
-    } else if prepared.nothing_to_do() && open.is_none() {
-        register::nothing_to_do(prepared, &CLOCK)
-    } else {
-        let mut journal = connect::journal(open, &state_dir, cloud_id, operation)?;
-        register::register(world, operation, &request, prepared, &mut journal, &mut screen).await?
-    };
-    Ok(Report { operation, warnings, lost, ..report })
 }
 
 fn wishes(options: &ChangeOptions) -> Wishes {
@@ -252,46 +231,13 @@ async fn changed(
     };
     let work = async |both: Both<'_, '_>| {
         let Changing { change, subscription, wishes, care, .. } = changing;
-        let asked = {
-            let Both { world, information, state_dir } = &both;
-            let information = information
-                .as_ref()
-                .ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))?;
-            let (_lock, history) = connect::begin(state_dir, information.cloud_id, change.name())?;
-            let known = history.known();
-            // A run that was interrupted goes on with what it had found out before it changed anything.
-            let open = history.open.as_ref().map(|journal| azsreg_operations::Journal::events(journal).to_vec());
-            let begun = open.as_deref().and_then(|events| change::begun(events, change, subscription, &wishes));
-            let resumed = begun.is_some();
-            let derived = match begun {
-                Some(request) => change::Derived { request, warnings: Vec::new(), lost: Vec::new() },
-                None => {
-                    if !care.plan {
-                        register::wait_for_running(*world, &mut screen.clone()).await?;
-                    }
-                    change::derive(*world, change, subscription, &wishes, information, &known).await?
-                }
-            };
-            // What was agreed to once is not asked again.
-            let replaced = derived.request.replaces.as_ref().filter(|_| !care.plan && !resumed);
-            if let Some(replaced) = replaced {
-                let what = if replaced.deactivate {
-                    format!("The stamp will be deactivated and the registration {} deleted.", replaced.id)
-                } else {
-                    format!("The expired registration {} will be deleted, and made anew.", replaced.id)
-                };
-                confirm::agree(global, care, &screen, &what, &derived.lost)?;
-            }
-            Asked {
-                operation: change.name(),
-                request: derived.request,
-                warnings: derived.warnings,
-                lost: derived.lost,
-                plan: care.plan,
-            }
-        };
-        warn(&screen, &asked.warnings);
-        steps(both, asked, screen.clone()).await
+        let Both { world, information, state_dir } = both;
+        let information = asked(information)?;
+        let books = connect::books(global, &state_dir);
+        let mut person = Person::new(global, Some(care), &screen);
+        let mut watch = screen.clone();
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: care.plan };
+        Ok(change::run(world, change, subscription, &wishes, information, desk).await?)
     };
     let report = connect::both(global, sides, sources, &screen, needs, work).await?;
     Ok(view.report(&report))
@@ -308,15 +254,17 @@ pub(crate) async fn adopt(
     let needs = Needs { subscription: Some(options.subscription), stamp_first: true, ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
         let Both { world, information, state_dir } = both;
-        let cloud_id = information.map(|information| information.cloud_id).unwrap_or_default();
-        let (_lock, history) = connect::begin(&state_dir, cloud_id, adopt::NAME)?;
-        drop(history);
+        let cloud_id = asked(information)?.cloud_id;
+        let books = connect::books(global, &state_dir);
+        let (mut person, mut watch) = (Person::new(global, None, &screen), screen.clone());
+        let mut desk = Desk { books: &books, consent: &mut person, watch: &mut watch, plan: false };
+        let _session = desk.begin(&CLOCK, cloud_id, adopt::NAME)?;
         let mut journal = azsreg_operations::MemoryJournal::default();
         // Read first, written only when all was read.
         let (_, report) = adopt::adopt(world, options.subscription, &wishes, &mut journal).await?;
-        let mut file = connect::journal(None, &state_dir, cloud_id, adopt::NAME)?;
+        let now = azsreg_operations::ports::Clock::now(&CLOCK);
+        let mut file = books.begin(cloud_id, adopt::NAME, now).map_err(|error| Ended::from(error.problem()))?;
         for event in azsreg_operations::Journal::events(&journal).to_vec() {
-            let now = azsreg_operations::ports::Clock::now(&CLOCK);
             azsreg_operations::Journal::append(&mut file, now, event).map_err(|error| Ended::from(error.problem()))?;
         }
         Ok(report)

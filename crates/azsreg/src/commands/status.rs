@@ -2,7 +2,7 @@
 
 use azsreg_model::{ExitCode, Known, Problem, RegistrationId, Status, StatusReport, code};
 use azsreg_operations::checks::expiry;
-use azsreg_operations::engine::journal::History;
+use azsreg_operations::engine::history::History;
 use azsreg_operations::ports::Clock as _;
 use azsreg_operations::status;
 use serde_json::{Value, json};
@@ -64,10 +64,9 @@ pub(crate) async fn look(
     });
     let work = async |both: Both<'_, '_>| {
         let Both { world, state_dir, .. } = both;
-        // A journal that can't be read is no reason to show nothing.
-        let known =
-            |cloud_id: Uuid| History::read(&state_dir, cloud_id).map(|history| history.known()).unwrap_or_default();
-        Ok(status::status(world, subscription, named, known).await)
+        // A journal that can't be read is no reason to show nothing; it is shown too.
+        let look = |cloud_id: Uuid| History::look(&state_dir, cloud_id);
+        Ok(status::status(world, subscription, named, look).await)
     };
     let report = match connect::both(global, &options.sides, sources, screen, needs.clone(), work).await {
         Ok(report) => report,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use azsreg_model::{AzureSide, Known, Problem, StatusReport, code};
 use azsreg_operations::FileJournal;
-use azsreg_operations::engine::journal::History;
+use azsreg_operations::engine::history::History;
 use azsreg_operations::ports::Clock as _;
 use azsreg_operations::status;
 use azsreg_portal::fleet::{Fleet, Stamp};
@@ -218,11 +218,9 @@ impl Machine {
 
     /// What the journals of this machine know of a stamp; nothing, and why, where they can't be read.
     fn known(&self, cloud_id: Option<Uuid>) -> (Known, Option<Problem>) {
-        match cloud_id.map(|id| History::read(&self.state_dir, id)) {
-            Some(Ok(history)) => (history.known(), None),
-            Some(Err(error)) => (Known::default(), Some(error.problem())),
-            None => (Known::default(), None),
-        }
+        let Some(id) = cloud_id else { return (Known::default(), None) };
+        let (known, troubles) = History::look(&self.state_dir, id);
+        (known, troubles.into_iter().next())
     }
 
     /// Both sides of a stamp; Azure's alone where it can't be reached.
