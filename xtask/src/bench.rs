@@ -34,11 +34,14 @@ pub(crate) fn get(endpoint: &str, path: &str) -> Result<Value, String> {
 }
 
 fn ask(endpoint: &str, what: &str, body: &str) -> Result<Value, String> {
-    let address = endpoint.trim_start_matches("http://");
+    // The control port's token is the first segment of its paths.
+    let endpoint = endpoint.trim_start_matches("http://");
+    let (address, base) = endpoint.split_at(endpoint.find('/').unwrap_or(endpoint.len()));
+    let (verb, path) = what.split_once(' ').unwrap_or((what, "/"));
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(address).map_err(text)?;
     let head =
-        format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        format!("{verb} {base}{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).map_err(text)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(text)?;

@@ -34,6 +34,16 @@ pub(crate) struct StampSnapshot {
     pub(crate) audience: String,
 }
 
+/// The directory's first domain. No real directory can have it: Microsoft lets none have a hyphen.
+const DIRECTORY: &str = "azsreg-lab.onmicrosoft.com";
+
+/// The audience of tokens for a stamp's admin Resource Manager: where Entra is its identity system it is of the
+/// directory's domain, and has nothing of the stamp's own host.
+fn audience(stamp: &Stamp) -> String {
+    let domain = if stamp.options.identity == "adfs" { stamp.domain.as_str() } else { DIRECTORY };
+    format!("https://adminmanagement.{domain}/{}", stamp.deployment_id)
+}
+
 /// A new world.
 pub(crate) fn new_world(options: &LabOptions) -> Result<(AzureWorld, Vec<StampSnapshot>), LabError> {
     let mut draw = Draw::new(options.seed);
@@ -61,7 +71,7 @@ pub(crate) fn new_world(options: &LabOptions) -> Result<(AzureWorld, Vec<StampSn
         stamps.push(StampSnapshot {
             operator: (operator.app_id, operator.secrets[0].clone(), principal),
             operators: vec![principal, world.operator],
-            audience: format!("https://adminmanagement.{}/{}", stamp.domain, stamp.deployment_id),
+            audience: audience(&stamp),
             world: stamp,
         });
         world.directory.applications.push(operator);
@@ -121,4 +131,23 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         product_logs: Vec::new(),
     };
     (world, application)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::stamp::StampOptions;
+
+    #[test]
+    fn the_audience_of_an_entra_stamp_is_the_directorys_and_of_an_ad_fs_stamp_its_own() {
+        let adfs = StampOptions { name: "stamp2".into(), identity: "adfs".into(), ..StampOptions::default() };
+        let options = LabOptions { stamps: vec![StampOptions::default(), adfs], ..LabOptions::default() };
+        let (_, stamps) = new_world(&options).unwrap();
+        let (entra, adfs) = (&stamps[0], &stamps[1]);
+        let id = entra.world.deployment_id;
+        assert_eq!(entra.audience, format!("https://adminmanagement.azsreg-lab.onmicrosoft.com/{id}"));
+        assert!(!entra.audience.contains(&entra.world.domain), "{}", entra.audience);
+        let (domain, id) = (&adfs.world.domain, adfs.world.deployment_id);
+        assert_eq!(adfs.audience, format!("https://adminmanagement.{domain}/{id}"));
+    }
 }

@@ -1,9 +1,14 @@
 //! The lab's control port: for tests and rehearsals, on plain HTTP, apart from what is simulated.
+//!
+//! It hands out refresh tokens, so it is for who was told its address: a random token is the first segment of every path, or
+//! the bearer of the request. Pages that a browser brings from elsewhere are refused besides, as the portals refuse them.
 
 mod subscriptions;
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use azsreg_portal::is_loopback;
 use hyper::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -16,8 +21,62 @@ use crate::world::directory::Application;
 use crate::world::market::Downloaded;
 use crate::world::stamp::TokenRequest;
 
+/// A token that nobody can guess.
+///
+/// # Errors
+/// The system has no randomness.
+pub(crate) fn draw_token() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("the system has no randomness"))?;
+    Ok(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+}
+
 pub(crate) fn handle(state: &Arc<State>, request: &Read) -> Reply {
-    let segments = http::segments(request.uri().path());
+    let mut reply = match admitted(&state.control_token, request) {
+        Ok(segments) => route(state, request, &segments),
+        Err(refusal) => refusal,
+    };
+    http::header(&mut reply, "cache-control", "no-store");
+    http::header(&mut reply, "x-content-type-options", "nosniff");
+    http::header(&mut reply, "referrer-policy", "no-referrer");
+    reply
+}
+
+/// The path behind the token, of a request that may be made.
+fn admitted(token: &str, request: &Read) -> Result<Vec<String>, Reply> {
+    let said = |status: u16, why: &str| http::json(status, &json!({ "error": why }));
+    let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let host = named("host").unwrap_or_default();
+    if !is_loopback(host) {
+        return Err(said(421, "this is not the address of the lab's control port"));
+    }
+    // Browsers name the page that a request comes from; what is no browser names none.
+    if request.headers().contains_key("origin")
+        && named("origin").and_then(|origin| origin.strip_prefix("http://")) != Some(host)
+    {
+        return Err(said(403, "the lab's control port takes nothing from a page of another site"));
+    }
+    let is_token = |given: &str| verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok();
+    let mut segments = http::segments(request.uri().path());
+    if segments.first().is_some_and(|first| is_token(first)) {
+        segments.remove(0);
+        return Ok(segments);
+    }
+    let bearer = named("authorization")
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    if bearer.is_some_and(is_token) {
+        return Ok(segments);
+    }
+    let why = "the address of the lab's control port has its token in it: control_endpoint of the line that lab up prints, \
+               or AZSREG_LAB_CONTROL of azsreg lab env";
+    let mut refusal = said(401, why);
+    http::header(&mut refusal, "www-authenticate", "Bearer");
+    Err(refusal)
+}
+
+fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let body: Value = if request.body().is_empty() {
         Value::Null
@@ -333,5 +392,53 @@ fn activation_key(state: &State, body: &Value) -> Reply {
     match registered {
         Ok(claims) => http::json(200, &json!({"activation_key": state.keys.activation().sign(&claims, false)})),
         Err(error) => http::json(error.status, &error.body()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(path: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, u16> {
+        let mut request = hyper::Request::builder().method("POST").uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admitted("0123abcd", &request.body(bytes::Bytes::new()).unwrap()).map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn the_control_port_is_for_who_has_its_token_and_for_no_page_of_another_site() {
+        let host = ("host", "127.0.0.1:80");
+        let path = Ok(vec!["refresh-token".to_owned()]);
+        assert_eq!(asked("/0123abcd/refresh-token", &[host]), path);
+        assert_eq!(asked("/refresh-token", &[host, ("authorization", "Bearer 0123abcd")]), path);
+        assert_eq!(asked("/refresh-token", &[("host", "localhost:80"), ("authorization", "bearer 0123abcd")]), path);
+        assert_eq!(asked("/0123abcd/refresh-token", &[host, ("origin", "http://127.0.0.1:80")]), path);
+        for (status, path, headers) in [
+            (401, "/refresh-token", &[host][..]),
+            (401, "/", &[host]),
+            (401, "/0123abc/refresh-token", &[host]),
+            (401, "/0123abcde/refresh-token", &[host]),
+            (401, "/refresh-token/0123abcd", &[host]),
+            (401, "/refresh-token", &[host, ("authorization", "Bearer 0123abcx")]),
+            (401, "/refresh-token", &[host, ("authorization", "Basic 0123abcd")]),
+            // Whoever has a name lead here, or has a browser send it, is refused whatever else it knows.
+            (421, "/0123abcd/refresh-token", &[("host", "evil.example:80")]),
+            (421, "/0123abcd/refresh-token", &[]),
+            (403, "/0123abcd/refresh-token", &[host, ("origin", "http://evil.example")]),
+            (403, "/0123abcd/refresh-token", &[host, ("origin", "null")]),
+            (403, "/0123abcd/refresh-token", &[host, ("origin", "https://127.0.0.1:80")]),
+            (403, "/0123abcd/refresh-token", &[host, ("origin", "http://127.0.0.1:81")]),
+        ] {
+            assert_eq!(asked(path, headers), Err(status), "{path} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_tokens_are_the_same() {
+        let (a, b) = (draw_token().unwrap(), draw_token().unwrap());
+        assert_ne!(a, b);
+        assert!(a.len() == 32 && a.bytes().all(|byte| byte.is_ascii_hexdigit()), "{a}");
     }
 }

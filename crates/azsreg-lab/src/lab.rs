@@ -3,7 +3,6 @@
 mod listen;
 mod state;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -25,6 +24,7 @@ use crate::azure::products::SIGNED_FOR;
 use crate::azure::usage::Books;
 use crate::beginning::{OPERATOR, Snapshot, StampSnapshot, new_world};
 use crate::faults::Faults;
+use crate::files::{private_directory, write_private};
 use crate::http;
 use crate::keys::Keys;
 use crate::stamp::link::Link;
@@ -124,7 +124,10 @@ pub struct Descriptor {
     pub fresh_subscription_id: Uuid,
     pub client_id: Uuid,
     pub client_secret_file: PathBuf,
+    /// With the token as the first segment of its path: whoever has the address needs nothing else.
     pub control_endpoint: String,
+    #[serde(default)]
+    pub control_token: String,
     pub seed: u64,
     pub stamps: Vec<StampDescriptor>,
 }
@@ -179,14 +182,6 @@ async fn bind(ports: &mut impl Iterator<Item = u16>, bound: &mut Vec<u16>) -> st
     Ok(listener)
 }
 
-fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())
-}
-
 impl Lab {
     /// Starts a lab on ports of the system's choice, on loopback.
     ///
@@ -215,7 +210,7 @@ impl Lab {
         let temporary = match &given {
             None => Some(tempfile::Builder::new().prefix("azsreg-lab-").tempdir()?),
             Some(directory) => {
-                std::fs::create_dir_all(directory)?;
+                private_directory(directory)?;
                 None
             }
         };
@@ -239,7 +234,7 @@ impl Lab {
         let mut listeners: Vec<(Plane, TcpListener)> = Vec::new();
         let loopback = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string());
         let ca_file = directory.join("ca.pem");
-        std::fs::write(&ca_file, &tls.ca_pem)?;
+        write_private(&ca_file, tls.ca_pem.as_bytes())?;
         for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
             let stamp_options = stamp.options.clone();
             let mut urls = StampUrls::default();
@@ -256,8 +251,8 @@ impl Lab {
             listeners.push((Plane::StampArm(index), listener));
 
             let file = |what: &str| directory.join(format!("{}-{what}", stamp_options.name));
-            write_secret(&file("pep-password"), &stamp.password)?;
-            write_secret(&file("operator-secret"), &operator.1)?;
+            write_private(&file("pep-password"), stamp.password.as_bytes())?;
+            write_private(&file("operator-secret"), operator.1.as_bytes())?;
             stamp_descriptors.push(StampDescriptor {
                 name: stamp_options.name.clone(),
                 pep: urls.pep.clone(),
@@ -295,7 +290,11 @@ impl Lab {
             listeners.push((plane, listener));
         }
         let control = bind(&mut ports, &mut bound).await?;
-        let control_endpoint = format!("http://{}", loopback(&control)?);
+        let control_token = match kept.as_ref().and_then(|kept| kept.control.clone()) {
+            Some(token) => token,
+            None => crate::control::draw_token()?,
+        };
+        let control_endpoint = format!("http://{}/{control_token}", loopback(&control)?);
         listeners.push((Plane::Control, control));
         // Last, so that the ports of a lab that was kept before there were blobs stay what they were.
         let blobs = bind(&mut ports, &mut bound).await?;
@@ -333,7 +332,7 @@ impl Lab {
         world.directory.graph_audience.clone_from(&urls.graph);
 
         let secret_file = directory.join("client-secret");
-        write_secret(&secret_file, &application.secrets[0])?;
+        write_private(&secret_file, application.secrets[0].as_bytes())?;
         let fresh = world.arm.subscriptions.keys().copied().find(|id| *id != world.default_subscription);
         let descriptor = Descriptor {
             arm_endpoint: urls.arm.clone(),
@@ -350,6 +349,7 @@ impl Lab {
             client_id: application.app_id,
             client_secret_file: secret_file,
             control_endpoint,
+            control_token: control_token.clone(),
             seed: options.seed,
             stamps: stamp_descriptors,
         };
@@ -359,6 +359,7 @@ impl Lab {
             stamps: finished,
             blob_dir: directory.join("blobs"),
             end_point: tls.end_point,
+            control_token,
             blobs: Blobs::new(options.seed),
             signed_for: AtomicI64::new(i64::try_from(SIGNED_FOR.as_secs()).unwrap_or(i64::MAX)),
             books: Mutex::new(Books::open(options.data_dir.as_deref())?),
@@ -371,7 +372,8 @@ impl Lab {
         });
         if let Some(store) = &state.store {
             let (tokens, activation) = state.keys.pems();
-            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound };
+            let control = Some(state.control_token.clone());
+            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound, control };
             identity.write(store).await.map_err(LabError::Store)?;
             state.keep().await;
         }

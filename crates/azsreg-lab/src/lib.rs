@@ -9,6 +9,7 @@ pub mod azure;
 mod beginning;
 mod control;
 mod faults;
+mod files;
 mod http;
 mod keys;
 mod lab;

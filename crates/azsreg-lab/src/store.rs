@@ -71,6 +71,9 @@ pub(crate) struct Identity {
     pub(crate) activation: String,
     pub(crate) tls: tls::Kept,
     pub(crate) ports: Vec<u16>,
+    /// The control port's token; a lab of before had none.
+    #[serde(default)]
+    pub(crate) control: Option<String>,
 }
 
 impl Identity {

@@ -82,7 +82,7 @@ pub fn usage_trial(seed: u64) -> Result<Trial, Broken> {
                     let had: Vec<Uuid> = diary.mapped.iter().map(|(_, tenant, _)| *tenant).collect();
                     diary.mapped.extend(had.into_iter().map(|had| (now, had, None)));
                     diary.mapped.push((now, tenant, Some(partner)));
-                } else if world.arm.delete_customer(&registration, &name, now) {
+                } else if world.arm.delete_customer(&registration, &name, now).map_err(|e| broken(e.message))? {
                     let had: Vec<Uuid> = diary.mapped.iter().map(|(_, tenant, _)| *tenant).collect();
                     diary.mapped.extend(had.into_iter().map(|had| (now, had, None)));
                 }

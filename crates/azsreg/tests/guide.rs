@@ -150,9 +150,8 @@ fn run_page(path: &Path) -> Vec<String> {
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     // One shell for all commands of the page: what one sets the next one sees.
     let mut script = format!(
-        "eval \"$(azsreg lab env --state-dir '{}')\"\nexport AZSREG_LAB_CONTROL={} AZSREG_LAB_PORTAL={}\n",
+        "eval \"$(azsreg lab env --state-dir '{}')\"\nexport AZSREG_LAB_PORTAL={}\n",
         home.display(),
-        told["control_endpoint"],
         told["stamps"][0]["portal_endpoint"]
     );
     let machine = |name: &str| format!("export AZSREG_STATE_DIR='{}'\n", dir.path().join(name).display());

@@ -138,9 +138,17 @@ fn by_the_stamp() {
     case("untrusted_certificate", &|c| {
         c.env_remove("AZSREG_CA_FILE").env("AZSREG_PEP", format!("https://{https}"));
     });
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut stream in other.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
     case("not_a_privileged_endpoint", &|c| {
-        let control = world.lab.descriptor().control_endpoint.trim_start_matches("http://").to_owned();
-        c.env("AZSREG_PEP", control);
+        c.env("AZSREG_PEP", address.to_string());
     });
     snapshot!("by_the_stamp", text);
     unchanged(&world);

@@ -437,6 +437,25 @@ fn lab_up_tells_what_a_client_needs_and_env_points_at_it() {
     assert_eq!(told["stamps"][0]["pep"].as_array().unwrap().len(), 3);
     let env = run(&mut azsreg(&["lab", "env", "--stamp", "stamp2"]));
     assert_eq!(env.code, Some(0), "{}", env.stderr);
+    // Who has the address needs nothing else, and nobody else gets anything; the file that says it is its owner's alone.
+    let (endpoint, token) = (told["control_endpoint"].as_str().unwrap(), told["control_token"].as_str().unwrap());
+    assert!(endpoint.ends_with(&format!("/{token}")) && token.len() == 32, "{told}");
+    assert!(env.stdout.contains(&format!("export AZSREG_LAB_CONTROL='{endpoint}'\n")), "{}", env.stdout);
+    run(&mut azsreg(&["lab", "clock", "advance", "1s"])).ends(0);
+    for (bearer, code) in [(token, 200), ("", 401)] {
+        let health = format!("{}/health", endpoint.trim_end_matches(token).trim_end_matches('/'));
+        let answer = common::runtime().block_on(async {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            client.get(health).bearer_auth(bearer).send().await.unwrap().status().as_u16()
+        });
+        assert_eq!(answer, code);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("lab"), mode("lab/current.json")), (0o700, 0o600));
+    }
     // As a shell would take it, in another process, with no option at all.
     let script = format!("{}\nexec '{}' register\n", env.stdout, env!("CARGO_BIN_EXE_azsreg"));
     let mut shell = std::process::Command::new("sh");

@@ -299,6 +299,7 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
         ("POST", ["providers", ns, verb @ ("register" | "unregister")]) => {
             let ns = known_namespace(ns)?;
             call.may(azure, &format!("{ns}/{verb}/action"), &scope)?;
+            azure.arm.writable(&scope)?;
             if let Some(subscription) = azure.arm.subscriptions.get_mut(&call.subscription) {
                 let key = ns.to_ascii_lowercase();
                 if *verb == "register" {
@@ -509,13 +510,14 @@ fn registrations(
         }
         ("POST", ["getactivationkey"]) => {
             call.may(azure, &action("getActivationKey/action"), &scope)?;
-            let registration = azure.arm.registration(subscription, group, name)?;
-            let claims = registration.activation_claims(&call.state.urls().arm, &call.state.urls().usage);
+            let urls = call.state.urls();
+            let claims = azure.arm.hand_out_key((subscription, group, name), &urls.arm, &urls.usage)?;
             let key = call.state.keys.activation().sign(&claims, false);
             Ok(http::json(200, &json!({ "activationKey": key })))
         }
         ("POST", ["enableremotemanagement"]) => {
             call.may(azure, &action("enableRemoteManagement/action"), &scope)?;
+            azure.arm.writable(&scope)?;
             azure.arm.registration(subscription, group, name)?;
             Ok(text(StatusCode::OK, ""))
         }

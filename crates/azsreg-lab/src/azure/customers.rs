@@ -42,7 +42,7 @@ pub(super) fn customers(call: &Call<'_>, mut guard: Guard<'_>, group: &str, name
             Ok(http::json(200, &made.body(&registration, version)))
         }
         ("DELETE", [customer]) => {
-            let existed = azure.arm.delete_customer(&registration, customer, call.state.now());
+            let existed = azure.arm.delete_customer(&registration, customer, call.state.now())?;
             Ok(http::text(if existed { StatusCode::OK } else { StatusCode::NO_CONTENT }, ""))
         }
         _ => not_allowed(),

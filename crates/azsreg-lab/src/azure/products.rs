@@ -75,6 +75,10 @@ pub(super) fn products(call: &Call<'_>, mut guard: Guard<'_>, group: &str, name:
             format!("Can not perform requested operation on nested resource. Parent resource '{name}' not found.");
         ArmError::new(404, "ParentResourceNotFound", message)
     })?;
+    if call.method != "GET" {
+        // Every action is a POST, the ones that only look as well.
+        azure.arm.writable(&format!("{scope}/products/{}", rest.first().map_or("", String::as_str)))?;
+    }
     if registration.expires().is_some_and(|end| end <= call.state.now()) {
         let message = format!("The registration '{name}' has expired. Renew it to download marketplace items.");
         return Err(ArmError::new(409, "RegistrationExpired", message));

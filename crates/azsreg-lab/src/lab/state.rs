@@ -117,6 +117,8 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) stamps: Vec<Arc<StampState>>,
     pub(crate) end_point: [u8; 32],
+    /// What a request to the control port has to know.
+    pub(crate) control_token: String,
     pub(crate) blobs: Blobs,
     /// Where the bytes of the stamps' storage accounts lie.
     pub(crate) blob_dir: PathBuf,

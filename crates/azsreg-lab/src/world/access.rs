@@ -1,4 +1,8 @@
 //! What allows or forbids in Resource Manager: locks, custom roles and role assignments (`facts-azure-api.md` section 10).
+//!
+//! A lock holds for its scope and for all below it. Any lock refuses a deletion; a `ReadOnly` one refuses whatever else is not
+//! a read as well: PUT, PATCH, and POST, which hands out activation keys. Locks themselves can be made, changed and deleted under
+//! any lock.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -21,7 +25,18 @@ impl Arm {
         if held.is_empty() { Ok(()) } else { Err(locked("delete", scope, &held)) }
     }
 
-    /// Refuses a write under a ReadOnly lock on the scope or above it.
+    /// Refuses the deletion of something with all that is below it, under any lock on it, above it or below it.
+    ///
+    /// # Errors
+    /// 409 ScopeLocked.
+    pub(super) fn deletable_whole(&self, scope: &str) -> Answer<()> {
+        self.deletable(scope)?;
+        let below: Vec<String> =
+            self.locks.iter().filter(|lock| is_within(&lock.scope, scope)).map(|lock| lock.scope.clone()).collect();
+        if below.is_empty() { Ok(()) } else { Err(locked("delete", scope, &below)) }
+    }
+
+    /// Refuses a write, or an action by POST, under a ReadOnly lock on the scope or above it.
     ///
     /// # Errors
     /// 409 ScopeLocked.
@@ -73,8 +88,9 @@ impl Arm {
     /// Makes a role assignment; the same one again is no error under the same name.
     ///
     /// # Errors
-    /// 400 for a malformed name, role or principal, 409 RoleAssignmentExists or RoleAssignmentUpdateNotPermitted.
+    /// 400 for a malformed name, role or principal, 409 ScopeLocked, RoleAssignmentExists or RoleAssignmentUpdateNotPermitted.
     pub fn put_assignment(&mut self, scope: &str, name: &str, body: &Value) -> Answer<(bool, &Assignment)> {
+        self.writable(scope)?;
         let bad = |message: String| ArmError::new(400, "InvalidRequestContent", message);
         if name.parse::<Uuid>().is_err() {
             return Err(ArmError::new(

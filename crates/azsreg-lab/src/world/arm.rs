@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Draw;
-use super::access::locked;
 use super::directory::Directory;
 use super::roles::{Assignment, Delegated, RoleDefinition, is_within};
 use super::token;
@@ -394,12 +393,7 @@ impl Arm {
     pub fn delete_group(&mut self, subscription: Uuid, name: &str) -> Answer<()> {
         let group = self.group(subscription, name)?.name.clone();
         let scope = group_scope(subscription, &group);
-        let below: Vec<String> =
-            self.locks.iter().filter(|lock| is_within(&lock.scope, &scope)).map(|lock| lock.scope.clone()).collect();
-        self.deletable(&scope)?;
-        if !below.is_empty() {
-            return Err(locked("delete", &scope, &below));
-        }
+        self.deletable_whole(&scope)?;
         self.registrations.retain(|r| !is_within(&r.id(), &scope));
         self.customers.retain(|customer| !is_within(&customer.registration, &scope));
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
@@ -435,8 +429,8 @@ impl Arm {
     /// Makes or updates a registration from a token; true if it is new.
     ///
     /// # Errors
-    /// 404, 409 MissingSubscriptionRegistration, 400 InvalidRegistrationToken, CloudIdUpdateNotAllowed, or a cloud id that is
-    /// registered already.
+    /// 404, 409 MissingSubscriptionRegistration, ScopeLocked, 400 InvalidRegistrationToken, CloudIdUpdateNotAllowed, or a cloud
+    /// id that is registered already.
     pub fn put_registration(
         &mut self,
         draw: &mut Draw,
@@ -448,6 +442,8 @@ impl Arm {
     ) -> Answer<(bool, &Registration)> {
         self.provider_ready(subscription)?;
         let group = self.group(subscription, group)?.name.clone();
+        let scope = self.scope_of(subscription, &group, name);
+        self.writable(&scope)?;
         let location = body.get("location").and_then(Value::as_str).unwrap_or_default();
         if location.is_empty() {
             return Err(ArmError::new(
@@ -468,8 +464,6 @@ impl Arm {
         let text = body.pointer("/properties/registrationToken").and_then(Value::as_str).unwrap_or_default();
         let token = token::decode(text)
             .ok_or_else(|| ArmError::new(400, "InvalidRegistrationToken", "The registration token is malformed."))?;
-        let scope = registration_scope(subscription, &group, name);
-        self.writable(&scope)?;
         let existing = self.at(subscription, &group, name);
         if let Some(at) = existing
             && self.registrations[at].token.cloud_id != token.cloud_id
@@ -534,15 +528,35 @@ impl Arm {
         }
     }
 
-    /// Deletes a registration; false if there was none.
+    /// The scope of a registration, as the world writes it where there is one.
+    fn scope_of(&self, subscription: Uuid, group: &str, name: &str) -> String {
+        let known = self.at(subscription, group, name).map(|at| self.registrations[at].id());
+        known.unwrap_or_else(|| registration_scope(subscription, group, name))
+    }
+
+    /// The claims of the activation key that is handed out for a registration.
     ///
     /// # Errors
-    /// 404 for the group, 409 ScopeLocked.
+    /// 404, or 409 ScopeLocked: it is asked for by POST, which a ReadOnly lock refuses.
+    pub fn hand_out_key(
+        &self,
+        (subscription, group, name): (Uuid, &str, &str),
+        arm_endpoint: &str,
+        usage_endpoint: &str,
+    ) -> Answer<Value> {
+        self.writable(&self.scope_of(subscription, group, name))?;
+        Ok(self.registration(subscription, group, name)?.activation_claims(arm_endpoint, usage_endpoint))
+    }
+
+    /// Deletes a registration; false if there was none. A lock is looked at before that is.
+    ///
+    /// # Errors
+    /// 404 for the group, 409 ScopeLocked for a lock on it, above it or on anything below it.
     pub fn delete_registration(&mut self, subscription: Uuid, group: &str, name: &str) -> Answer<bool> {
-        self.group(subscription, group)?;
-        let Some(at) = self.at(subscription, group, name) else { return Ok(false) };
-        let scope = self.registrations[at].id();
-        self.deletable(&scope)?;
+        let group = self.group(subscription, group)?.name.clone();
+        let scope = self.scope_of(subscription, &group, name);
+        self.deletable_whole(&scope)?;
+        let Some(at) = self.at(subscription, &group, name) else { return Ok(false) };
         self.registrations.remove(at);
         self.assignments.retain(|a| !is_within(&a.scope, &scope));
         self.customers.retain(|customer| !customer.registration.eq_ignore_ascii_case(&scope));

@@ -41,6 +41,11 @@ impl Customer {
     }
 }
 
+/// The scope of a customer of a registration.
+fn customer_scope(registration: &Registration, name: &str) -> String {
+    format!("{}/customerSubscriptions/{name}", registration.id())
+}
+
 fn refused(status: u16, code: &str, message: String) -> ArmError {
     ArmError::new(status, code, message)
 }
@@ -76,7 +81,7 @@ impl Arm {
     /// Maps a tenant to a customer's subscription. A tenant has one: a second replaces the first.
     ///
     /// # Errors
-    /// The documented codes: InvalidCustomerSubscriptionId, BadCustomerSubscriptionId, InvalidCSPSubscription,
+    /// ScopeLocked under a ReadOnly lock; the documented codes: InvalidCustomerSubscriptionId, BadCustomerSubscriptionId, InvalidCSPSubscription,
     /// UnauthorizedCspRegistration, CustomerSubscriptionsNotAllowed; 400 for a tenant that is none.
     pub fn put_customer(
         &mut self,
@@ -85,6 +90,7 @@ impl Arm {
         body: &Value,
         now: Timestamp,
     ) -> Answer<&Customer> {
+        self.writable(&customer_scope(registration, name))?;
         if registration.token.billing_model == "Capacity" {
             let message = format!(
                 "Customer subscriptions are not allowed for the registration '{}': it uses capacity billing.",
@@ -128,9 +134,13 @@ impl Arm {
         Ok(&self.customers[self.customers.len() - 1])
     }
 
-    /// Removes a mapping; false if there was none.
-    pub fn delete_customer(&mut self, registration: &Registration, name: &str, now: Timestamp) -> bool {
-        self.end_customers(&registration.id(), now, |known| known.name == name)
+    /// Removes a mapping; false if there was none. A registration's lock holds for its customers: it is looked at first.
+    ///
+    /// # Errors
+    /// 409 ScopeLocked.
+    pub fn delete_customer(&mut self, registration: &Registration, name: &str, now: Timestamp) -> Answer<bool> {
+        self.deletable(&customer_scope(registration, name))?;
+        Ok(self.end_customers(&registration.id(), now, |known| known.name == name))
     }
 
     /// Ends mappings: their hours stay theirs.

@@ -92,7 +92,7 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     .map_err(|error| start_problem(&error))?;
     let text = serde_json::to_string(lab.descriptor()).unwrap_or_default();
     let note = note(global)?;
-    let noted = note.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write_note(&note, &text));
+    let noted = write_note(&note, &text);
     noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
     view.line(&text);
     let _ = std::io::stdout().flush();
@@ -109,11 +109,20 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     Ok(ExitCode::Done)
 }
 
-/// Whole or not at all: somebody may be reading.
+/// Whole or not at all: somebody may be reading. And for the owner alone: whoever has the control port's address may do
+/// everything in the lab.
 fn write_note(note: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let draft = note.with_extension("new");
-    std::fs::write(&draft, text)?;
-    std::fs::rename(draft, note)
+    let directory = note.parent().unwrap_or(std::path::Path::new("."));
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    // A name that nobody can guess, made anew, 0600 on Unix.
+    let mut draft = tempfile::Builder::new().prefix(".current-").tempfile_in(directory)?;
+    draft.write_all(text.as_bytes())?;
+    draft.persist(note).map_err(|error| error.error)?;
+    Ok(())
 }
 
 fn quoted(text: &str) -> String {
@@ -134,8 +143,8 @@ fn running(global: &Global) -> Result<Descriptor, Problem> {
         }
     };
     let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
-    let control = lab.control_endpoint.trim_start_matches("http://");
-    let alive = control
+    let (address, _) = control_port(&lab);
+    let alive = address
         .parse()
         .ok()
         .is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
@@ -171,17 +180,24 @@ pub(crate) fn advance(global: &Global, options: &LabClockOptions, view: &View) -
     Ok(ExitCode::Done)
 }
 
+/// The control port's address, and where its paths begin.
+fn control_port(lab: &Descriptor) -> (&str, &str) {
+    let endpoint = lab.control_endpoint.trim_start_matches("http://");
+    let at = endpoint.find('/').unwrap_or(endpoint.len());
+    endpoint.split_at(at)
+}
+
 /// Calls the control port.
 fn control(lab: &Descriptor, path: &str, body: &serde_json::Value) -> Result<serde_json::Value, Problem> {
     use std::io::Read as _;
     let failed = |why: String| Problem::new(&code::LAB_CONTROL, why);
-    let address = lab.control_endpoint.trim_start_matches("http://");
+    let (address, base) = control_port(lab);
     let mut stream = TcpStream::connect(address).map_err(|error| failed(error.to_string()))?;
     let body = body.to_string();
     let length = body.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "POST {base}{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .map_err(|error| failed(error.to_string()))?;
     let mut answer = String::new();
@@ -217,6 +233,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         ("AZSREG_PEP_PASSWORD", format!("@{}", stamp.pep_password_file.display())),
         ("AZSREG_STAMP_CLIENT_ID", stamp.stamp_client_id.to_string()),
         ("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", stamp.stamp_client_secret_file.display())),
+        ("AZSREG_LAB_CONTROL", lab.control_endpoint.clone()),
     ]);
     if view.is_json() {
         let map: serde_json::Map<_, _> = variables.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
