@@ -166,6 +166,21 @@ codes! {
 
     STAMP_NOT_ACTIVATED "AZR2029" Failed "The stamp is not activated",
         "Remove-AzureStackActivation found no activation: it was removed before.", "azsreg status";
+    PEP_UNPROVEN "AZR2030" Failed "What became of the sign-in to the privileged endpoint is not known",
+        "The endpoint went away, or answered with something else, after it had been shown the password's proof. The attempt may have counted against the account, so azsreg did not make another.",
+        "Find out what answers at --pep. Check that the account is not close to its lockout, then run the same command again: it resumes.";
+    PEP_WEAK "AZR2031" Failed "The privileged endpoint offers no sign-in that is safe",
+        "It does not offer Negotiate with NTLMv2 and sealing, or something on the way takes that back. Nothing of the password was sent.",
+        "Find out what answers at --pep; a stamp's endpoint offers Negotiate.";
+    PEP_OVER_LIMIT "AZR2032" Failed "The privileged endpoint sends more than azsreg takes",
+        "An answer, or the output of one cmdlet, is larger than any that a stamp gives; the limit is named above.",
+        "Find out what answers at --pep. If it is the stamp, please report this with the output of the same command and -v.";
+    PEP_SILENT "AZR2033" Failed "The privileged endpoint stopped answering",
+        "The connection stands, but nothing comes: the ERCS machine hangs, or a firewall has forgotten the connection.",
+        "Run the same command again: it resumes. If it persists, name another ERCS machine with --pep.";
+    PEP_NOT_GENUINE "AZR2034" Failed "An answer was not signed by the stamp",
+        "What answers does not know the account's password, or something on the way changes or repeats answers. The answer was not used.",
+        "Find out what answers at --pep, and what stands between it and this machine, before you try again.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",

@@ -1,36 +1,54 @@
 //! One pinned HTTP connection: connected, signed in, sealed.
+//!
+//! Every wait here has an end, and every answer a size: whoever answers may be no stamp at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use azsreg_operations::crash;
+use azsreg_psrp::DecodeError;
 use azsreg_psrp::multipart::{self, Sealed};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::SendRequest;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT, WWW_AUTHENTICATE};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::address::PepAddress;
-use crate::auth::Security;
+use crate::auth::{self, BadToken, Credentials, Gate, Security, Verdict};
 use crate::error::PepError;
+use crate::meter::{Meter, Metered};
 use crate::session::Options;
 
-/// The largest answer that we take.
-const MAX_ANSWER: usize = 8 << 20;
+/// The largest answer that we take. We ask for envelopes of 150 KB at most.
+const MAX_ANSWER: usize = 2 << 20;
+/// Its header may have this many bytes.
+const MAX_HEAD: usize = 64 << 10;
+/// What else may come with an answer: frames of chunks, trailers, interim answers.
+const MAX_AROUND: usize = 256 << 10;
+/// Interim answers (such as `100 Continue`) before one answer.
+const MAX_INTERIM: u32 = 16;
+/// A leg of the sign-in may take this long at least: the endpoint asks a domain controller.
+const LEG: Duration = Duration::from_secs(10);
 
 pub(crate) struct Connection {
     address: PepAddress,
     sender: SendRequest<Full<Bytes>>,
     security: Security,
+    meter: Arc<Meter>,
+    user: String,
+    /// Held until the endpoint has shown that it took the proof.
+    gate: Option<Gate>,
 }
 
 fn dropped(error: impl std::fmt::Display) -> PepError {
@@ -90,82 +108,137 @@ fn tls_config(options: &Options) -> Result<ClientConfig, PepError> {
     Ok(config)
 }
 
+/// Whom a connection is for, and how long it waits for a leg of the sign-in.
+pub(crate) struct Peer<'a> {
+    pub(crate) address: PepAddress,
+    pub(crate) credentials: &'a Credentials,
+    /// [`auth::bindings_of`] its certificate; zeros without TLS.
+    pub(crate) bindings: [u8; 16],
+    pub(crate) leg: Duration,
+}
+
 impl Connection {
     /// Connects and signs in: once, with one mechanism, at one address.
     pub(crate) async fn open(options: &Options) -> Result<Self, PepError> {
         crash::point("pep connect >");
+        let gate = match Gate::pass(&options.addresses, &options.credentials).await {
+            Ok(gate) => gate,
+            Err(verdict) => {
+                let addresses = options.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(not_accepted(verdict, addresses, options.credentials.user.clone(), true));
+            }
+        };
         let (address, stream) = connect_any(options).await?;
         stream.set_nodelay(true).map_err(dropped)?;
-        let sender = if address.tls {
-            let config = tls_config(options)?;
-            let name = ServerName::try_from(address.host.clone())
-                .map_err(|error| PepError::Certificate { address: address.to_string(), reason: error.to_string() })?;
-            let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
-            let stream = timeout(options.connect_timeout, connect)
-                .await
-                .map_err(|_| PepError::Unreachable {
-                    addresses: address.to_string(),
-                    reason: "no TLS handshake in time".into(),
-                })?
-                .map_err(|error| match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-                    Some(rustls::Error::InvalidCertificate(why)) => {
-                        PepError::Certificate { address: address.to_string(), reason: why.to_string() }
-                    }
-                    _ => PepError::Unreachable { addresses: address.to_string(), reason: error.to_string() },
-                })?;
-            handshake(stream).await?
-        } else {
-            handshake(stream).await?
-        };
-        let security = Security::new(options.mechanism, &options.credentials, &address.host)?;
-        let mut connection = Self { address, sender, security };
-        connection.sign_in(options).await?;
-        Ok(connection)
+        let leg = options.connect_timeout.max(LEG);
+        let mut peer = Peer { address, credentials: &options.credentials, bindings: [0; 16], leg };
+        let security = Security::new(options.mechanism);
+        if !peer.address.tls {
+            return Self::over(stream, peer, security, gate).await;
+        }
+        let address = &peer.address;
+        let config = tls_config(options)?;
+        let name = ServerName::try_from(address.host.clone())
+            .map_err(|error| PepError::Certificate { address: address.to_string(), reason: error.to_string() })?;
+        let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream = timeout(options.connect_timeout, connect)
+            .await
+            .map_err(|_| PepError::Unreachable {
+                addresses: address.to_string(),
+                reason: "no TLS handshake in time".into(),
+            })?
+            .map_err(|error| match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(why)) => {
+                    PepError::Certificate { address: address.to_string(), reason: why.to_string() }
+                }
+                _ => PepError::Unreachable { addresses: address.to_string(), reason: error.to_string() },
+            })?;
+        if let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            peer.bindings = auth::bindings_of(certificate);
+        }
+        Self::over(stream, peer, security, gate).await
     }
 
-    async fn sign_in(&mut self, options: &Options) -> Result<(), PepError> {
-        let refused = |address: &PepAddress| PepError::Refused {
-            address: address.to_string(),
-            user: options.credentials.user.clone(),
-        };
-        let mut answer = Vec::new();
-        // NTLM takes two legs; SPNEGO may take one more to agree on the mechanism.
-        for _ in 0..4 {
-            // A token of the server that the library can't take is the server's doing: no second try.
-            let Some(token) = self.security.step(&answer)? else { return Ok(()) };
-            let value = format!("Negotiate {}", BASE64_STANDARD.encode(token));
-            let request = self.request("application/soap+xml;charset=UTF-8", Bytes::new(), Some(&value));
-            let reply = timeout(options.connect_timeout.max(Duration::from_secs(10)), self.send(request))
-                .await
-                .map_err(|_| PepError::Unreachable {
-                    addresses: self.address.to_string(),
-                    reason: "no answer to the sign-in".into(),
-                })??;
-            let offered = reply
-                .headers()
-                .get_all(WWW_AUTHENTICATE)
-                .iter()
-                .filter_map(|value| value.to_str().ok())
-                // Several schemes may share a line; base64 holds no comma.
-                .flat_map(|value| value.split(',').map(str::trim))
-                .find_map(|value| value.split_once(' ').filter(|(s, _)| s.eq_ignore_ascii_case("negotiate")))
-                .and_then(|(_, token)| BASE64_STANDARD.decode(token.trim()).ok());
-            match (reply.status(), offered) {
-                (StatusCode::OK, token) => {
-                    if let Some(token) = token.filter(|_| !self.security.is_done()) {
-                        // SPNEGO's last word, with the integrity code over what was negotiated.
-                        self.security.step(&token)?;
-                    }
-                    return Ok(());
-                }
-                (StatusCode::UNAUTHORIZED, Some(token)) if !self.security.is_done() || answer.is_empty() => {
-                    answer = token
-                }
-                (StatusCode::UNAUTHORIZED, _) => return Err(refused(&self.address)),
-                (status, _) => return Err(PepError::Status(status.as_u16())),
+    /// Signs in over a stream that is there.
+    pub(crate) async fn over<S>(stream: S, peer: Peer<'_>, security: Security, gate: Gate) -> Result<Self, PepError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let meter = Arc::new(Meter::default());
+        let stream = TokioIo::new(Metered::new(stream, Arc::clone(&meter)));
+        let mut http = http1::Builder::new();
+        http.max_buf_size(MAX_HEAD);
+        let (sender, connection) = http.handshake(stream).await.map_err(dropped)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the privileged endpoint ended");
             }
+        });
+        let user = peer.credentials.user.clone();
+        let mut opened = Self { address: peer.address.clone(), sender, security, meter, user, gate: None };
+        opened.sign_in(&peer, gate).await?;
+        Ok(opened)
+    }
+
+    async fn leg(&mut self, token: &[u8], patience: Duration) -> Result<Response<Bytes>, PepError> {
+        let value = format!("Negotiate {}", BASE64_STANDARD.encode(token));
+        let request = self.request("application/soap+xml;charset=UTF-8", Bytes::new(), Some(&value));
+        timeout(patience, self.send(request)).await.map_err(|_| PepError::Unreachable {
+            addresses: self.address.to_string(),
+            reason: format!("no answer to the sign-in within {} s", patience.as_secs_f32()),
+        })?
+    }
+
+    /// Two legs: what we can, then the proof. The proof is sent once, whatever comes back.
+    async fn sign_in(&mut self, peer: &Peer<'_>, mut gate: Gate) -> Result<(), PepError> {
+        let first = self.security.begin();
+        let reply = self.leg(&first, peer.leg).await?;
+        let challenge = match (reply.status(), token_of(reply.headers())) {
+            (StatusCode::UNAUTHORIZED, Some(token)) => token,
+            (StatusCode::UNAUTHORIZED, None) => {
+                let offered = schemes_of(reply.headers());
+                let lacks = format!("the challenge of Negotiate (it offers {offered})");
+                return Err(PepError::Weak { address: self.address.to_string(), lacks });
+            }
+            (StatusCode::OK, _) => {
+                // It takes whoever comes: nothing would be sealed.
+                return Err(PepError::Weak { address: self.address.to_string(), lacks: "any sign-in".into() });
+            }
+            (status, _) => return Err(PepError::Status(status.as_u16())),
+        };
+        let host = peer.address.host.as_str();
+        let proof =
+            self.security.prove(&challenge, peer.credentials, host, peer.bindings).map_err(|why| self.of_token(why))?;
+        self.sender.ready().await.map_err(dropped)?;
+        gate.shown();
+        let verdict = match self.leg(&proof, peer.leg).await {
+            Ok(reply) => match reply.status() {
+                StatusCode::OK => match self.security.finish(token_of(reply.headers()).as_deref()) {
+                    Ok(()) => {
+                        self.gate = Some(gate);
+                        return Ok(());
+                    }
+                    Err(why) => {
+                        gate.end(Verdict::Unanswered("the answer was not signed by the stamp".into()));
+                        return Err(self.of_token(why));
+                    }
+                },
+                StatusCode::UNAUTHORIZED => Verdict::Refused,
+                status => Verdict::Unanswered(format!("it answered with HTTP status {}", status.as_u16())),
+            },
+            Err(error) => Verdict::Unanswered(error.to_string()),
+        };
+        gate.end(verdict.clone());
+        Err(not_accepted(verdict, self.address.to_string(), self.user.clone(), false))
+    }
+
+    fn of_token(&self, why: BadToken) -> PepError {
+        let address = self.address.to_string();
+        match why {
+            BadToken::Malformed(why) => PepError::Decode(DecodeError::Protocol(why)),
+            BadToken::Lacks(what) => PepError::Weak { address, lacks: what.into() },
+            BadToken::Signature => PepError::NotGenuine { address },
         }
-        Err(refused(&self.address))
     }
 
     pub(crate) fn address(&self) -> &PepAddress {
@@ -185,36 +258,105 @@ impl Connection {
         builder.body(Full::new(body)).unwrap_or_default()
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PepError> {
-        crash::point("pep >");
-        self.sender.ready().await.map_err(dropped)?;
-        let reply = self.sender.send_request(request).await.map_err(dropped)?;
-        let (parts, body) = reply.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(dropped)?.to_bytes();
-        crash::point("pep <");
-        Ok(Response::from_parts(parts, body))
+    fn over_limit(&self, what: &'static str, limit: usize) -> PepError {
+        PepError::Over { address: self.address.to_string(), what, limit }
     }
 
-    /// Sends an envelope and gives the answer's envelope: a success or a fault.
-    pub(crate) async fn exchange(&mut self, envelope: &str, patience: Duration) -> Result<String, PepError> {
+    /// What hyper's complaint means; the meter knows of a stream that it has cut off.
+    fn of_hyper(&self, error: &hyper::Error) -> PepError {
+        if self.meter.is_over() {
+            self.over_limit("size of one answer, in bytes", MAX_ANSWER)
+        } else if error.is_parse_too_large() {
+            self.over_limit("size of an answer's header, in bytes", MAX_HEAD)
+        } else if error.is_parse() {
+            PepError::Decode(DecodeError::Protocol("an answer that is not HTTP"))
+        } else {
+            dropped(error)
+        }
+    }
+
+    async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PepError> {
+        crash::point("pep >");
+        self.meter.allow(MAX_ANSWER + MAX_HEAD + MAX_AROUND);
+        let endless = Arc::new(Notify::new());
+        let (count, tell) = (AtomicU32::new(0), Arc::clone(&endless));
+        hyper::ext::on_informational(&mut request, move |_| {
+            if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+                tell.notify_one();
+            }
+        });
+        self.sender.ready().await.map_err(|error| self.of_hyper(&error))?;
+        let sent = self.sender.send_request(request);
+        let reply = tokio::select! {
+            reply = sent => reply.map_err(|error| self.of_hyper(&error))?,
+            () = endless.notified() => {
+                return Err(self.over_limit("number of interim answers (100 Continue)", MAX_INTERIM as usize));
+            }
+        };
+        let (parts, body) = reply.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return self.over_limit("size of one answer, in bytes", MAX_ANSWER);
+            }
+            error.downcast_ref::<hyper::Error>().map_or_else(|| dropped(&error), |error| self.of_hyper(error))
+        })?;
+        crash::point("pep <");
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
+
+    /// Sends an envelope and gives the answer's envelope: a success or a fault. `asked` names it where nothing comes.
+    pub(crate) async fn exchange(
+        &mut self,
+        envelope: &str,
+        asked: &'static str,
+        patience: Duration,
+    ) -> Result<String, PepError> {
+        let result = self.exchanged(envelope, asked, patience).await;
+        // The first answer that only the password's owner could give shows that the proof was taken.
+        match (result, self.gate.take()) {
+            (Ok(answer), gate) => {
+                if let Some(gate) = gate {
+                    gate.open();
+                }
+                Ok(answer)
+            }
+            (Err(error), None) => Err(error),
+            (Err(error), Some(gate)) => {
+                let verdict = Verdict::Unanswered(error.to_string());
+                gate.end(verdict.clone());
+                match error {
+                    PepError::Dropped { .. } | PepError::Silent { .. } | PepError::Status(_) => {
+                        Err(not_accepted(verdict, self.address.to_string(), self.user.clone(), false))
+                    }
+                    other => Err(other),
+                }
+            }
+        }
+    }
+
+    async fn exchanged(&mut self, envelope: &str, asked: &'static str, patience: Duration) -> Result<String, PepError> {
         let request = if self.address.tls {
             self.request("application/soap+xml;charset=UTF-8", Bytes::from(envelope.to_owned()), None)
         } else {
-            let body = self.security.seal(envelope.as_bytes())?.encode();
-            self.request(multipart::CONTENT_TYPE, Bytes::from(body), None)
+            let sealed = self.security.seal(envelope.as_bytes());
+            let sealed = sealed.ok_or(DecodeError::Protocol("a request before the sign-in"))?;
+            self.request(multipart::CONTENT_TYPE, Bytes::from(sealed.encode()), None)
         };
-        let reply = timeout(patience, self.send(request))
-            .await
-            .map_err(|_| PepError::Dropped { reason: format!("no answer within {} s", patience.as_secs()) })??;
+        let reply = timeout(patience, self.send(request)).await.map_err(|_| PepError::Silent {
+            address: self.address.to_string(),
+            asked,
+            seconds: patience.as_secs(),
+        })??;
         let status = reply.status();
         let content_type = reply.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let sealed = content_type.starts_with("multipart/encrypted");
-        let body = reply.body().clone();
+        let body = reply.body();
         if status == StatusCode::UNAUTHORIZED {
             return Err(PepError::Dropped { reason: "the sign-in is no longer valid on this connection".into() });
         }
         let plain = if sealed {
-            self.security.unseal(Sealed::decode(&body)?)?
+            let opened = self.security.unseal(Sealed::decode(body)?);
+            opened.ok_or_else(|| PepError::NotGenuine { address: self.address.to_string() })?
         } else if self.address.tls || body.is_empty() {
             body.to_vec()
         } else {
@@ -223,19 +365,38 @@ impl Connection {
         if plain.is_empty() {
             return Err(PepError::Status(status.as_u16()));
         }
-        String::from_utf8(plain).map_err(|_| azsreg_psrp::DecodeError::Protocol("an answer that is not UTF-8").into())
+        String::from_utf8(plain).map_err(|_| DecodeError::Protocol("an answer that is not UTF-8").into())
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, PepError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(dropped)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "the connection to the privileged endpoint ended");
-        }
-    });
-    Ok(sender)
+fn not_accepted(verdict: Verdict, address: String, user: String, before: bool) -> PepError {
+    match verdict {
+        Verdict::Refused => PepError::Refused { address, user, before },
+        Verdict::Unanswered(reason) => PepError::Unproven { address, user, reason, before },
+    }
+}
+
+/// What a server says in `WWW-Authenticate`. Several schemes may share a line; base64 holds no comma.
+fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|value| value.split(',').map(str::trim)).filter(|value| !value.is_empty())
+}
+
+fn token_of(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (_, token) = offers(headers)
+        .filter_map(|value| value.split_once(' '))
+        .find(|(scheme, _)| scheme.eq_ignore_ascii_case("negotiate"))?;
+    BASE64_STANDARD.decode(token.trim()).ok()
+}
+
+/// The names of the schemes, for a person.
+fn schemes_of(headers: &HeaderMap) -> String {
+    let mut names: Vec<String> = offers(headers)
+        .filter_map(|value| value.split(' ').next())
+        .filter(|name| name.len() < 20 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+        .map(str::to_owned)
+        .collect();
+    names.dedup();
+    names.truncate(5);
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }

@@ -26,6 +26,54 @@ pub enum PepError {
         address: String,
         /// Who.
         user: String,
+        /// Whether that was earlier in this process: nothing was sent now.
+        before: bool,
+    },
+    /// The proof of the password was sent, and what became of it is not known.
+    #[error("the privileged endpoint {address} took the sign-in of {user} and did not say what became of it: {reason}")]
+    Unproven {
+        /// Which one.
+        address: String,
+        /// Who.
+        user: String,
+        /// What came in place of an answer.
+        reason: String,
+        /// Whether that was earlier in this process: nothing was sent now.
+        before: bool,
+    },
+    /// The endpoint takes back what makes a sign-in safe. Nothing of the password was sent.
+    #[error("{address} does not offer {lacks}")]
+    Weak {
+        /// Which one.
+        address: String,
+        /// What.
+        lacks: String,
+    },
+    /// An answer is not signed as the password gives it.
+    #[error("an answer of {address} is not signed by the stamp")]
+    NotGenuine {
+        /// Which one.
+        address: String,
+    },
+    /// More than we take.
+    #[error("{address} went over the limit of {limit}: {what}")]
+    Over {
+        /// Which one.
+        address: String,
+        /// What is limited.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// Nothing came.
+    #[error("{address} gave no answer to {asked} within {seconds} s")]
+    Silent {
+        /// Which one.
+        address: String,
+        /// What was asked.
+        asked: &'static str,
+        /// How long was waited.
+        seconds: u64,
     },
     /// The certificate is not trusted.
     #[error("the certificate of {address} is not trusted: {reason}")]
@@ -47,9 +95,6 @@ pub enum PepError {
         /// How.
         reason: String,
     },
-    /// The authentication library failed on this side.
-    #[error("the sign-in could not be computed")]
-    Security(#[source] sspi::Error),
     /// An HTTP status that WinRM doesn't give.
     #[error("the privileged endpoint answered with HTTP status {0}")]
     Status(u16),
@@ -113,15 +158,31 @@ impl From<PepError> for PortError {
         let passing = |entry| Self::new(Class::Transient, Problem::new(entry, message.clone()));
         match &error {
             PepError::Unreachable { .. } => permanent(&code::PEP_UNREACHABLE),
-            PepError::Refused { .. } => Self::new(Class::Refused, Problem::new(&code::PEP_REFUSED, message)),
+            PepError::Refused { before, .. } => {
+                let counted = if *before {
+                    "That was earlier in this run: the password was not sent to it again."
+                } else {
+                    "The attempt counts against the account. azsreg makes no second one in this run."
+                };
+                Self::new(Class::Refused, Problem::new(&code::PEP_REFUSED, message).detail(counted))
+            }
+            PepError::Unproven { before, .. } => {
+                let counted = if *before {
+                    "That was earlier in this run: the password was not sent to it again."
+                } else {
+                    "The attempt may have counted against the account. azsreg makes no second one in this run."
+                };
+                Self::new(Class::Refused, Problem::new(&code::PEP_UNPROVEN, message).detail(counted))
+            }
+            PepError::Weak { .. } => Self::new(Class::Refused, Problem::new(&code::PEP_WEAK, message)),
+            PepError::NotGenuine { .. } => Self::new(Class::Refused, Problem::new(&code::PEP_NOT_GENUINE, message)),
+            PepError::Over { .. } => permanent(&code::PEP_OVER_LIMIT),
+            PepError::Decode(DecodeError::Limit { .. }) => permanent(&code::PEP_OVER_LIMIT),
+            PepError::Silent { .. } => passing(&code::PEP_SILENT),
             PepError::Certificate { .. } => permanent(&code::PEP_CERTIFICATE),
             PepError::NotSealed { .. } => permanent(&code::PEP_NOT_SEALED),
             PepError::Dropped { .. } => passing(&code::PEP_DROPPED),
             PepError::Status(500..) => passing(&code::PEP_DROPPED),
-            PepError::Security(source) => {
-                let problem = Problem::new(&code::PEP_PROTOCOL, message).detail(source.to_string());
-                Self::permanent(problem)
-            }
             PepError::Status(_) | PepError::Decode(_) => permanent(&code::PEP_PROTOCOL),
             PepError::Fault(fault) if fault.code == CODE_NO_CONFIGURATION => {
                 let problem = Problem::new(&code::PEP_CONFIGURATION, "the session configuration does not exist there");

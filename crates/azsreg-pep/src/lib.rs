@@ -1,14 +1,17 @@
 //! The privileged endpoint of a stamp, over a real connection.
 //!
 //! One pinned HTTP connection, because NTLM belongs to it; sealed, unless TLS is underneath; directly, never through a
-//! proxy. Several addresses are tried at once, but a refused sign-in stops everything: accounts lock out.
+//! proxy. Several addresses are tried at once, but the password is proven to one, once: accounts lock out.
 
 mod address;
 mod answered;
 mod auth;
 mod connection;
 mod error;
+mod meter;
+mod ntlm;
 mod session;
+mod spnego;
 mod stamp;
 
 pub use address::{AddressError, PepAddress};

@@ -42,10 +42,16 @@ pub struct Transcript {
 
 /// How long one request may take on the server; it then says that it has nothing yet.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
-/// How much longer we wait for that answer.
-const GRACE: Duration = Duration::from_secs(30);
-/// How long a cmdlet may take altogether. The stamp's own limit is half an hour.
-const CMDLET_MINUTES: u64 = 45;
+/// A socket that gives nothing for three times that is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+/// A shell that is not deleted ends by itself: that answer is not worth a long wait.
+const CLOSING: Duration = Duration::from_secs(15);
+/// How long a session may take to open.
+const OPENING_MINUTES: u64 = 2;
+/// How long an action may take altogether. The stamp's own limit is half an hour.
+const ACTION_MINUTES: u64 = 45;
+/// How long a cmdlet that only reads may take.
+const READING_MINUTES: u64 = 10;
 
 /// What a command gave.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,6 +70,8 @@ pub struct Invocation {
 pub struct Session {
     connection: Connection,
     pool: Pool,
+    /// Empty answers in a row that came at once.
+    idle: u32,
 }
 
 impl Session {
@@ -75,11 +83,11 @@ impl Session {
         let connection = Connection::open(options).await?;
         let url = connection.address().url();
         let pool = Pool::new(&url, &options.configuration, OPERATION_TIMEOUT);
-        let mut session = Self { connection, pool };
+        let mut session = Self { connection, pool, idle: 0 };
         let sent = session.pool.open();
         let answer = session.exchange(&sent).await?;
         session.pool.opened(&sent, &answer)?;
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(OPENING_MINUTES * 60);
         loop {
             for event in session.receive(None).await? {
                 match event {
@@ -96,19 +104,25 @@ impl Session {
                 }
             }
             if Instant::now() > deadline {
-                return Err(PepError::TooLong { cmdlet: "opening the session".into(), minutes: 2 });
+                return Err(PepError::TooLong { cmdlet: "opening the session".into(), minutes: OPENING_MINUTES });
             }
         }
     }
 
     async fn exchange(&mut self, sent: &Outgoing) -> Result<String, PepError> {
-        self.connection.exchange(&sent.envelope, OPERATION_TIMEOUT + GRACE).await
+        self.connection.exchange(&sent.envelope, sent.what, SILENCE).await
     }
 
     async fn receive(&mut self, pipeline: Option<uuid::Uuid>) -> Result<Vec<Event>, PepError> {
+        let asked = Instant::now();
         let sent = self.pool.receive(pipeline);
         let answer = self.exchange(&sent).await?;
-        Ok(self.pool.received(&sent, &answer)?)
+        let events = self.pool.received(&sent, &answer)?;
+        // A server that has nothing waits before it says so. One that does not wait would be asked without a pause.
+        let at_once = events.is_empty() && asked.elapsed() < OPERATION_TIMEOUT / 20;
+        self.idle = if at_once { self.idle + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(10) * self.idle.min(100)).await;
+        Ok(events)
     }
 
     async fn decline(
@@ -142,7 +156,8 @@ impl Session {
             let answer = self.exchange(sent).await?;
             self.pool.acknowledged(sent, &answer)?;
         }
-        let deadline = Instant::now() + Duration::from_secs(CMDLET_MINUTES * 60);
+        let minutes = if name.starts_with("Get-") { READING_MINUTES } else { ACTION_MINUTES };
+        let deadline = Instant::now() + Duration::from_secs(minutes * 60);
         let mut result = Invocation::default();
         loop {
             for event in self.receive(Some(pipeline)).await? {
@@ -175,7 +190,7 @@ impl Session {
                 }
             }
             if Instant::now() > deadline {
-                return Err(PepError::TooLong { cmdlet: name, minutes: CMDLET_MINUTES });
+                return Err(PepError::TooLong { cmdlet: name, minutes });
             }
         }
     }
@@ -190,7 +205,7 @@ impl Session {
             let answer = self.exchange(&sent).await?;
             self.pool.acknowledged(&sent, &answer)?;
         }
-        let deadline = Instant::now() + OPERATION_TIMEOUT + GRACE;
+        let deadline = Instant::now() + SILENCE;
         let password = loop {
             if let Some(value) = self.pool.secure_string(credentials.password.expose_secret())? {
                 break value;
@@ -214,7 +229,7 @@ impl Session {
     /// The endpoint did not take it; the shell ends by itself after its idle time.
     pub async fn close(mut self) -> Result<(), PepError> {
         let sent = self.pool.close();
-        let answer = self.exchange(&sent).await?;
+        let answer = self.connection.exchange(&sent.envelope, sent.what, CLOSING).await?;
         Ok(self.pool.acknowledged(&sent, &answer)?)
     }
 }

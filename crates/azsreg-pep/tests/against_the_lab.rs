@@ -63,12 +63,25 @@ async fn both_mechanisms_and_tls_reach_the_stamp() {
 #[tokio::test]
 async fn a_wrong_password_is_tried_once_and_nowhere_else() {
     let lab = Lab::start(LabOptions::default()).await.unwrap();
-    for (tries, mechanism) in [(1, Mechanism::Negotiate), (2, Mechanism::Ntlm)] {
-        let endpoint = PrivilegedEndpoint::new(options(&lab, mechanism, Some("wrong")), Box::new(|_| {}));
+    // Not with another mechanism, not by another object of this process, not with the addresses in another order.
+    let known = options(&lab, Mechanism::Negotiate, Some("wrong"));
+    let reversed = Options { addresses: known.addresses.iter().rev().cloned().collect(), ..known.clone() };
+    for options in [known.clone(), reversed, options(&lab, Mechanism::Ntlm, Some("wrong"))] {
+        let endpoint = PrivilegedEndpoint::new(options, Box::new(|_| {}));
+        let error = endpoint.information().await.unwrap_err();
+        assert_eq!((error.class, error.problem.code.id), (Class::Refused, "AZR2002"), "{error}");
+        assert_eq!(failed(&lab), 1);
+    }
+    // Another password is another proof.
+    for (tries, mechanism) in [(2, Mechanism::Negotiate), (3, Mechanism::Ntlm)] {
+        let endpoint =
+            PrivilegedEndpoint::new(options(&lab, mechanism, Some(&format!("wrong {tries}"))), Box::new(|_| {}));
         let error = endpoint.information().await.unwrap_err();
         assert_eq!((error.class, error.problem.code.id), (Class::Refused, "AZR2002"), "{error}");
         assert_eq!(failed(&lab), tries);
     }
+    let endpoint = PrivilegedEndpoint::new(options(&lab, Mechanism::Negotiate, None), Box::new(|_| {}));
+    endpoint.information().await.unwrap();
 }
 
 #[tokio::test]

@@ -44,6 +44,23 @@ pub enum Event {
     PipelineEnded(PipelineState, Option<ErrorRecord>),
 }
 
+impl Event {
+    /// Roughly how many bytes of memory it holds. Progress is told and let go.
+    fn weight(&self) -> usize {
+        let text = match self {
+            Self::Output(value) => return value.weight(),
+            Self::PoolOpened | Self::Progress(_) => return 0,
+            Self::Verbose(text) | Self::Warning(text) | Self::Debug(text) => text.len(),
+            Self::HostCall(call) => call.name.len(),
+            Self::Error(record) | Self::PipelineEnded(_, Some(record)) | Self::PoolEnded(Some(record)) => {
+                record.weight()
+            }
+            Self::PipelineEnded(_, None) | Self::PoolEnded(None) => 0,
+        };
+        text + size_of::<Self>()
+    }
+}
+
 /// A request to send: the envelope and the id that its answer must relate to.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -51,6 +68,37 @@ pub struct Outgoing {
     pub envelope: String,
     /// Its message id.
     pub id: Uuid,
+    /// What it asks, for a person.
+    pub what: &'static str,
+}
+
+/// What a command may bring at most; the pool's own traffic has the same limits. Over them the server is refused: none of
+/// the cmdlets that are asked for here gives a hundredth of it.
+mod limit {
+    /// Bytes of messages.
+    pub(super) const BYTES: usize = 64 << 20;
+    /// Bytes of memory that the output takes.
+    pub(super) const HELD: usize = 32 << 20;
+    /// Messages.
+    pub(super) const MESSAGES: usize = 100_000;
+    /// Pieces of output of commands that nobody asked for.
+    pub(super) const STRANGERS: usize = 100;
+}
+
+/// What has come since the last command.
+#[derive(Debug, Default)]
+struct Spent {
+    bytes: usize,
+    held: usize,
+    messages: usize,
+    strangers: usize,
+}
+
+impl Spent {
+    fn add(spent: &mut usize, more: usize, what: &'static str, limit: usize) -> Result<(), DecodeError> {
+        *spent = spent.saturating_add(more);
+        if *spent > limit { Err(DecodeError::Limit { what, limit }) } else { Ok(()) }
+    }
 }
 
 /// One runspace pool as its client sees it.
@@ -67,6 +115,9 @@ pub struct Pool {
     streams: HashMap<Uuid, Defragmenter>,
     exchange: Option<Exchange>,
     key: Option<SessionKey>,
+    /// The last command's id: none but its output and the pool's own is taken.
+    current: Option<Uuid>,
+    spent: Spent,
 }
 
 impl Pool {
@@ -85,6 +136,8 @@ impl Pool {
             streams: HashMap::new(),
             exchange: None,
             key: None,
+            current: None,
+            spent: Spent::default(),
         }
     }
 
@@ -103,7 +156,15 @@ impl Pool {
             body,
         }
         .encode();
-        Outgoing { envelope, id }
+        let what = match action {
+            action::CREATE => "the request for a session",
+            action::COMMAND => "a command",
+            action::SEND => "the input of a command",
+            action::RECEIVE => "the question for output",
+            action::SIGNAL => "a signal",
+            _ => "the request to close the session",
+        };
+        Outgoing { envelope, id, what }
     }
 
     fn message(&mut self, kind: u32, pipeline: Uuid, data: String) -> Vec<Vec<u8>> {
@@ -170,7 +231,16 @@ impl Pool {
         let mut events = Vec::new();
         for stream in response.children.iter().filter(|child| child.name == "Stream") {
             let pipeline = command_id(stream)?;
-            for bytes in self.streams.entry(pipeline).or_default().push(&wsman::base64_of(stream)?)? {
+            let bytes = wsman::base64_of(stream)?;
+            Spent::add(&mut self.spent.bytes, bytes.len(), "output of one command, in bytes", limit::BYTES)?;
+            if !pipeline.is_nil() && self.current != Some(pipeline) {
+                let what = "output of commands that were not asked for";
+                Spent::add(&mut self.spent.strangers, 1, what, limit::STRANGERS)?;
+                continue;
+            }
+            for bytes in self.streams.entry(pipeline).or_default().push(&bytes)? {
+                let what = "number of messages of one command";
+                Spent::add(&mut self.spent.messages, 1, what, limit::MESSAGES)?;
                 let message = Message::decode(&bytes)?;
                 if message.kind == kind::ENCRYPTED_SESSION_KEY {
                     let text = messages::read_one_text(&message.data, "EncryptedSessionKey")?;
@@ -180,6 +250,8 @@ impl Pool {
                     continue;
                 }
                 if let Some(event) = event(&message)? {
+                    let what = "output of one command in memory, in bytes";
+                    Spent::add(&mut self.spent.held, event.weight(), what, limit::HELD)?;
                     events.push(event);
                 }
             }
@@ -197,6 +269,9 @@ impl Pool {
     /// The requests that start a pipeline: Command with the first fragment, Send for each further one.
     pub fn command(&mut self, commands: &[Command]) -> (Uuid, Vec<Outgoing>) {
         let pipeline = Uuid::new_v4();
+        self.current = Some(pipeline);
+        self.spent = Spent::default();
+        self.streams.retain(|id, _| id.is_nil());
         let data = messages::create_pipeline(commands);
         let mut fragments = self.message(kind::CREATE_PIPELINE, pipeline, data).into_iter();
         let id = pipeline.to_string().to_uppercase();
@@ -306,4 +381,96 @@ fn event(message: &Message) -> Result<Option<Event>, DecodeError> {
         }
         _ => return Ok(None),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(sent: &Outgoing, streams: &str) -> String {
+        wsman::respond(
+            "urn:x",
+            &format!("uuid:{}", sent.id),
+            &format!("<rsp:ReceiveResponse>{streams}</rsp:ReceiveResponse>"),
+        )
+    }
+
+    fn stream(command: Uuid, messages: &[(u32, &str)]) -> String {
+        let mut cutter = Fragmenter::default();
+        let mut bytes = Vec::new();
+        for (kind, data) in messages {
+            let message = Message {
+                destination: Destination::Client,
+                kind: *kind,
+                pool: Uuid::nil(),
+                pipeline: command,
+                data: (*data).to_owned(),
+            };
+            bytes.extend(cutter.cut(&message.encode(), 32 << 10).concat());
+        }
+        format!(r#"<rsp:Stream Name="stdout" CommandId="{command}">{}</rsp:Stream>"#, BASE64_STANDARD.encode(bytes))
+    }
+
+    fn pool() -> Pool {
+        Pool::new("http://stamp:5985/wsman", "PrivilegedEndpoint", Duration::from_secs(20))
+    }
+
+    /// Asks until it is refused, and tells what for.
+    fn refused(pool: &mut Pool, mut streams: impl FnMut() -> String) -> &'static str {
+        for _ in 0..10_000 {
+            let sent = pool.receive(None);
+            match pool.received(&sent, &answer(&sent, &streams())) {
+                Ok(_) => {}
+                Err(ResponseError::Decode(DecodeError::Limit { what, .. })) => return what,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        panic!("never refused")
+    }
+
+    #[test]
+    fn output_without_end_is_refused() {
+        // A small text that is a large value: fifty thousand references to one word.
+        let bomb = format!(
+            r#"<Obj RefId="0"><LST><Obj RefId="1"><ToString>w</ToString></Obj>{}</LST></Obj>"#,
+            r#"<Ref RefId="1"/>"#.repeat(20_000)
+        );
+        let mut pool = pool();
+        let (command, _) = pool.command(&[Command::new("Get-X")]);
+        let what = refused(&mut pool, || stream(command, &[(kind::PIPELINE_OUTPUT, &bomb)]));
+        assert_eq!(what, "output of one command in memory, in bytes");
+
+        let word = messages::informational_record("w");
+        let many: Vec<(u32, &str)> = (0..1_000).map(|_| (kind::PROGRESS_RECORD, "<Obj/>")).collect();
+        let (command, _) = pool.command(&[Command::new("Get-X")]);
+        let what = refused(&mut pool, || stream(command, &many));
+        assert_eq!(what, "number of messages of one command");
+        // A new command begins anew.
+        let (command, _) = pool.command(&[Command::new("Get-X")]);
+        let sent = pool.receive(Some(command));
+        let events = pool.received(&sent, &answer(&sent, &stream(command, &[(kind::WARNING_RECORD, &word)]))).unwrap();
+        assert_eq!(events, [Event::Warning("w".into())]);
+
+        let padded = format!("<S>{}</S>", " ".repeat(1 << 20));
+        let (command, _) = pool.command(&[Command::new("Get-X")]);
+        let what = refused(&mut pool, || stream(command, &[(kind::INFORMATION_RECORD, &padded)]));
+        assert_eq!(what, "output of one command, in bytes");
+    }
+
+    #[test]
+    fn output_of_other_commands_is_let_go() {
+        let mut pool = pool();
+        let (old, _) = pool.command(&[Command::new("Get-X")]);
+        let (new, _) = pool.command(&[Command::new("Get-X")]);
+        for stranger in [old, Uuid::new_v4()] {
+            let sent = pool.receive(Some(new));
+            let events = pool.received(&sent, &answer(&sent, &stream(stranger, &[(kind::PIPELINE_OUTPUT, "<Nil/>")])));
+            assert_eq!(events.unwrap(), []);
+        }
+        // A fragment that never ends, for a new command each time: nothing of it is kept.
+        assert!(!pool.streams.contains_key(&old));
+        let what = refused(&mut pool, || stream(Uuid::new_v4(), &[(kind::PIPELINE_OUTPUT, "<Nil/>")]));
+        assert_eq!(what, "output of commands that were not asked for");
+        assert!(pool.streams.len() <= 2);
+    }
 }

@@ -5,7 +5,7 @@ use crate::DecodeError;
 /// Bytes of a fragment before its blob: object id (8), fragment id (8), flags (1), blob length (4).
 pub const HEADER: usize = 21;
 /// A message may have this many bytes once joined.
-pub const MAX_MESSAGE: usize = 32 << 20;
+pub const MAX_MESSAGE: usize = 4 << 20;
 
 const START: u8 = 1;
 const END: u8 = 2;

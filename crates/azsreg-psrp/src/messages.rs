@@ -378,6 +378,15 @@ fn error_value(error: &ErrorRecord) -> Value {
     .into()
 }
 
+impl ErrorRecord {
+    /// Roughly how many bytes of memory it holds.
+    pub(crate) fn weight(&self) -> usize {
+        let texts = [&self.message, &self.exception, &self.id, &self.activity, &self.reason, &self.target];
+        let texts = texts.into_iter().chain([&self.target_type, &self.category_message]);
+        size_of::<Self>() + texts.map(String::len).sum::<usize>()
+    }
+}
+
 /// ERROR_RECORD.
 #[must_use]
 pub fn error_record(error: &ErrorRecord) -> String {

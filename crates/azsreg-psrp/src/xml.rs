@@ -13,10 +13,14 @@ use crate::DecodeError;
 
 /// Elements may nest this deep.
 pub const MAX_DEPTH: usize = 64;
-/// A document may hold this many elements.
-pub const MAX_ELEMENTS: usize = 500_000;
+/// A document may hold this many elements and attributes.
+pub const MAX_NODES: usize = 100_000;
+/// An element may have this many attributes, namespace declarations included.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// A namespace may have this many bytes: each element has a copy of its own.
+pub const MAX_NAMESPACE: usize = 256;
 /// A document may have this many bytes.
-pub const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 8 << 20;
 
 /// An element: its namespace (empty for none), local name, attributes by local name, children, and its own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,15 +54,23 @@ impl Element {
             let fail = |reason: String| DecodeError::Xml { at, reason };
             let (resolved, event) = reader.read_resolved_event().map_err(|e| fail(e.to_string()))?;
             let ns = match resolved {
+                ResolveResult::Bound(ns) if ns.as_ref().len() > MAX_NAMESPACE => {
+                    return Err(DecodeError::Limit { what: "XML namespace's length", limit: MAX_NAMESPACE });
+                }
                 ResolveResult::Bound(ns) => ns.as_ref().to_owned(),
                 ResolveResult::Unbound => String::new(),
                 ResolveResult::Unknown(_) => return Err(fail("an undeclared namespace prefix".into())),
             };
             let closed = match event {
                 Event::Start(ref start) | Event::Empty(ref start) => {
-                    count += 1;
-                    if count > MAX_ELEMENTS {
-                        return Err(DecodeError::Limit { what: "XML element count", limit: MAX_ELEMENTS });
+                    // Before anything compares them with each other.
+                    let attributes = start.attributes().with_checks(false).take(MAX_ATTRIBUTES + 1).count();
+                    if attributes > MAX_ATTRIBUTES {
+                        return Err(DecodeError::Limit { what: "XML attribute count", limit: MAX_ATTRIBUTES });
+                    }
+                    count += 1 + attributes;
+                    if count > MAX_NODES {
+                        return Err(DecodeError::Limit { what: "XML element count", limit: MAX_NODES });
                     }
                     if open.len() >= MAX_DEPTH {
                         return Err(DecodeError::Limit { what: "XML depth", limit: MAX_DEPTH });
@@ -197,5 +209,24 @@ mod tests {
         assert!(matches!(Element::parse(""), Err(DecodeError::Xml { .. })));
         let deep = "<a>".repeat(MAX_DEPTH + 1);
         assert!(matches!(Element::parse(&deep), Err(DecodeError::Limit { .. })));
+    }
+
+    #[test]
+    fn small_documents_do_not_become_large_trees() {
+        let refused = |document: &str| match Element::parse(document) {
+            Err(DecodeError::Limit { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
+        // Every element would have its own copy of a namespace of a megabyte.
+        let long = format!(r#"<a xmlns="{}">{}</a>"#, "n".repeat(1 << 20), "<b/>".repeat(50_000));
+        assert_eq!(refused(&long), "XML namespace's length");
+        assert_eq!(refused(&format!("<a>{}</a>", "<b/>".repeat(MAX_NODES))), "XML element count");
+        assert_eq!(refused(&format!("<a>{}</a>", "<b c=''/>".repeat(MAX_NODES / 2))), "XML element count");
+        // Attributes are compared with each other: a hundred thousand would take minutes.
+        let attributes: String = (0..100_000).map(|n| format!(" a{n}=''")).collect();
+        assert_eq!(refused(&format!("<a{attributes}/>")), "XML attribute count");
+        // The parser itself refuses to keep so many names.
+        let declared: String = (0..100_000).map(|n| format!(" xmlns:a{n}='u'")).collect();
+        assert!(Element::parse(&format!("<a{declared}/>")).is_err());
     }
 }

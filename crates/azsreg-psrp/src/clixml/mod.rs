@@ -173,6 +173,22 @@ impl Object {
         }
     }
 
+    fn weight(&self) -> usize {
+        let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.capacity()).sum::<usize>();
+        let values = |values: &[Value]| values.iter().map(Value::weight).sum::<usize>();
+        let members = |members: &[(String, Value)]| {
+            members.iter().map(|(name, value)| size_of::<String>() + name.capacity() + value.weight()).sum::<usize>()
+        };
+        let content = match &self.content {
+            Content::None => 0,
+            Content::Primitive(value) => value.weight(),
+            Content::List(items) | Content::Stack(items) | Content::Queue(items) => values(items),
+            Content::Dictionary(entries) => entries.iter().map(|(key, value)| key.weight() + value.weight()).sum(),
+        };
+        let text = self.text.as_ref().map_or(0, String::capacity);
+        size_of::<Self>() + texts(&self.types) + text + content + members(&self.adapted) + members(&self.extended)
+    }
+
     /// A property by name, extended before adapted, without regard to case (as PowerShell looks them up).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
@@ -284,6 +300,24 @@ impl Value {
             Self::U64(v) => i64::try_from(*v).ok(),
             _ => None,
         }
+    }
+
+    /// Roughly how many bytes of memory it holds.
+    pub(crate) fn weight(&self) -> usize {
+        let below = match self {
+            Self::String(text)
+            | Self::Decimal(text)
+            | Self::DateTime(text)
+            | Self::Duration(text)
+            | Self::Version(text)
+            | Self::Uri(text)
+            | Self::ScriptBlock(text)
+            | Self::XmlDocument(text) => text.capacity(),
+            Self::Bytes(bytes) | Self::SecureString(bytes) => bytes.capacity(),
+            Self::Object(object) => object.weight(),
+            _ => 0,
+        };
+        below + size_of::<Self>()
     }
 
     /// The truth value, if it is one.

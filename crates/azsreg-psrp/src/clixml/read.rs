@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::{Content, Object, Value};
 use crate::DecodeError;
 use crate::wsman::decode_base64;
-use crate::xml::Element;
+use crate::xml::{Element, MAX_DEPTH};
 
 /// A document may hold this many values once references are followed.
-pub const MAX_VALUES: usize = 1_000_000;
+pub const MAX_VALUES: usize = 50_000;
 /// A document's values may have this many bytes of text once references are followed.
-const MAX_TEXT: usize = 64 << 20;
+const MAX_TEXT: usize = 16 << 20;
 
 /// Reads one value: an element such as `<S>`, `<Obj>`, `<Nil/>`, or the first child of an `<Objs>` document.
 ///
@@ -44,6 +44,8 @@ fn referenced(element: &Element, wanted: &mut HashSet<String>) {
 struct Cost {
     values: usize,
     text: usize,
+    /// Levels below the value itself.
+    depth: usize,
 }
 
 #[derive(Default)]
@@ -53,6 +55,9 @@ struct Reader {
     types: HashMap<String, Vec<String>>,
     count: usize,
     text: usize,
+    /// Levels above the value that is being read, and the deepest level that was reached below it.
+    depth: usize,
+    deepest: usize,
 }
 
 impl Reader {
@@ -60,6 +65,15 @@ impl Reader {
         self.text = self.text.saturating_add(bytes);
         if self.text > MAX_TEXT {
             return Err(DecodeError::Limit { what: "CLIXML text", limit: MAX_TEXT });
+        }
+        Ok(())
+    }
+
+    /// What is copied to here is as deep as what was written here.
+    fn reach(&mut self, depth: usize) -> Result<(), DecodeError> {
+        self.deepest = self.deepest.max(depth);
+        if depth > MAX_DEPTH {
+            return Err(DecodeError::Limit { what: "CLIXML depth", limit: MAX_DEPTH });
         }
         Ok(())
     }
@@ -84,6 +98,7 @@ impl Reader {
             };
             self.spend(cost.values)?;
             self.spend_text(cost.text)?;
+            self.reach(self.depth + cost.depth)?;
             return Ok(self.objects.get(id).map_or(Value::Null, |(value, _)| value.clone()));
         }
         self.spend(1)?;
@@ -92,11 +107,14 @@ impl Reader {
     }
 
     fn object(&mut self, element: &Element) -> Result<Value, DecodeError> {
-        let before = Cost { values: self.count, text: self.text };
+        let before = Cost { values: self.count, text: self.text, depth: self.deepest };
         self.spend(1)?;
+        self.reach(self.depth)?;
+        self.deepest = self.depth;
+        self.depth += 1;
         let id = element.attribute("RefId").filter(|id| self.wanted.contains(*id)).map(str::to_owned);
         if let Some(id) = &id {
-            self.objects.insert(id.clone(), (Value::Null, Cost { values: 1, text: 0 }));
+            self.objects.insert(id.clone(), (Value::Null, Cost { values: 1, text: 0, depth: 0 }));
         }
         let mut object = Object::default();
         for child in &element.children {
@@ -125,8 +143,11 @@ impl Reader {
             }
         }
         let value = Value::from(object);
+        self.depth -= 1;
+        let depth = self.deepest.saturating_sub(self.depth);
+        self.deepest = self.deepest.max(before.depth);
         if let Some(id) = id {
-            let cost = Cost { values: self.count - before.values, text: self.text - before.text };
+            let cost = Cost { values: self.count - before.values, text: self.text - before.text, depth };
             self.spend_text(cost.text)?;
             self.objects.insert(id, (value.clone(), cost));
         }

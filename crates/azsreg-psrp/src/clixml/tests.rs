@@ -92,6 +92,21 @@ fn limits_hold() {
 }
 
 #[test]
+fn references_do_not_dig_deeper_than_the_limit() {
+    // Each level holds the one before: by references alone, a flat document makes a tower that no stack could walk.
+    let tower = |levels: usize| {
+        let level = |n: usize| format!(r#"<Obj RefId="{n}"><LST><Ref RefId="{}"/></LST></Obj>"#, n - 1);
+        let levels: String = (2..=levels).map(level).collect();
+        from_xml(&format!(r#"<Obj RefId="0"><LST><Obj RefId="1"/>{levels}</LST></Obj>"#))
+    };
+    assert!(tower(20).is_ok());
+    assert_eq!(tower(200).unwrap_err(), crate::DecodeError::Limit { what: "CLIXML depth", limit: 64 });
+    // Beside each other they are not deep.
+    let beside = format!(r#"<Obj RefId="0"><LST><Obj RefId="1"/>{}</LST></Obj>"#, r#"<Ref RefId="1"/>"#.repeat(500));
+    assert!(from_xml(&beside).is_ok());
+}
+
+#[test]
 fn bad_primitives_are_named() {
     for bad in [
         "<I32>x</I32>",
