@@ -1,7 +1,9 @@
 //! HTTPS with the system's authorities (and more, where asked), through the proxies that the environment names.
 
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use azsreg_operations::crash;
@@ -83,9 +85,16 @@ pub struct Http {
     connect_timeout: Duration,
     answer_timeout: Duration,
     allow_http: bool,
-    reached: AtomicBool,
+    hosts: Mutex<HashMap<String, Met>>,
+}
+
+/// What is known of a host from the calls to it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Met {
+    /// It has answered.
+    reached: bool,
     /// How often in a row an answer did not come in time.
-    hung: AtomicU32,
+    hung: u32,
 }
 
 /// An answer: status, headers, and a body that is JSON or empty.
@@ -154,8 +163,7 @@ impl Http {
             connect_timeout: options.connect_timeout,
             answer_timeout: options.answer_timeout,
             allow_http: options.allow_http,
-            reached: AtomicBool::new(false),
-            hung: AtomicU32::new(0),
+            hosts: Mutex::default(),
         })
     }
 
@@ -231,7 +239,7 @@ impl Http {
             request = request.header(*name, value);
         }
         let reply = self.sent(request, &Method::GET, &url, Instant::now() + self.answer_timeout).await?;
-        self.hung.store(0, Ordering::Relaxed);
+        self.met(&url, |met| met.hung = 0);
         crash::point("https <");
         tracing::debug!(url = shown(url.as_str()), status = reply.status().as_u16(), "HTTPS, as it comes");
         Ok(reply)
@@ -253,7 +261,7 @@ impl Http {
         let mut reply = self.sent(request, method, url, until).await?;
         let (status, headers) = (reply.status(), reply.headers().clone());
         let bytes = self.whole(&mut reply, method, url, until).await?;
-        self.hung.store(0, Ordering::Relaxed);
+        self.met(url, |met| met.hung = 0);
         crash::point("https <");
         tracing::debug!(%method, url = shown(url.as_str()), status = status.as_u16(), bytes = bytes.len(), "HTTPS");
         Ok((status, headers, bytes))
@@ -268,13 +276,12 @@ impl Http {
         until: Instant,
     ) -> Result<Response, ArmError> {
         crash::point("https >");
-        let reached = self.reached.load(Ordering::Relaxed);
         let reply = match timeout_at(until, request.send()).await {
             Err(_) => return Err(self.too_late(url, format!("an answer to {method} {}", url.path()))),
-            Ok(Err(error)) => return Err(self.failure(url, &error, reached)),
+            Ok(Err(error)) => return Err(self.failure(url, &error)),
             Ok(Ok(reply)) => reply,
         };
-        self.reached.store(true, Ordering::Relaxed);
+        self.met(url, |met| met.reached = true);
         if reply.status().is_redirection() && reply.status() != StatusCode::NOT_MODIFIED {
             let location = reply.headers().get(LOCATION).and_then(|to| to.to_str().ok());
             return Err(address::redirected(url, reply.status(), location));
@@ -298,7 +305,7 @@ impl Http {
                     let what = format!("the end of the answer to {method} {} ({came} bytes came)", url.path());
                     return Err(self.too_late(url, what));
                 }
-                Ok(Err(error)) => return Err(self.failure(url, &error, true)),
+                Ok(Err(error)) => return Err(self.failure(url, &error)),
                 Ok(Ok(None)) => return Ok(bytes),
                 Ok(Ok(Some(chunk))) => {
                     if bytes.len() + chunk.len() > MAX_ANSWER {
@@ -313,12 +320,21 @@ impl Http {
 
     /// What did not come in time. Twice in a row is once too often: who is hung is not asked six times.
     fn too_late(&self, url: &Url, what: String) -> ArmError {
-        let again = self.hung.fetch_add(1, Ordering::Relaxed) > 0;
+        let again = self.met(url, |met| met.hung += 1).hung > 1;
         ArmError::TooLate { host: address::host(url), what, waited: self.answer_timeout, again }
     }
 
-    fn failure(&self, url: &Url, error: &reqwest::Error, reached: bool) -> ArmError {
+    /// What is known of a host, after a change.
+    fn met(&self, url: &Url, change: impl FnOnce(&mut Met)) -> Met {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = hosts.entry(address::host(url)).or_default();
+        change(met);
+        *met
+    }
+
+    fn failure(&self, url: &Url, error: &reqwest::Error) -> ArmError {
         let host = address::host(url);
+        let reached = self.met(url, |_| {}).reached;
         if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
             return ArmError::Certificate { host, reason: why.to_string() };
         }

@@ -176,3 +176,140 @@ pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
     PortError { problem: Box::new(problem), class: error.class }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use crate::http::HttpOptions;
+    use azsreg_model::IdentitySystem;
+    use serde_json::json;
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+    struct Nobody;
+
+    impl Prompt for Nobody {
+        fn device_code(&self, _: &str, _: &str, _: &str) {}
+        fn browser(&self, _: &str, _: bool) {}
+    }
+
+    /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
+    async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&received);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap() > 0 {}
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .map(|rest| rest.lines().next().unwrap().parse().unwrap());
+                let mut body = vec![0; length.unwrap_or(0)];
+                stream.read_exact(&mut body).await.unwrap();
+                let path = head.split(' ').nth(1).unwrap().to_owned();
+                seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
+                let answer =
+                    answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (address, received)
+    }
+
+    fn http(allow_http: bool) -> Http {
+        let wait = Duration::from_secs(5);
+        let options =
+            HttpOptions { ca_pem: None, connect_timeout: wait, answer_timeout: wait, direct: true, allow_http };
+        Http::new(&options).unwrap()
+    }
+
+    fn place(endpoint: &str, audience: &str) -> Place {
+        Place {
+            endpoint: endpoint.into(),
+            authority: "https://login.example".into(),
+            audience: audience.into(),
+            graph: String::new(),
+        }
+    }
+
+    /// What asking the stamp for its record ends with, of a stamp that names this Resource Manager.
+    async fn asked(endpoint: &str, known: Known, allow_http: bool) -> String {
+        let http = http(allow_http);
+        let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "the secret".to_owned().into() };
+        let port = RecordsPort::new(&http, &http, sign_in, &Nobody, known);
+        let information = StampInformation {
+            cloud_id: uuid::Uuid::nil(),
+            version: "1.2501.0.21".parse().unwrap(),
+            deployment_id: None,
+            nodes: 4,
+            identity_system: IdentitySystem::Aad,
+            tenant_id: None,
+            tenant_name: None,
+            region: None,
+            domain: None,
+            admin_arm_endpoint: Some(endpoint.to_owned()),
+            tenant_arm_endpoint: None,
+        };
+        match port.activation(&information).await {
+            Ok(_) => "read".into(),
+            Err(error) => error.problem.code.id.to_owned(),
+        }
+    }
+
+    fn metadata(login: &str, audience: &str) -> String {
+        json!({"authentication": {"loginEndpoint": login, "audiences": [audience]}}).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_stamp_gets_no_token_of_anybody_else() {
+        let (login, given) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
+        let own = "https://adminmanagement.contoso.onmicrosoft.com/8e2f1ee1-0000-4000-8000-000000000001";
+        let cloud = "https://management.contoso.example/";
+        for (audience, expected) in [
+            (own, "AZR2017"),
+            (cloud, "AZR3020"),
+            ("https://management.azure.com/", "AZR3020"),
+            ("797f4846-ba00-4fd7-ba43-dac1f8f63013", "AZR3020"),
+        ] {
+            given.lock().unwrap().clear();
+            let (stamp, received) = server(vec![
+                ("/metadata", metadata(&format!("{login}/tenant-1"), audience)),
+                ("/subscriptions", json!({"value": []}).to_string()),
+            ])
+            .await;
+            let known = Known::new(vec![place("https://management.contoso.example", cloud)]);
+            // An honest one is asked, and has no Default Provider Subscription.
+            assert_eq!(asked(&stamp, known, true).await, expected, "{audience}");
+            let honest = usize::from(audience == own);
+            assert_eq!(given.lock().unwrap().len(), honest, "{audience}");
+            let bearers = received.lock().unwrap().iter().filter(|sent| sent.contains("Bearer")).count();
+            assert_eq!(bearers, honest, "{audience}");
+        }
+        // A cloud that the stamp calls its own is not even asked for its metadata.
+        let (cloud, received) = server(vec![("/metadata", metadata(&login, own))]).await;
+        assert_eq!(asked(&cloud, Known::new(vec![place(&cloud, "https://x.example/")]), true).await, "AZR3023");
+        assert_eq!(asked("https://management.azure.com", Known::default(), true).await, "AZR3023");
+        assert!(received.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stamp_is_asked_over_https_alone() {
+        let (login, given) = server(vec![]).await;
+        let (stamp, received) = server(vec![("/metadata", metadata(&login, "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), false).await, "AZR4040");
+        assert_eq!(asked("http://adminmanagement.east.corp", Known::default(), true).await, "AZR4040");
+        assert!(received.lock().unwrap().is_empty() && given.lock().unwrap().is_empty());
+        // The stamp's own address is on loopback, but its directory's is elsewhere, and in clear.
+        let (stamp, _) = server(vec![("/metadata", metadata("http://login.example/", "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), true).await, "AZR4040");
+    }
+}

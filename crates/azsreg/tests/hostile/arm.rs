@@ -24,6 +24,14 @@ fn read(
     Row::new(name, code, scene)
 }
 
+/// A row in which the first answer to a read is broken, and those after it are not: it is asked for again.
+fn once(name: &str, part: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Row {
+    read(name, "", part, move |stage, _| match stage.next() {
+        0 => reply(),
+        _ => answer(200, &json!({"value": []})),
+    })
+}
+
 /// A row in which the first list has these members more.
 fn linked(
     name: impl Into<String>,
@@ -259,10 +267,9 @@ fn answers_are_read_up_to_a_limit() {
         }),
         read("nothing at all", "AZR4044", LIST, |_, _| raw(silence)),
         read("metadata: nothing at all", "AZR4044", METADATA, |_, _| raw(silence)).with(|row| row.secrets = 0),
-        read("a body that breaks off", "AZR4001", LIST, |_, _| {
+        once("a body that breaks off", LIST, || {
             raw(|wire| wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"value\":"))
-        })
-        .with(|row| row.seconds = 60),
+        }),
         read("JSON that breaks off", "AZR4014", LIST, |_, _| full(200, &[], "{\"value\":[")),
         read("compressed, though nobody asked for it", "AZR4014", LIST, |_, _| {
             full(200, &[("Content-Encoding", "gzip")], b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".repeat(1000))
@@ -280,13 +287,12 @@ fn answers_are_read_up_to_a_limit() {
         read("many small numbers", "AZR4043", LIST, |_, _| {
             full(200, &[], format!("{{\"value\":[{}0]}}", "0,".repeat(4 << 20)))
         }),
-        read("headers of a megabyte", "AZR4001", LIST, |_, _| {
+        once("headers of a megabyte", LIST, || {
             raw(|wire| {
                 let head = format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n\r\n", "x".repeat(1 << 20));
                 wire.write_all(head.as_bytes())
             })
-        })
-        .with(|row| row.seconds = 60),
+        }),
     ];
     // Pages that are lawful each, and too much together.
     rows.push(
@@ -341,10 +347,8 @@ fn no_connection_is_waited_for_longer_than_was_said() {
     drop(listener);
 }
 
-/// A stage whose list has a million rows is read to its end: its pages are lawful, and never all held at once.
 #[test]
-fn a_kept_sign_in_is_not_asked_for_by_a_hostile_page() {
-    // A page that asks for another token in a challenge gets none.
+fn a_challenge_does_not_choose_the_directory() {
     let reply = |stage: &Stage, _: &Request| {
         let challenge = format!("Bearer authorization_uri=\"{}/tenant-2\"", stage.url(Who::Other));
         full(401, &[("WWW-Authenticate", &challenge)], "{}")

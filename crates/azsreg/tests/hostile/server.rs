@@ -182,7 +182,7 @@ impl Stage {
             if let Some(bearer) = request.bearer() {
                 let claims = bearer.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
                 let claims: Value = claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
-                let own = self.url(*who);
+                let own = self.url(*who).replace("http://", "https://");
                 // Tokens that name no audience go to who was asked, and to nobody else.
                 let right = claims["aud"].as_str().map_or(*who == at, |aud| aud.trim_end_matches('/') == own);
                 if !right {
