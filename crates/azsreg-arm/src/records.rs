@@ -6,10 +6,13 @@ use azsreg_operations::ports::{Class, PortError, Records};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::address::{self, checked};
+use crate::cloud::authority;
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
-use crate::login::{Identity, Prompt, SignIn};
-use crate::manager::Manager;
+use crate::login::{Identity, Prompt, SignIn, is_tenant};
+use crate::manager::{Manager, Seen};
+use crate::place::{Known, Place};
 
 const SUBSCRIPTIONS: &str = "2015-11-01";
 /// What the bridge's provider speaks.
@@ -23,20 +26,26 @@ pub struct RecordsPort<'a> {
     http: &'a Http,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
-    identity: tokio::sync::OnceCell<(Identity<'a>, String)>,
+    known: Known,
+    identity: tokio::sync::OnceCell<Identity<'a>>,
     /// The path of the activation record.
     record: tokio::sync::OnceCell<String>,
+    /// The pages of usage that were read.
+    pub(crate) seen: Seen,
 }
 
 impl<'a> RecordsPort<'a> {
-    /// Records over a client that takes no proxy; `login` is the client for the directory.
+    /// Records over a client that takes no proxy; `login` is the client for the directory. `known` are the clouds: the stamp
+    /// is none of them.
     #[must_use]
-    pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+    pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt, known: Known) -> Self {
         Self {
             login,
             http,
             sign_in,
             prompt,
+            known,
+            seen: Seen::default(),
             identity: tokio::sync::OnceCell::new(),
             record: tokio::sync::OnceCell::new(),
         }
@@ -48,8 +57,11 @@ impl<'a> RecordsPort<'a> {
     }
 
     /// The stamp says where to sign in to it and for which audience.
-    async fn signed_in(&self, endpoint: &str, stamp: &StampInformation) -> Result<(Identity<'a>, String), ArmError> {
-        let url = format!("{endpoint}/metadata/endpoints?api-version=2015-01-01");
+    async fn signed_in(&self, endpoint: &str, stamp: &StampInformation) -> Result<Identity<'a>, ArmError> {
+        let allow_http = self.http.allow_http();
+        let host = address::host(&checked(endpoint, "the Resource Manager that the stamp names", allow_http)?);
+        self.known.check_stamp(endpoint)?;
+        let url = format!("{}/metadata/endpoints?api-version=2015-01-01", endpoint.trim_end_matches('/'));
         let answer = self.http.call(Method::GET, &url, None, Body::None).await?;
         let text = |pointer: &str| answer.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (login, audience) = (text("/authentication/loginEndpoint"), text("/authentication/audiences/0"));
@@ -59,21 +71,28 @@ impl<'a> RecordsPort<'a> {
                 reason: "it is not a stamp's metadata".into(),
             });
         }
+        let login = authority(login, &host, allow_http)?;
         // AD FS has no tenants: what its address ends with is part of it.
-        let plain = login.trim_end_matches('/');
-        if plain.to_ascii_lowercase().ends_with("/adfs") {
-            return Ok((
-                Identity::new(self.http, plain, "adfs", self.sign_in.clone(), self.prompt),
-                audience.to_owned(),
-            ));
-        }
+        let adfs = login.to_ascii_lowercase().ends_with("/adfs");
         // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
-        let (scheme, rest) = login.split_once("://").unwrap_or(("https", login));
-        let mut parts = rest.trim_end_matches('/').splitn(2, '/');
-        let authority = format!("{scheme}://{}", parts.next().unwrap_or_default());
-        let named = parts.next().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
-        let tenant = named.or_else(|| stamp.tenant_id.clone()).unwrap_or_else(|| "organizations".into());
-        Ok((Identity::new(self.login, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
+        let (scheme, rest) = login.split_once("://").unwrap_or(("https", &login));
+        let (at, named) = match rest.split_once('/') {
+            _ if adfs => (login.clone(), Some("adfs".to_owned())),
+            Some((host, tenant)) => (format!("{scheme}://{host}"), Some(tenant.to_owned())),
+            None => (login.clone(), None),
+        };
+        let tenant = named.or_else(|| stamp.tenant_id.clone()).filter(|tenant| is_tenant(tenant));
+        let place = Place {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            authority: at,
+            audience: audience.to_owned(),
+            graph: String::new(),
+        };
+        self.known.check(&place)?;
+        // The stamp's own authority is reached as the stamp is; a directory perhaps through a proxy.
+        let http = if adfs { self.http } else { self.login };
+        let tenant = tenant.unwrap_or_else(|| "organizations".into());
+        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt))
     }
 
     /// The manager, and the path of the activation record in the Default Provider Subscription.
@@ -82,7 +101,7 @@ impl<'a> RecordsPort<'a> {
             ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
         })?;
         let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
-        let manager = Manager::new(self.http, &signed_in.0, endpoint, &signed_in.1);
+        let manager = Manager::new(self.http, signed_in);
         let path = self.record.get_or_try_init(async || {
             let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
             let provider = subscriptions
@@ -147,11 +166,150 @@ impl Records for RecordsPort<'_> {
 pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     let error = PortError::from(error);
     let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
-    if passing || error.problem.code == &code::STAMP_ARM {
+    // What a server may not do has a code of its own, at a stamp as elsewhere.
+    let own = ["AZR302", "AZR404"].iter().any(|range| error.problem.code.id.starts_with(range));
+    if passing || own || error.problem.code == &code::STAMP_ARM {
         return error;
     }
     let message = format!("the stamp's Resource Manager can't be used: {}", error.problem.message);
     let mut problem = Problem::new(&code::STAMP_ARM, message);
     problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
     PortError { problem: Box::new(problem), class: error.class }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use crate::http::HttpOptions;
+    use azsreg_model::IdentitySystem;
+    use serde_json::json;
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+    struct Nobody;
+
+    impl Prompt for Nobody {
+        fn device_code(&self, _: &str, _: &str, _: &str) {}
+        fn browser(&self, _: &str, _: bool) {}
+    }
+
+    /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
+    async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&received);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap() > 0 {}
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .map(|rest| rest.lines().next().unwrap().parse().unwrap());
+                let mut body = vec![0; length.unwrap_or(0)];
+                stream.read_exact(&mut body).await.unwrap();
+                let path = head.split(' ').nth(1).unwrap().to_owned();
+                seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
+                let answer =
+                    answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (address, received)
+    }
+
+    fn http(allow_http: bool) -> Http {
+        let wait = Duration::from_secs(5);
+        let options =
+            HttpOptions { ca_pem: None, connect_timeout: wait, answer_timeout: wait, direct: true, allow_http };
+        Http::new(&options).unwrap()
+    }
+
+    fn place(endpoint: &str, audience: &str) -> Place {
+        Place {
+            endpoint: endpoint.into(),
+            authority: "https://login.example".into(),
+            audience: audience.into(),
+            graph: String::new(),
+        }
+    }
+
+    /// What asking the stamp for its record ends with, of a stamp that names this Resource Manager.
+    async fn asked(endpoint: &str, known: Known, allow_http: bool) -> String {
+        let http = http(allow_http);
+        let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "the secret".to_owned().into() };
+        let port = RecordsPort::new(&http, &http, sign_in, &Nobody, known);
+        let information = StampInformation {
+            cloud_id: uuid::Uuid::nil(),
+            version: "1.2501.0.21".parse().unwrap(),
+            deployment_id: None,
+            nodes: 4,
+            identity_system: IdentitySystem::Aad,
+            tenant_id: None,
+            tenant_name: None,
+            region: None,
+            domain: None,
+            admin_arm_endpoint: Some(endpoint.to_owned()),
+            tenant_arm_endpoint: None,
+        };
+        match port.activation(&information).await {
+            Ok(_) => "read".into(),
+            Err(error) => error.problem.code.id.to_owned(),
+        }
+    }
+
+    fn metadata(login: &str, audience: &str) -> String {
+        json!({"authentication": {"loginEndpoint": login, "audiences": [audience]}}).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_stamp_gets_no_token_of_anybody_else() {
+        let (login, given) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
+        let own = "https://adminmanagement.contoso.onmicrosoft.com/8e2f1ee1-0000-4000-8000-000000000001";
+        let cloud = "https://management.contoso.example/";
+        for (audience, expected) in [
+            (own, "AZR2017"),
+            (cloud, "AZR3020"),
+            ("https://management.azure.com/", "AZR3020"),
+            ("797f4846-ba00-4fd7-ba43-dac1f8f63013", "AZR3020"),
+        ] {
+            given.lock().unwrap().clear();
+            let (stamp, received) = server(vec![
+                ("/metadata", metadata(&format!("{login}/tenant-1"), audience)),
+                ("/subscriptions", json!({"value": []}).to_string()),
+            ])
+            .await;
+            let known = Known::new(vec![place("https://management.contoso.example", cloud)]);
+            // An honest one is asked, and has no Default Provider Subscription.
+            assert_eq!(asked(&stamp, known, true).await, expected, "{audience}");
+            let honest = usize::from(audience == own);
+            assert_eq!(given.lock().unwrap().len(), honest, "{audience}");
+            let bearers = received.lock().unwrap().iter().filter(|sent| sent.contains("Bearer")).count();
+            assert_eq!(bearers, honest, "{audience}");
+        }
+        // A cloud that the stamp calls its own is not even asked for its metadata.
+        let (cloud, received) = server(vec![("/metadata", metadata(&login, own))]).await;
+        assert_eq!(asked(&cloud, Known::new(vec![place(&cloud, "https://x.example/")]), true).await, "AZR3023");
+        assert_eq!(asked("https://management.azure.com", Known::default(), true).await, "AZR3023");
+        assert!(received.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stamp_is_asked_over_https_alone() {
+        let (login, given) = server(vec![]).await;
+        let (stamp, received) = server(vec![("/metadata", metadata(&login, "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), false).await, "AZR4040");
+        assert_eq!(asked("http://adminmanagement.east.corp", Known::default(), true).await, "AZR4040");
+        assert!(received.lock().unwrap().is_empty() && given.lock().unwrap().is_empty());
+        // The stamp's own address is on loopback, but its directory's is elsewhere, and in clear.
+        let (stamp, _) = server(vec![("/metadata", metadata("http://login.example/", "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), true).await, "AZR4040");
+    }
 }
