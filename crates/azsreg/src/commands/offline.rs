@@ -13,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::connect::{self, Azure, CLOCK, Stamp};
-use super::files::{carried, carry, check_out, hand_over, receipt_file, wrong_kind};
+use super::files::{carried, carry, check_out, check_receipt, hand_over, receipt_file, wrong_kind};
 use super::register::{broken_rule, usage};
 use super::{confirm, inspect};
 use crate::Ended;
@@ -90,11 +90,12 @@ async fn token(
         azsreg_operations::Watch::warning(&mut screen, warning);
     }
     let shown = screen.clone();
-    let mut kind = if renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
+    let wanted = if renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
+    let mut kind = wanted;
     let made = &mut kind;
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
-        check_out(&options.out.out, Some(information.cloud_id))?;
+        check_out(&options.out.out, wanted, information.cloud_id, &[])?;
         let problems = azsreg_operations::checks::stamp(&details, &information);
         if !problems.is_empty() {
             return Err(Ended { problems, exit: ExitCode::CheckFailed, step: None, steps: Vec::new() });
@@ -202,7 +203,9 @@ async fn register_file(
     let cloud_id = contents.cloud_id;
     let deactivated_at = receipt.as_ref().and_then(|receipt| receipt.deactivated_at);
     let deactivated = deactivated_at.is_some();
-    check_out(&options.out.out, Some(cloud_id))?;
+    let made = if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey };
+    check_out(&options.out.out, made, cloud_id, &[&options.file])?;
+    check_receipt(&options.out.out, cloud_id)?;
     let mut screen = Screen::new(global, offline::STEPS);
     let shown = screen.clone();
     let work = async |azure: Azure<'_, '_>| {
@@ -257,7 +260,7 @@ async fn register_file(
     let report = connect::azure(global, &options.azure, sources, &shown, Some(options.subscription), work).await?;
     let exit = view.report(&report);
     if exit != ExitCode::ChangesPlanned {
-        carry(view, &options.out.out, if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey });
+        carry(view, &options.out.out, made);
     }
     Ok(exit)
 }
@@ -370,7 +373,7 @@ async fn key(global: &Global, options: &OfflineKeyOptions, view: &View, sources:
     let work = async |azure: Azure<'_, '_>| {
         let id = which(azure.world.azure, &options.which, None).await?;
         let bundle = offline::key(azure.world.azure, &CLOCK, &id).await?;
-        check_out(&options.out.out, Some(bundle.cloud_id))?;
+        check_out(&options.out.out, bundle.kind, bundle.cloud_id, &[])?;
         hand_over(&options.out, &bundle)?;
         Ok(bundle)
     };
@@ -439,7 +442,7 @@ async fn deactivate(
     let shown = screen.clone();
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
-        check_out(&options.out, Some(information.cloud_id))?;
+        check_out(&options.out, BundleKind::Deactivation, information.cloud_id, &[])?;
         if options.care.plan {
             let side = status::stamp_side(world, information.clone()).await?;
             let active = side.activation.is_some() || side.unread.is_some();
