@@ -230,3 +230,105 @@ fn few_descriptors_are_said_and_nothing_breaks() {
     }
     assert!(said >= 30, "{said}");
 }
+
+/// The user and group that nobody signs in as.
+const NOBODY: u32 = 65_534;
+
+/// A command as another user, who may read what it needs and no more. None where this process may not become another user.
+fn as_another(world: &World, state: &Path, arguments: &[&str]) -> Option<Command> {
+    if !Command::new("true").uid(NOBODY).status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    std::fs::set_permissions(world.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let home = world.dir.path().join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    // Out of the way of a target directory that the other user may not reach.
+    let binary = world.dir.path().join("azsreg");
+    if !binary.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_azsreg"), &binary).unwrap();
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let inner = world.both(0, state, arguments);
+    let mut command = Command::new(binary);
+    command.args(inner.get_args()).stdin(Stdio::null()).current_dir("/").env("HOME", home).env("USER", "second");
+    for (name, value) in inner.get_envs() {
+        let Some(value) = value.map(|value| value.to_str().unwrap()) else {
+            command.env_remove(name);
+            continue;
+        };
+        if name == "AZSREG_CA_FILE" {
+            let copy = world.file("ca.pem", &std::fs::read_to_string(value).unwrap());
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644)).unwrap();
+            command.env(name, copy);
+        } else if let Some(file) = value.strip_prefix('@') {
+            command.env(name, std::fs::read_to_string(file).unwrap().trim_end());
+        } else {
+            command.env(name, value);
+        }
+    }
+    command.uid(NOBODY).gid(NOBODY);
+    Some(command)
+}
+
+fn cloud_id(world: &World) -> uuid::Uuid {
+    let stamps = world.lab.world()["stamps"].clone();
+    stamps[0]["cloud_id"].as_str().unwrap().parse().unwrap()
+}
+
+fn hold(world: &World, state: &Path) -> azsreg_operations::StampLock {
+    let now = jiff::Timestamp::now();
+    azsreg_operations::StampLock::take(state, cloud_id(world), "renew", now).unwrap()
+}
+
+const REGISTER: &[&str] = &["register", "--billing-model", "development"];
+const PLAN: &[&str] = &["register", "--billing-model", "development", "--plan"];
+
+#[test]
+fn a_second_user_is_not_sent_to_another_state_directory() {
+    let world = World::new();
+    let state = world.dir.path().join("own");
+    let held = hold(&world, &state);
+    assert_eq!([mode(&state), mode(&state.join("locks"))], [0o700; 2]);
+    let Some(mut second) = as_another(&world, &state, REGISTER) else { return };
+    let ran = run(&mut second).ends(1).says("AZR5019").says("belongs to root").says("chmod 2770");
+    assert!(!ran.stderr.to_lowercase().contains("choose another"), "{}", ran.stderr);
+    drop(held);
+    // Where the rights let it see who works, it is told that.
+    for path in [&state, &state.join("locks")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let held = hold(&world, &state);
+    for entry in std::fs::read_dir(state.join("locks")).unwrap() {
+        std::fs::set_permissions(entry.unwrap().path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    run(&mut as_another(&world, &state, REGISTER).unwrap()).ends(5).says("AZR5001").says("renew of");
+    run(&mut as_another(&world, &state, PLAN).unwrap()).ends(4).says("warning[AZR5001]").says("renew of");
+    drop(held);
+    run(&mut as_another(&world, &state, REGISTER).unwrap()).ends(1).says("AZR5019").says("belongs to root");
+    let ran = run(&mut as_another(&world, &state, PLAN).unwrap()).ends(4);
+    assert!(!ran.stderr.contains("AZR5001"), "{}", ran.stderr);
+    assert_eq!(world.lab.world()["registrations"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_group_shares_one_state_directory() {
+    let world = World::new();
+    let state = world.dir.path().join("shared");
+    std::fs::create_dir(&state).unwrap();
+    std::os::unix::fs::chown(&state, None, Some(NOBODY)).unwrap_or_default();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o2770)).unwrap();
+    let held = hold(&world, &state);
+    let Some(mut second) = as_another(&world, &state, REGISTER) else { return };
+    run(&mut second).ends(5).says("AZR5001").says("renew of");
+    drop(held);
+    run(&mut as_another(&world, &state, REGISTER).unwrap()).ends(0);
+    let id = cloud_id(&world);
+    assert_eq!(mode(&state.join("locks")), 0o2770);
+    for name in [format!("{id}.lock"), format!("{id}.holder")] {
+        assert_eq!(mode(&state.join("locks").join(name)), 0o660);
+    }
+    // And the first goes on where the second was.
+    let held = hold(&world, &state);
+    drop(held);
+    world.both(0, &state, REGISTER).output().map(Ran::of).unwrap().ends(0).says("othing to do");
+}

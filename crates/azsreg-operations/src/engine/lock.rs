@@ -30,10 +30,13 @@ fn paths(state_dir: &Path, cloud_id: Uuid) -> (PathBuf, PathBuf) {
     (directory.join(format!("{cloud_id}.lock")), directory.join(format!("{cloud_id}.holder")))
 }
 
+/// What the note says. It may be another user's: one line of it, and no control characters.
 fn noted(note: &Path) -> String {
     let text = input::read(note, Input::Manifest).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
-    if text.is_empty() { "another process".to_owned() } else { text }
+    let text = String::from_utf8_lossy(&text);
+    let line: String =
+        text.trim().lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
+    if line.is_empty() { "another process".to_owned() } else { line }
 }
 
 fn locked(cloud_id: Uuid, holder: &str) -> Problem {

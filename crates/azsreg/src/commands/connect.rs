@@ -223,6 +223,31 @@ pub(crate) fn begin(
     Ok((lock, history))
 }
 
+/// The same under `--plan`, which takes no lock and needs no directory that it may write: an operation that runs is said.
+pub(crate) fn begin_or_look(
+    plan: bool,
+    state_dir: &std::path::Path,
+    cloud_id: Uuid,
+    operation: &str,
+    screen: &Screen,
+) -> Result<(Option<StampLock>, History), Ended> {
+    /// Some commands look twice.
+    static SAID: std::sync::Once = std::sync::Once::new();
+    if !plan {
+        let (lock, history) = begin(state_dir, cloud_id, operation)?;
+        return Ok((Some(lock), history));
+    }
+    if let Some(holder) = StampLock::holder(state_dir, cloud_id) {
+        let message = format!(
+            "the stamp {cloud_id} is being worked on by {holder}: the plan shows how it is now, and may be another when that has ended"
+        );
+        let problem = Problem::new(&code::LOCKED, message);
+        SAID.call_once(|| azsreg_operations::Watch::warning(&mut screen.clone(), &problem));
+    }
+    let history = History::read(state_dir, cloud_id).map_err(|error| Ended::from(error.problem()))?;
+    Ok((None, history))
+}
+
 /// The journal to go on with, or a new one.
 pub(crate) fn journal(
     open: Option<FileJournal>,

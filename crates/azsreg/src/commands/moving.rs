@@ -91,7 +91,7 @@ async fn run(
             },
             location: to.and_then(|to| to.location),
         };
-        let (_lock, history) = connect::begin(&state_dir, cloud_id, operation)?;
+        let (_lock, history) = connect::begin_or_look(care.plan, &state_dir, cloud_id, operation, &screen)?;
         let value = serde_json::to_value(&request).unwrap_or_default();
         let (past, open) = history.past(operation, moving::VERSION, &value);
         let prepared = moving::prepare(world.azure, world.clock, &request, found, side, past).await?;

@@ -105,7 +105,8 @@ async fn token(
             register::wait_for_running(world, &mut screen).await?;
         }
         let name = if renewal { "offline-renew-start" } else { "offline-token" };
-        let (_lock, history) = connect::begin(&state_dir, information.cloud_id, name)?;
+        let (_lock, history) =
+            connect::begin_or_look(options.care.plan, &state_dir, information.cloud_id, name, &screen)?;
         let known = history.known();
         let begun = history.open.as_ref().and_then(|journal| order_of(journal.events(), &details, renewal));
         let order = match begun {
@@ -212,7 +213,8 @@ async fn register_file(
         let Azure { world, state_dir } = azure;
         let mut request = offline_request(world.azure, options, renewal, &token, cloud_id, receipt).await?;
         request_names(&request)?;
-        let (_lock, history) = connect::begin(&state_dir, cloud_id, request.name())?;
+        let (_lock, history) =
+            connect::begin_or_look(options.care.plan, &state_dir, cloud_id, request.name(), &screen)?;
         if let (Some(old), Some(at), None) = (&request.remove, deactivated_at, &history.open)
             && offline::registered_since(world.azure, world.clock, old, at).await?
             && history.ended.is_empty()

@@ -119,7 +119,7 @@ async fn steps(both: Both<'_, '_>, asked: Asked, mut screen: Screen) -> Result<R
     let Asked { operation, request, warnings, lost, plan } = asked;
     let information = information.ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))?;
     let cloud_id = information.cloud_id;
-    let (_lock, history) = connect::begin(&state_dir, cloud_id, operation)?;
+    let (_lock, history) = connect::begin_or_look(plan, &state_dir, cloud_id, operation, &screen)?;
     if !plan {
         register::wait_for_running(world, &mut screen).await?;
     }
@@ -257,7 +257,8 @@ async fn changed(
             let information = information
                 .as_ref()
                 .ok_or_else(|| Problem::new(&code::STAMP_INFORMATION, "the stamp was not asked"))?;
-            let (_lock, history) = connect::begin(state_dir, information.cloud_id, change.name())?;
+            let (_lock, history) =
+                connect::begin_or_look(care.plan, state_dir, information.cloud_id, change.name(), &screen)?;
             let known = history.known();
             // A run that was interrupted goes on with what it had found out before it changed anything.
             let open = history.open.as_ref().map(|journal| azsreg_operations::Journal::events(journal).to_vec());

@@ -66,7 +66,8 @@ pub(crate) async fn run(
         let prepared = match options.orphan {
             Some(_) => unregister::prepare_stamp(world, &request, information).await?,
             None => {
-                let (_lock, history) = connect::begin(&state_dir, information.cloud_id, unregister::NAME)?;
+                let (plan, cloud_id) = (options.care.plan, information.cloud_id);
+                let (_lock, history) = connect::begin_or_look(plan, &state_dir, cloud_id, unregister::NAME, &screen)?;
                 let value = serde_json::to_value(&request).unwrap_or_default();
                 let (past, _) = history.past(unregister::NAME, unregister::VERSION, &value);
                 unregister::prepare(world, &request, information, &past).await?
@@ -102,7 +103,7 @@ where
 {
     let Going { global, care, mut screen, request } = going;
     let cloud_id = prepared.cloud_id();
-    let (_lock, history) = connect::begin(state_dir, cloud_id, unregister::NAME)?;
+    let (_lock, history) = connect::begin_or_look(care.plan, state_dir, cloud_id, unregister::NAME, &screen)?;
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (past, open) = history.past(unregister::NAME, unregister::VERSION, &value);
     if care.plan {
