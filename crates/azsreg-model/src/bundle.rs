@@ -15,8 +15,6 @@ use crate::{ActivationKey, KeyError, RegistrationId, RegistrationToken, TokenErr
 
 /// The version of the file's form.
 const FORMAT: u32 = 1;
-/// No bundle and no token is longer than this.
-const MAX_BYTES: usize = 4 << 20;
 
 /// Which trip a bundle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,12 +262,15 @@ pub enum Carried {
 }
 
 impl Carried {
+    /// No bundle and no token is longer than this.
+    pub const MAX_BYTES: usize = 4 << 20;
+
     /// Reads a file of any of the forms.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, BundleError> {
-        if bytes.len() > MAX_BYTES {
+        if bytes.len() > Self::MAX_BYTES {
             return Err(BundleError::TooLong);
         }
         let text = decode_text(bytes)?;

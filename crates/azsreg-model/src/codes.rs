@@ -365,7 +365,8 @@ codes! {
         "A line of the journal does not follow from the one before: the file was edited or the disk is failing.",
         "A copy is kept beside it. Add --without-journal to go on from what both sides say; numbers that Azure does not show are asked for.";
     STATE_UNWRITABLE "AZR5003" Failed "The state directory can't be written",
-        "No permission, no space, or a path that does not exist.", "Choose another with --state-dir.";
+        "No permission, no space, or a path that does not exist.",
+        "Mend the permissions of the path above or make room, then run the same command again.";
     FILE_UNREADABLE "AZR5004" Usage "A file can't be read",
         "It is missing, or you may not read it, or it does not hold what it should.", "Check the path.";
     INTERRUPTED "AZR5005" Interrupted "Interrupted",
@@ -394,6 +395,20 @@ codes! {
         "Copy it once more; if it is no better where it was made, azsreg marketplace download goes on where it was.";
     FOLDER_BUSY "AZR5014" Locked "Another command works on the folder",
         "One download or import at a time works on a folder.", "Wait until it has ended.";
+    INPUT_TOO_LARGE "AZR5015" Usage "A file is larger than what azsreg reads",
+        "Another file is named than was meant: each kind has a limit far above what is in use.",
+        "Check the path; docs/guide/files.md lists the limits.";
+    INPUT_KIND "AZR5016" Usage "What is named is neither a file nor a pipe",
+        "A directory, a device or a socket stands under this name.", "Name a file, or a pipe such as <(COMMAND).";
+    INPUT_SILENT "AZR5017" Usage "A pipe stayed silent",
+        "The program that should write to it does not run, waits for something itself, or keeps the pipe open.",
+        "Run that program by itself to see what it says, then run the same command again.";
+    TOO_MANY_FILES "AZR5018" Failed "No more files or sockets can be opened",
+        "The shell's limit on open files is too low for azsreg, or the machine's is used up.",
+        "Raise it in this shell with  ulimit -n 1024  then run the same command again.";
+    OWNED_BY_ANOTHER "AZR5019" Failed "The state directory is another user's",
+        "Journals and locks are their owner's alone, unless an administrator has made the directory for a group. They keep operations on one stamp apart, so a second directory is no way out.",
+        "Run azsreg as its owner, or share one state directory by a group: chgrp GROUP DIR; chmod 2770 DIR.";
 
     JOURNAL_NEWER "AZR5020" Failed "The journal was written by a newer azsreg",
         "It has an event, or a version of the steps, that this azsreg does not know.",

@@ -11,6 +11,7 @@ pub mod checks;
 pub mod crash;
 pub mod customer;
 pub mod engine;
+pub mod files;
 pub mod marketplace;
 pub mod moving;
 pub mod offline;

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::process::ExitCode as Code;
 
 use azsreg_model::{ExitCode, Problem, code};
+use azsreg_operations::files;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -73,6 +74,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let exit = match ended {
         Ok(exit) => exit,
         Err(mut ended) => {
+            ended.problems.iter_mut().for_each(without_descriptors);
             if secrets.way().is_some() {
                 let (advice, subscription) = (advice::Advice::of(&secrets), secrets.subscription());
                 ended.problems.iter_mut().for_each(|problem| advice.about(problem, secrets.way(), subscription));
@@ -91,6 +93,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
         return Code::from(u8::from(ExitCode::Failed));
     }
     Code::from(u8::from(exit))
+}
+
+/// So many files and sockets a command opens at a time, roughly: the runtime's, those of both sides, the lock and the journal;
+/// those of a simulated world in the same process beside them.
+fn descriptors(command: &Command) -> usize {
+    match command {
+        Command::Lab(cli::LabCommand::Up(options)) => 96 + 16 * usize::from(options.stamps).max(options.stamp.len()),
+        Command::Lab(cli::LabCommand::Compare(_)) | Command::Rehearse(_) => 96,
+        Command::Status(options) if options.web => 96,
+        _ => 32,
+    }
+}
+
+/// A way that can't be opened because nothing can be opened any more is no way that is closed.
+fn without_descriptors(problem: &mut Problem) {
+    if files::says_no_descriptors(&problem.message) {
+        let message = std::mem::take(&mut problem.message);
+        let details = std::mem::take(&mut problem.details);
+        *problem = Problem::new(&code::TOO_MANY_FILES, message);
+        problem.details = details;
+    }
 }
 
 /// The reference of commands and options, as Markdown: generated from what `--help` is made of.
@@ -156,6 +179,8 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
     tracing::info!(version = env!("CARGO_PKG_VERSION"), os = std::env::consts::OS, command = name, "azsreg");
     // One thread: an operation is a line of steps, and the lab beside it answers in between.
     let block = |future: std::pin::Pin<Box<dyn Future<Output = Result<ExitCode, Ended>> + '_>>| {
+        // The runtime itself does not survive the want of one.
+        files::room_for(descriptors(&cli.command))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

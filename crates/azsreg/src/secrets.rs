@@ -1,8 +1,10 @@
 //! Where secrets come from: `@FILE`, standard input, a variable, a prompt; never a value on the command line.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
+use std::path::Path;
 
 use azsreg_model::{Problem, code};
+use azsreg_operations::files::input::{self, Input};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use secrecy::SecretString;
@@ -110,15 +112,11 @@ pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgu
     let secret = if let Some(path) = text.strip_prefix('@') {
         // A variable may hold a secret that begins with @: it is not repeated.
         let shown = if sources.on_command_line(id) { text.as_str() } else { "from the environment" };
-        std::fs::read_to_string(path)
-            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} {shown}: {error}")))?
+        let read = input::read(Path::new(path), Input::Secret);
+        utf8(read.map_err(|error| error.problem(&format!("{option} {shown}"), &code::SECRET_UNREADABLE))?, option)?
     } else if text == "-" {
-        let mut secret = String::new();
-        std::io::stdin()
-            .take(1 << 20)
-            .read_to_string(&mut secret)
-            .map_err(|error| Problem::new(&code::SECRET_UNREADABLE, format!("{option} -: {error}")))?;
-        secret
+        let read = input::stdin(Input::Secret);
+        utf8(read.map_err(|error| error.problem(&format!("{option} -"), &code::SECRET_UNREADABLE))?, option)?
     } else if sources.on_command_line(id) {
         return Err(Problem::new(
             &code::SECRET_ON_COMMAND_LINE,
@@ -132,6 +130,11 @@ pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgu
         return Err(Problem::new(&code::SECRET_UNREADABLE, format!("{option}: the secret is empty")));
     }
     Ok(secret.to_owned().into())
+}
+
+fn utf8(bytes: Vec<u8>, option: &str) -> Result<String, Problem> {
+    String::from_utf8(bytes)
+        .map_err(|_| Problem::new(&code::SECRET_UNREADABLE, format!("{option}: the secret is not UTF-8 text")))
 }
 
 /// The password of the privileged endpoint: as given, or asked for.

@@ -5,6 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use azsreg_model::{Problem, code};
+use azsreg_operations::files::{
+    self,
+    input::{self, Input, InputError},
+};
 use azsreg_pep::PepAddress;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _};
@@ -49,11 +53,9 @@ impl Way {
         let Some(name) = &self.name else { return Ok(()) };
         for (member, secret) in [("pep_password", &self.password), ("stamp_client_secret", &self.client_secret)] {
             if let Some(path) = secret.as_ref().and_then(|secret| secret.0.strip_prefix('@')) {
-                std::fs::File::open(path).map_err(|error| {
-                    Problem::new(
-                        &code::SECRET_UNREADABLE,
-                        format!("{member} of {name} in stamps.json: {path}: {error}"),
-                    )
+                input::check(Path::new(path), Input::Secret).map_err(|error| {
+                    let named = format!("{member} of {name} in stamps.json: {path}");
+                    error.problem(&named, &code::SECRET_UNREADABLE)
                 })?;
             }
         }
@@ -97,10 +99,11 @@ fn listed(state_dir: &Path) -> Result<Vec<Way>, Problem> {
             .cause("It is missing, or you may not read it, or it is not written as it has to be.")
             .next("Write it as docs/guide/portals.md shows, in UTF-8.")
     };
-    match std::fs::read(&path) {
+    match input::read(&path, Input::Stamps) {
         Ok(bytes) => read(state_dir, &bytes).map_err(|why| unreadable(&why)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(unreadable(&error)),
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        Err(InputError::Io(error)) if !files::no_descriptors(&error) => Err(unreadable(&error)),
+        Err(error) => Err(error.problem(&path.display(), &code::FILE_UNREADABLE)),
     }
 }
 

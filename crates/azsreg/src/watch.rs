@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use azsreg_arm::Prompt;
-use azsreg_model::{Problem, StepReport, code};
+use azsreg_model::{Problem, StepReport};
 use azsreg_operations::Watch;
 use azsreg_pep::News;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,16 +17,7 @@ use crate::cli::{Global, Output};
 
 /// Starts the log: to a file if asked, to stderr with `-v`.
 pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
-    let file = global
-        .log_file
-        .as_ref()
-        .map(|path| {
-            use crate::state::Private as _;
-            std::fs::OpenOptions::new().create(true).append(true).private().open(path).map_err(|error| {
-                Problem::new(&code::STATE_UNWRITABLE, format!("--log-file {}: {error}", path.display()))
-            })
-        })
-        .transpose()?;
+    let file = global.log_file.as_deref().map(crate::state::log_file).transpose()?;
     let filter = "off,azsreg=debug,azsreg_arm=debug,azsreg_pep=debug,azsreg_operations=debug";
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(true);
     match (file, global.verbose) {

@@ -166,7 +166,7 @@ impl JournalError {
 
 /// A failure of the state directory, as the operator sees it.
 pub(crate) fn state_problem(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display()))
+    crate::files::problem(path, error)
 }
 
 /// Who runs this process, on which machine.

@@ -1,18 +1,46 @@
 //! One operation per stamp at a time on this machine: a lock that says who, what and since when.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use azsreg_model::{Problem, code};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::journal::state_problem;
+use crate::files::input::{self, Input};
+use crate::files::kept;
+use crate::files::output::{self, Rights};
+use crate::files::problem;
+
+/// Who only looks whether there is an operation holds the lock for a moment: so often it is asked for before it counts as held.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock on a stamp, held until dropped. The operating system lets it go when the process dies.
 #[derive(Debug)]
 pub struct StampLock {
     _file: File,
+}
+
+/// The lock's file, and beside it the note that says who has it: Windows lets nobody read a locked file.
+fn paths(state_dir: &Path, cloud_id: Uuid) -> (PathBuf, PathBuf) {
+    let directory = state_dir.join("locks");
+    (directory.join(format!("{cloud_id}.lock")), directory.join(format!("{cloud_id}.holder")))
+}
+
+/// What the note says. It may be another user's: one line of it, and no control characters.
+fn noted(note: &Path) -> String {
+    let text = input::read(note, Input::Manifest).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line: String =
+        text.trim().lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
+    if line.is_empty() { "another process".to_owned() } else { line }
+}
+
+fn locked(cloud_id: Uuid, holder: &str) -> Problem {
+    Problem::new(&code::LOCKED, format!("the stamp {cloud_id} is being worked on by {holder}"))
 }
 
 impl StampLock {
@@ -21,48 +49,38 @@ impl StampLock {
     /// # Errors
     /// Somebody else has it (exit 5), or the state directory can't be written.
     pub fn take(state_dir: &Path, cloud_id: Uuid, operation: &str, now: Timestamp) -> Result<Self, Problem> {
-        let directory = state_dir.join("locks");
-        std::fs::create_dir_all(&directory).map_err(|e| state_problem(&directory, &e))?;
-        let path = directory.join(format!("{cloud_id}.lock"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| state_problem(&path, &e))?;
-        // Beside the locked file, which Windows lets nobody else read.
-        let note = directory.join(format!("{cloud_id}.holder"));
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = std::fs::read_to_string(&note).unwrap_or_default();
-                let holder =
-                    if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
-                return Err(Problem::new(
-                    &code::LOCKED,
-                    format!("the stamp {cloud_id} is being worked on by {holder}"),
-                ));
+        let (path, note) = paths(state_dir, cloud_id);
+        let opened = kept::make_directory(&state_dir.join("locks")).and_then(|()| kept::open_lock(&path));
+        let file = opened.map_err(|error| match Self::holder(state_dir, cloud_id) {
+            // Who may look and not work is told who works.
+            Some(holder) if error.kind() == io::ErrorKind::PermissionDenied => locked(cloud_id, &holder),
+            _ => problem(&path, &error),
+        })?;
+        let mut tries = 1;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(locked(cloud_id, &noted(&note))),
+                Err(TryLockError::Error(error)) => return Err(problem(&path, &error)),
             }
-            Err(TryLockError::Error(error)) => return Err(state_problem(&path, &error)),
         }
         let who = super::journal::who();
         let text = format!("{operation} of {who}, process {}, since {now:.0}\n", std::process::id());
-        std::fs::write(&note, text).map_err(|e| state_problem(&note, &e))?;
+        output::write(&note, text.as_bytes(), Rights::Kept).map_err(|error| problem(&note, &error))?;
         Ok(Self { _file: file })
     }
 
-    /// Who has the lock on a stamp, as far as this process may see. Nothing is written.
+    /// Who works on a stamp at the moment, as far as the directory's rights let it be seen. Nothing is made or written: for
+    /// `--plan`, which needs no lock, and for those who only look.
     #[must_use]
     pub fn holder(state_dir: &Path, cloud_id: Uuid) -> Option<String> {
-        let directory = state_dir.join("locks");
-        let file = File::open(directory.join(format!("{cloud_id}.lock"))).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => {
-                let holder = std::fs::read_to_string(directory.join(format!("{cloud_id}.holder"))).unwrap_or_default();
-                Some(if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() })
-            }
-            _ => None,
-        }
+        let (path, note) = paths(state_dir, cloud_id);
+        let file = kept::open(File::options().read(true), &path).ok()?;
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| noted(&note))
     }
 }
 
@@ -70,15 +88,39 @@ impl StampLock {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     #[test]
     fn the_second_is_told_who_has_it() {
         let dir = tempfile::tempdir().unwrap();
-        let now = Timestamp::UNIX_EPOCH;
-        let held = StampLock::take(dir.path(), Uuid::nil(), "register", now).unwrap();
-        let refused = StampLock::take(dir.path(), Uuid::nil(), "register", now).unwrap_err();
+        assert_eq!(StampLock::holder(dir.path(), Uuid::nil()), None);
+        let held = StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap();
+        let refused = StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap_err();
         assert_eq!(refused.code.id, "AZR5001");
         assert!(refused.message.contains("register of"), "{}", refused.message);
+        assert!(StampLock::holder(dir.path(), Uuid::nil()).unwrap().starts_with("register of"));
         drop(held);
-        StampLock::take(dir.path(), Uuid::nil(), "register", now).unwrap();
+        assert_eq!(StampLock::holder(dir.path(), Uuid::nil()), None);
+        StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap();
+    }
+
+    #[test]
+    fn who_looks_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(StampLock::holder(&dir.path().join("state"), Uuid::nil()), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_note_is_not_written_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, note) = paths(dir.path(), Uuid::nil());
+        let target = dir.path().join("target");
+        std::fs::write(&target, "mine").unwrap();
+        std::fs::create_dir(dir.path().join("locks")).unwrap();
+        std::os::unix::fs::symlink(&target, &note).unwrap();
+        let _held = StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"mine");
     }
 }

@@ -118,8 +118,10 @@ impl<B: Books> Desk<'_, B> {
     pub fn begin<C: Clock>(&mut self, clock: &C, cloud_id: Uuid, operation: &str) -> Result<Session<B>, Failure> {
         let held = if self.plan {
             if let Some(holder) = self.books.holder(cloud_id) {
-                self.watch
-                    .note(&format!("The stamp is being worked on by {holder}: what it does is not in this plan."));
+                let message = format!(
+                    "the stamp {cloud_id} is being worked on by {holder}: the plan shows how it is now, and may be another when that has ended"
+                );
+                self.watch.warning(&Problem::new(&code::LOCKED, message));
             }
             None
         } else {

@@ -20,6 +20,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{BlobAbout, Sink};
 use crate::crash;
+use crate::files::{
+    self,
+    input::{self, Input},
+    kept,
+    output::{self, Rights},
+};
 
 /// The ledger's name in the item's folder.
 pub(super) const LEDGER: &str = "azsreg-download.jsonl";
@@ -30,8 +36,7 @@ const BLOCK: u64 = 1 << 20;
 /// Bytes go to the disk in pieces of this length at most, and so many wait for it.
 const PIECE: usize = 128 << 10;
 const WAITING: usize = 8;
-/// A manifest or a ledger that is longer is none.
-pub(super) const MAX_MANIFEST: u64 = 4 << 20;
+/// A ledger that is longer is none.
 const MAX_LEDGER: u64 = 1 << 30;
 
 /// A failure to write, as an operator sees it: a full disk is one that can be mended.
@@ -39,6 +44,7 @@ const MAX_LEDGER: u64 = 1 << 30;
 pub fn unwritable(path: &Path, error: &io::Error) -> Problem {
     let message = format!("{}: {error}", path.display());
     match error.kind() {
+        _ if files::no_descriptors(error) => files::out_of_descriptors(&path.display()),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             Problem::new(&code::NO_SPACE, message)
         }
@@ -48,6 +54,9 @@ pub fn unwritable(path: &Path, error: &io::Error) -> Problem {
 
 /// A failure to read.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    if files::no_descriptors(error) {
+        return files::out_of_descriptors(&path.display());
+    }
     Problem::new(&code::FILE_UNREADABLE, format!("{}: {error}", path.display()))
 }
 
@@ -71,7 +80,7 @@ impl FolderLock {
     pub fn take(folder: &Path) -> Result<Self, Problem> {
         std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
         let path = folder.join(".azsreg-lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = kept::open(OpenOptions::new().create(true).truncate(false).write(true), &path);
         let file = file.map_err(|error| unwritable(&path, &error))?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
@@ -86,10 +95,7 @@ impl FolderLock {
 /// The items that a folder should hold, by name, each with its version.
 pub(super) fn listed(folder: &Path) -> BTreeMap<String, String> {
     let path = folder.join(LIST);
-    if too_large(&path, MAX_MANIFEST) {
-        return BTreeMap::new();
-    }
-    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    input::read(&path, Input::Manifest).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Puts an item on the folder's list.
@@ -155,13 +161,19 @@ impl ItemFolder {
         let path = folder.join(product);
         std::fs::create_dir_all(path.join("Icons")).map_err(|error| unwritable(&path, &error))?;
         let ledger = path.join(LEDGER);
-        let bytes =
-            if too_large(&ledger, MAX_LEDGER) { Vec::new() } else { std::fs::read(&ledger).unwrap_or_default() };
+        // The folder is carried about: a link in it may lead anywhere.
+        let earlier = kept::open(OpenOptions::new().read(true), &ledger);
+        let bytes = earlier.and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MAX_LEDGER + 1).read_to_end(&mut bytes)?;
+            Ok(if bytes.len() as u64 > MAX_LEDGER { Vec::new() } else { bytes })
+        });
+        let bytes = bytes.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         // A line that was cut by a power failure says nothing, and the next one begins anew.
         let entries = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let mut file =
-            OpenOptions::new().create(true).append(true).open(&ledger).map_err(|e| unwritable(&ledger, &e))?;
+            kept::open(OpenOptions::new().create(true).append(true), &ledger).map_err(|e| unwritable(&ledger, &e))?;
         if !text.is_empty() && !text.ends_with('\n') {
             file.write_all(b"\n").map_err(|error| unwritable(&ledger, &error))?;
         }
@@ -178,10 +190,7 @@ impl ItemFolder {
     #[must_use]
     pub fn manifest(folder: &Path, product: &str) -> Option<ItemManifest> {
         let path = folder.join(product).join(MANIFEST);
-        if too_large(&path, MAX_MANIFEST) {
-            return None;
-        }
-        ItemManifest::decode(&std::fs::read(path).ok()?).ok()
+        ItemManifest::decode(&input::read(&path, Input::Manifest).ok()?).ok()
     }
 
     /// Opens the folder of an item that was whole once, keeping of it what is good: the rest is fetched anew.
@@ -273,7 +282,7 @@ impl ItemFolder {
                 _ => None,
             })
             .collect();
-        let mut data = File::open(&path).map_err(|error| failed(&error))?;
+        let mut data = kept::open(OpenOptions::new().read(true), &path).map_err(|error| failed(&error))?;
         let mut buffer = vec![0; usize::try_from(BLOCK).unwrap_or(1 << 20)];
         let wants_md5 = fetch.begun.as_ref().is_some_and(|begun| begun.md5.is_some());
         for (to, sha256) in sums {
@@ -317,18 +326,10 @@ impl ItemFolder {
     }
 }
 
-pub(super) fn too_large(path: &Path, most: u64) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| found.len() > most)
-}
-
 /// Writes a file whole or not at all, and makes sure that it stays.
 fn whole(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let draft = PathBuf::from(draft);
     crash::point("file >");
-    let written = File::create(&draft).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.and_then(|()| std::fs::rename(&draft, path)).map_err(|error| unwritable(path, &error))?;
+    output::write(path, bytes, Rights::Usual).map_err(|error| unwritable(path, &error))?;
     crash::point("file <");
     Ok(())
 }
@@ -435,10 +436,11 @@ impl Fetch {
         let failed = |error: io::Error| Unfit::Disk(unwritable(&self.target, &error));
         if !self.path.exists() {
             // A blob without a byte never had one written.
-            File::create(&self.path).map_err(failed)?;
+            File::create_new(&self.path).map_err(failed)?;
         }
         crash::point("file >");
         std::fs::rename(&self.path, &self.target).map_err(failed)?;
+        output::sync_directory(output::directory_of(&self.target)).map_err(failed)?;
         let sha256 = hex(&self.sha256.clone().finalize());
         let md5_held = begun.md5.is_some();
         let entry = Entry::Whole { file: self.file.clone(), bytes: self.at, sha256: sha256.clone(), md5_held };
@@ -449,7 +451,7 @@ impl Fetch {
 
     fn start(&mut self) -> Result<(), Problem> {
         let failed = |error: io::Error| unwritable(&self.path, &error);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path);
+        let file = kept::open(OpenOptions::new().create(true).truncate(false).write(true), &self.path);
         let mut file = file.map_err(failed)?;
         // Beyond what the ledger agrees with is nothing.
         file.set_len(self.at).and_then(|()| file.seek(SeekFrom::Start(self.at))).map_err(failed)?;
@@ -542,4 +544,55 @@ fn write(
     }
     file.sync_all()?;
     Ok((sha256, at))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_in_a_carried_folder_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, target) = (dir.path().join("folder"), dir.path().join("target"));
+        std::fs::write(&target, "mine").unwrap();
+        std::fs::create_dir_all(folder.join("item")).unwrap();
+        let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+        for name in [".azsreg-lock", LIST, "azsreg-items.json.new", "item/azsreg-download.jsonl", "item/a.vhd.part"] {
+            symlink(&target, folder.join(name)).unwrap();
+            assert!(there(name));
+        }
+        assert!(FolderLock::take(&folder).is_err());
+        assert!(ItemFolder::open(&folder, "item").is_err());
+        std::fs::remove_file(folder.join("item").join(LEDGER)).unwrap();
+        let item = ItemFolder::open(&folder, "item").unwrap();
+        whole(&folder.join(LIST), b"{}").unwrap();
+        let mut fetch = Fetch {
+            file: "a.vhd".into(),
+            target: folder.join("item/a.vhd"),
+            path: folder.join("item/a.vhd.part"),
+            ledger: Arc::clone(&item.ledger),
+            begun: None,
+            at: 0,
+            sha256: Sha256::new(),
+            md5: Md5::new(),
+            worker: None,
+        };
+        let about = BlobAbout { length: 4, etag: "x".into(), md5: None };
+        assert!(fetch.begun(&about).is_err());
+        assert_eq!(std::fs::read(&target).unwrap(), b"mine");
+        assert!(folder.join(LIST).symlink_metadata().unwrap().is_file(), "the link itself is replaced");
+    }
+
+    #[test]
+    fn a_manifest_that_is_no_file_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("item")).unwrap();
+        let manifest = dir.path().join("item").join(MANIFEST);
+        symlink("/dev/zero", &manifest).unwrap();
+        assert!(ItemFolder::manifest(dir.path(), "item").is_none());
+        std::fs::remove_file(&manifest).unwrap();
+        File::create(&manifest).unwrap().set_len(1 << 43).unwrap();
+        assert!(ItemFolder::manifest(dir.path(), "item").is_none());
+    }
 }

@@ -23,6 +23,8 @@ use super::verify::{ItemVerdict, verify};
 use super::{Staging, StampMarket, begin, follow, in_order, turn};
 use crate::engine::retry::{Policy, read};
 use crate::engine::{Failure, Steps, Watch};
+use crate::files::input::{self, Input};
+use crate::files::kept;
 use crate::ports::{Clock, PortError};
 use crate::register::refused;
 
@@ -151,10 +153,11 @@ fn wanted<'v>(
         let Some(manifest) = &verdict.manifest else { continue };
         let path = verdict.folder.join(format!("{}.json", manifest.product));
         let damaged = |why: String| Problem::new(&code::ITEM_DAMAGED, format!("{}: {why}", path.display()));
-        let text = match std::fs::read_to_string(&path) {
+        let text = input::read(&path, Input::Manifest).map_err(|error| error.to_string());
+        let text = match text.and_then(|bytes| String::from_utf8(bytes).map_err(|error| error.to_string())) {
             Ok(text) => text,
             Err(error) => {
-                problems.push(damaged(error.to_string()));
+                problems.push(damaged(error));
                 continue;
             }
         };
@@ -333,7 +336,7 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
 
     fn open(&self, file: &ItemFile) -> Result<Reader, PortError> {
         let path = self.path.join(&file.path);
-        match File::open(&path) {
+        match kept::open(File::options().read(true), &path) {
             Ok(data) => Ok(Reader { path, data, hash: Sha256::new(), at: 0, length: file.bytes }),
             Err(error) => Err(unreadable(&path, &error)),
         }

@@ -10,7 +10,9 @@ use azsreg_model::{ItemFile, ItemManifest, MANIFEST, Problem, code, hex, is_file
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::folder::{LEDGER, LIST, MAX_MANIFEST, listed, too_large, unreadable};
+use super::folder::{LEDGER, LIST, listed, unreadable};
+use crate::files::input::{self, Input};
+use crate::files::kept;
 
 /// What is wrong with a folder, or that nothing is.
 #[derive(Debug, Clone, Serialize)]
@@ -118,12 +120,9 @@ pub async fn verify(folder: &Path, seen: &mut dyn FnMut(&str, u64, u64)) -> Resu
             wrong: Vec::new(),
             unfinished: false,
         };
-        let manifest = match too_large(&path.join(MANIFEST), MAX_MANIFEST) {
-            true => Err(io::Error::other("it is too large")),
-            false => std::fs::read(path.join(MANIFEST)),
-        };
+        let manifest = input::read(&path.join(MANIFEST), Input::Manifest);
         match manifest {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 verdict.unfinished = true;
                 verdict.wrong.push(match (path.is_dir(), path.join(LEDGER).is_file()) {
                     (false, _) => format!("it stands in {LIST} and is not here"),
@@ -206,7 +205,7 @@ async fn compare(
 
 /// The SHA-256 of a file.
 async fn sum(path: &Path, seen: &mut dyn FnMut(u64)) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = kept::open(File::options().read(true), path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;

@@ -64,7 +64,7 @@ pub(crate) struct Global {
     /// Never ask: refuse instead
     #[arg(long, global = true, env = "AZSREG_NON_INTERACTIVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) non_interactive: bool,
-    /// Write a log here (secrets redacted)
+    /// Write a log here, or go on with one (secrets redacted)
     #[arg(long, global = true, value_name = "FILE", env = "AZSREG_LOG_FILE", help_heading = "Global")]
     pub(crate) log_file: Option<PathBuf>,
     /// Show wire traffic on stderr (secrets redacted)

@@ -43,7 +43,7 @@ pub(crate) enum OfflineRenewCommand {
 /// The file that is made.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OutOptions {
-    /// The file to make and to carry
+    /// The file to make and to carry: never over another file, never through a link
     #[arg(long, value_name = "FILE", env = "AZSREG_OUT")]
     pub(crate) out: PathBuf,
     /// Write the PowerShell module's bare form (UTF-16LE) in place of a bundle
@@ -140,7 +140,7 @@ pub(crate) struct OfflineActivateOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineDeactivateOptions {
-    /// The receipt to make and to carry
+    /// The receipt to make and to carry: never over another file, never through a link
     #[arg(long, value_name = "FILE", env = "AZSREG_OUT")]
     pub(crate) out: PathBuf,
     #[command(flatten)]

@@ -43,6 +43,9 @@ pub(crate) async fn run(
     let request = request(options);
     let bridge = connect::bridge(&options.bridge, sources)?;
     let needs = Needs { subscription: Some(options.subscription), bridge, ..Needs::default() };
+    if let Some(path) = &options.transcript {
+        transcript::check_file(path)?;
+    }
     let work = async |both: Both<'_, '_>| {
         let world = both.world;
         let list = prerequisites::check(Ok(world.azure), world.stamp, world.clock, &request).await;

@@ -1,15 +1,13 @@
 //! `azsreg explain`: a code, all codes, or what went wrong in a log of the PowerShell module.
 
 use azsreg_model::{Code, ExitCode, Problem, code, decode_text, read_module_log};
+use azsreg_operations::files::input::Input;
 use serde_json::json;
 
 use crate::Ended;
 use crate::cli::ExplainOptions;
 use crate::state;
 use crate::view::View;
-
-/// A log may have this many bytes.
-const MAX_BYTES: usize = 64 << 20;
 
 pub(crate) fn run(options: &ExplainOptions, view: &View) -> Result<ExitCode, Ended> {
     match (&options.code, &options.from_log) {
@@ -55,12 +53,7 @@ fn one(wanted: &str, view: &View) -> Result<ExitCode, Ended> {
 }
 
 fn from_log(path: &std::path::Path, view: &View) -> Result<ExitCode, Ended> {
-    let bytes = state::read("--from-log", path)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(
-            Problem::new(&code::FILE_UNREADABLE, format!("--from-log {}: it is too long", path.display())).into()
-        );
-    }
+    let bytes = state::read("--from-log", path, Input::Log)?;
     let text = match decode_text(&bytes) {
         Ok(text) => text,
         // A log in some other code page: what matters in it is plain.

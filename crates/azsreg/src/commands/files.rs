@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 use azsreg_model::{
     ActivationKey, Bundle, BundleError, BundleKind, Carried, Problem, RegistrationToken, code, encode_module_text,
 };
+use azsreg_operations::files::input::{self, Input, InputError};
+use azsreg_operations::files::{
+    self,
+    output::{self, Rights},
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::OutOptions;
-use crate::state::{self, Private as _};
+use crate::state;
 use crate::view::View;
 
 /// A carried file. What is wrong with it is said before anything changes.
 pub(crate) fn carried(path: &Path) -> Result<Carried, Problem> {
-    let bytes = state::read("FILE", path)?;
+    let bytes = state::read("FILE", path, Input::Carried)?;
     Carried::read(&bytes).map_err(|error| {
         let message = format!("{}: {error}", path.display());
         let entry = match &error {
@@ -38,52 +43,127 @@ pub(crate) fn wrong_kind(path: &Path, kind: BundleKind) -> Problem {
     Problem::new(&code::BUNDLE_KIND, message).next(next)
 }
 
-/// Refuses to write over a file, unless it is an earlier one of the same kind for the same stamp.
-pub(crate) fn check_out(out: &Path, cloud_id: Option<Uuid>) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| {
-        Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", out.display())).next("Choose another --out.")
+fn failed(path: &Path, error: &std::io::Error) -> Problem {
+    let named = format!("--out {}", path.display());
+    if files::no_descriptors(error) {
+        return files::out_of_descriptors(&named);
+    }
+    Problem::new(&code::STATE_UNWRITABLE, format!("{named}: {error}")).next("Choose another --out.")
+}
+
+fn taken(path: &Path, why: &str) -> Problem {
+    Problem::new(&code::FILE_EXISTS, format!("--out {}: {why}", path.display()))
+}
+
+/// The receipt beside a key.
+fn receipt_path(out: &Path) -> PathBuf {
+    let mut path = out.as_os_str().to_owned();
+    path.push(".receipt.json");
+    path.into()
+}
+
+/// Refuses to write over a file, unless it is an earlier one of the same kind for the same stamp: a token is not replaced by a
+/// key, and what is read (`inputs`) is not what is written. Makes nothing.
+pub(crate) fn check_out(out: &Path, kind: BundleKind, cloud_id: Uuid, inputs: &[&Path]) -> Result<(), Problem> {
+    let Some(there) = plain_file(out)? else {
+        return output::writable(out).map_err(|error| failed(out, &error));
     };
-    let bytes = match std::fs::read(out) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return writable(out).map_err(failed),
-        Err(error) => return Err(failed(error)),
+    if let Some(input) = inputs.iter().find(|input| output::same(out, input)) {
+        let why = format!("it is the file that is read, {}", input.display());
+        return Err(taken(out, &why));
+    }
+    let earlier = match &there {
+        Carried::Bundle(bundle) => bundle.kind == kind && bundle.cloud_id == cloud_id,
+        // The module's form does not say whether it is of a renewal.
+        Carried::Token(token) => {
+            matches!(kind, BundleKind::RegistrationToken | BundleKind::RenewalToken)
+                && token.decode().is_ok_and(|contents| contents.cloud_id == cloud_id)
+        }
+        Carried::Key(key) => {
+            matches!(kind, BundleKind::ActivationKey | BundleKind::RenewalKey)
+                && key.decode().is_ok_and(|claims| claims.cloud_id == cloud_id)
+        }
     };
-    let of = match Carried::read(&bytes) {
-        Ok(Carried::Bundle(bundle)) => Some(bundle.cloud_id),
-        Ok(Carried::Token(token)) => token.decode().ok().map(|contents| contents.cloud_id),
-        Ok(Carried::Key(key)) => key.decode().ok().map(|claims| claims.cloud_id),
-        Err(_) => None,
-    };
-    match (of, cloud_id) {
-        (Some(of), Some(cloud_id)) if of == cloud_id => writable(out).map_err(failed),
-        (Some(_), None) => writable(out).map_err(failed),
-        _ => Err(Problem::new(&code::FILE_EXISTS, format!("--out {}: the file exists", out.display()))),
+    if !earlier {
+        let (holds, of) = match &there {
+            Carried::Bundle(bundle) => (bundle.kind.title(), Some(bundle.cloud_id)),
+            Carried::Token(_) => ("a registration token", None),
+            Carried::Key(_) => ("an activation key", None),
+        };
+        let of = of.filter(|of| *of != cloud_id).map(|of| format!(" of the stamp {of}")).unwrap_or_default();
+        return Err(taken(out, &format!("the file exists and holds {holds}{of}")));
+    }
+    output::writable(out).map_err(|error| failed(out, &error))
+}
+
+/// The same, of the receipt beside a key.
+pub(crate) fn check_receipt(out: &Path, cloud_id: Uuid) -> Result<(), Problem> {
+    let path = receipt_path(out);
+    let Some(bytes) = file_there(&path)? else { return Ok(()) };
+    let earlier = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|receipt| {
+        receipt["cloud_id"] == json!(cloud_id)
+            && receipt.get("key_sha256_16").is_some()
+            && receipt.get("azsreg_bundle").is_none()
+    });
+    if earlier {
+        return Ok(());
+    }
+    let message = format!("the receipt beside the key would be {}: the file exists", path.display());
+    Err(Problem::new(&code::FILE_EXISTS, message))
+}
+
+/// What stands under a name: a file's bytes, or none. A link is not followed: what is carried would lie somewhere else than
+/// the name says.
+fn file_there(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
+    match output::there(path).map_err(|error| failed(path, &error))? {
+        None => Ok(None),
+        Some(found) if found.is_symlink() => {
+            let target = std::fs::read_link(path).unwrap_or_default();
+            let why = format!("it is a link to {}, which is not followed", target.display());
+            Err(taken(path, &why).next("Name the file itself, or remove the link."))
+        }
+        Some(found) if found.is_dir() => Err(taken(path, "it is a directory")),
+        Some(found) if !found.is_file() => Err(taken(path, "it is not a file")),
+        Some(_) => match input::read(path, Input::Carried) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(InputError::Io(error)) => Err(failed(path, &error)),
+            Err(_) => Err(taken(path, "the file exists")),
+        },
     }
 }
 
-fn draft(path: &Path) -> PathBuf {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    PathBuf::from(draft)
-}
-
-/// Whether a file can be written there, asked before anything changes: a stick that is not there, or is read-only.
-fn writable(out: &Path) -> std::io::Result<()> {
-    let draft = draft(out);
-    std::fs::OpenOptions::new().create(true).truncate(true).write(true).private().open(&draft)?;
-    std::fs::remove_file(draft)
+fn plain_file(out: &Path) -> Result<Option<Carried>, Problem> {
+    let Some(bytes) = file_there(out)? else { return Ok(None) };
+    Carried::read(&bytes).map(Some).map_err(|_| taken(out, "the file exists"))
 }
 
 /// Writes a file whole or not at all, for its owner alone.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| {
-        Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display())).next("Choose another --out.")
+fn write(path: &Path, bytes: &[u8], there: bool) -> Result<(), Problem> {
+    let written = match there {
+        true => output::write(path, bytes, Rights::Private),
+        false => output::write_new(path, bytes, Rights::Private),
     };
-    let draft = draft(path);
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.create(true).truncate(true).write(true).private().open(&draft).map_err(failed)?;
-    std::io::Write::write_all(&mut &file, bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&draft, path).map_err(failed)
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => taken(path, "the file was made by somebody else in the meantime"),
+        _ => failed(path, &error),
+    })
+}
+
+/// Refuses to replace the receipt of a deactivation by one that says less.
+fn check_poorer(out: &Path, bundle: &Bundle) -> Result<(), Problem> {
+    let Some(Carried::Bundle(before)) = plain_file(out)? else { return Ok(()) };
+    let knows = |bundle: &Bundle| {
+        let receipt = bundle.receipt.as_ref();
+        let registration =
+            bundle.registration.is_some() || receipt.is_some_and(|receipt| receipt.registration.is_some());
+        (registration, receipt.is_some_and(|receipt| receipt.deactivated_at.is_some()))
+    };
+    let ((registration, at), (knows_registration, knows_at)) = (knows(&before), knows(bundle));
+    if (registration && !knows_registration) || (at && !knows_at) {
+        return Err(taken(out, "the file holds an earlier receipt, which says more than the new one would")
+            .next("Carry the earlier receipt, or choose another --out."));
+    }
+    Ok(())
 }
 
 /// Writes the file that is to be carried.
@@ -98,8 +178,14 @@ pub(crate) fn hand_over(out: &OutOptions, bundle: &Bundle) -> Result<(), Problem
     } else {
         bundle.to_text().into_bytes()
     };
+    // The file may have come since it was looked at before the work.
+    check_out(&out.out, bundle.kind, bundle.cloud_id, &[])?;
+    if bundle.kind == BundleKind::Deactivation {
+        check_poorer(&out.out, bundle)?;
+    }
+    let there = file_there(&out.out)?.is_some();
     azsreg_operations::crash::point("file >");
-    write(&out.out, &bytes)?;
+    write(&out.out, &bytes, there)?;
     azsreg_operations::crash::point("file <");
     Ok(())
 }
@@ -121,8 +207,8 @@ pub(crate) fn carry(view: &View, out: &Path, kind: BundleKind) {
 
 /// What was registered, for future reference: names and digests, no secret.
 pub(crate) fn receipt_file(out: &Path, bundle: &Bundle, token: &RegistrationToken) -> Result<(), Problem> {
-    let mut path = out.as_os_str().to_owned();
-    path.push(".receipt.json");
+    check_receipt(out, bundle.cloud_id)?;
+    let path = receipt_path(out);
     let contents = token.decode().ok();
     let text = json!({
         "registration": bundle.registration, "cloud_id": bundle.cloud_id, "registered_at": bundle.made_at,
@@ -130,5 +216,105 @@ pub(crate) fn receipt_file(out: &Path, bundle: &Bundle, token: &RegistrationToke
         "billing_model": contents.as_ref().map(|c| c.billing_model), "hosts": contents.as_ref().map(|c| c.hosts),
         "token_version": contents.as_ref().map(|c| &c.version),
     });
-    write(Path::new(&path), format!("{text:#}\n").as_bytes())
+    let there = file_there(&path)?.is_some();
+    write(&path, format!("{text:#}\n").as_bytes(), there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use azsreg_model::{Receipt, RegistrationId};
+    use jiff::Timestamp;
+
+    const STAMP: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn receipt(cloud_id: Uuid, registration: Option<RegistrationId>) -> Bundle {
+        let mut bundle = Bundle::new(BundleKind::Deactivation, cloud_id, Timestamp::UNIX_EPOCH);
+        bundle.registration.clone_from(&registration);
+        bundle.receipt = Some(Receipt { deactivated_at: Some(Timestamp::UNIX_EPOCH), registration });
+        bundle
+    }
+
+    fn registration() -> RegistrationId {
+        RegistrationId { subscription: Uuid::nil(), resource_group: "azurestack".into(), name: "S1".into() }
+    }
+
+    fn refusal(result: Result<(), Problem>) -> String {
+        let problem = result.unwrap_err();
+        assert_eq!((problem.code.id, u8::from(problem.code.exit)), ("AZR5006", 2));
+        problem.message
+    }
+
+    #[test]
+    fn only_an_earlier_file_of_the_kind_and_the_stamp_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        check_out(&out, BundleKind::Deactivation, STAMP, &[]).unwrap();
+        std::fs::write(&out, receipt(STAMP, None).to_text()).unwrap();
+        check_out(&out, BundleKind::Deactivation, STAMP, &[]).unwrap();
+        for kind in
+            [BundleKind::RegistrationToken, BundleKind::ActivationKey, BundleKind::RenewalToken, BundleKind::RenewalKey]
+        {
+            assert!(refusal(check_out(&out, kind, STAMP, &[])).contains("the receipt of a deactivation"));
+        }
+        assert!(refusal(check_out(&out, BundleKind::Deactivation, OTHER, &[])).contains(&STAMP.to_string()));
+        let spelt = dir.path().join(".").join("out");
+        assert!(refusal(check_out(&out, BundleKind::Deactivation, STAMP, &[&spelt])).contains("that is read"));
+        std::fs::write(&out, "mine").unwrap();
+        assert!(refusal(check_out(&out, BundleKind::Deactivation, STAMP, &[])).contains("the file exists"));
+        assert!(refusal(check_out(dir.path(), BundleKind::Deactivation, STAMP, &[])).contains("a directory"));
+    }
+
+    #[test]
+    fn looking_leaves_nothing_and_touches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, draft) = (dir.path().join("out"), dir.path().join("out.new"));
+        std::fs::write(&draft, "mine").unwrap();
+        check_out(&out, BundleKind::Deactivation, STAMP, &[]).unwrap();
+        assert_eq!(std::fs::read(&draft).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let gone = check_out(&dir.path().join("stick/out"), BundleKind::Deactivation, STAMP, &[]).unwrap_err();
+        assert_eq!(gone.code.id, "AZR5003");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_refused_wherever_it_points() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, target) = (dir.path().join("out"), dir.path().join("target"));
+        std::os::unix::fs::symlink(&target, &out).unwrap();
+        assert!(refusal(check_out(&out, BundleKind::Deactivation, STAMP, &[])).contains("link"));
+        std::fs::write(&target, receipt(STAMP, None).to_text()).unwrap();
+        assert!(refusal(check_out(&out, BundleKind::Deactivation, STAMP, &[])).contains("link"));
+        assert!(refusal(hand_over(&OutOptions { out, raw: false }, &receipt(STAMP, None))).contains("link"));
+    }
+
+    #[test]
+    fn a_good_receipt_is_not_replaced_by_a_poorer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutOptions { out: dir.path().join("out"), raw: false };
+        hand_over(&out, &receipt(STAMP, Some(registration()))).unwrap();
+        let good = std::fs::read(&out.out).unwrap();
+        assert!(refusal(hand_over(&out, &receipt(STAMP, None))).contains("says more"));
+        assert_eq!(std::fs::read(&out.out).unwrap(), good);
+        hand_over(&out, &receipt(STAMP, Some(registration()))).unwrap();
+    }
+
+    #[test]
+    fn a_receipt_beside_the_key_is_not_written_over_what_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("key");
+        check_receipt(&out, STAMP).unwrap();
+        let receipt = |of: Uuid| json!({"cloud_id": of, "key_sha256_16": "x"}).to_string();
+        for (text, fine) in [
+            (receipt(STAMP), true),
+            (receipt(OTHER), false),
+            ("mine".into(), false),
+            (self::receipt(STAMP, None).to_text(), false),
+        ] {
+            std::fs::write(dir.path().join("key.receipt.json"), &text).unwrap();
+            assert_eq!(check_receipt(&out, STAMP).is_ok(), fine, "{text}");
+        }
+    }
 }

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use azsreg_lab::{Descriptor, Lab, LabOptions, StampOptions};
 use azsreg_model::{ExitCode, Problem, code};
+use azsreg_operations::files::{
+    self, kept,
+    output::{self, Rights},
+};
 
 use crate::Ended;
 use crate::cli::{Global, LabClockOptions, LabEnvOptions, LabUpOptions};
@@ -92,8 +96,10 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     .map_err(|error| start_problem(&error))?;
     let text = serde_json::to_string(lab.descriptor()).unwrap_or_default();
     let note = note(global)?;
-    let noted = write_note(&note, &text);
-    noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
+    // Whole or not at all: somebody may be reading. It names files of secrets: its owner's alone.
+    let noted = note.parent().map_or(Ok(()), kept::make_directory);
+    let noted = noted.and_then(|()| output::write(&note, text.as_bytes(), Rights::Private));
+    noted.map_err(|error| files::problem(&note, &error))?;
     view.line(&text);
     let _ = std::io::stdout().flush();
     anstream::eprintln!(
@@ -107,22 +113,6 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
         let _ = std::fs::remove_file(&note);
     }
     Ok(ExitCode::Done)
-}
-
-/// Whole or not at all: somebody may be reading. And for the owner alone: whoever has the control port's address may do
-/// everything in the lab.
-fn write_note(note: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let directory = note.parent().unwrap_or(std::path::Path::new("."));
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
-    // A name that nobody can guess, made anew, 0600 on Unix.
-    let mut draft = tempfile::Builder::new().prefix(".current-").tempfile_in(directory)?;
-    draft.write_all(text.as_bytes())?;
-    draft.persist(note).map_err(|error| error.error)?;
-    Ok(())
 }
 
 fn quoted(text: &str) -> String {

@@ -7,6 +7,7 @@ use azsreg_arm::{
 };
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
 use azsreg_operations::engine::retry::{self, Policy};
+use azsreg_operations::files::input::Input;
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint, Transcript};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use crate::watch::Screen;
 /// `--ca-file`.
 pub(crate) fn ca(network: &NetworkOptions) -> Result<Option<Vec<u8>>, Problem> {
     let Some(path) = &network.ca_file else { return Ok(None) };
-    let pem = state::read("--ca-file", path)?;
+    let pem = state::read("--ca-file", path, Input::Authorities)?;
     if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
         let message = format!("--ca-file {}: it is not PEM", path.display());
         return Err(Problem::new(&code::FILE_UNREADABLE, message));
@@ -237,8 +238,8 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
             let bad = |why: &str| {
                 Problem::new(&code::SECRET_UNREADABLE, format!("--client-certificate {}: {why}", path.display()))
             };
-            let pem =
-                String::from_utf8(state::read("--client-certificate", path)?).map_err(|_| bad("it is not PEM"))?;
+            let pem = state::read("--client-certificate", path, Input::Certificate)?;
+            let pem = String::from_utf8(pem).map_err(|_| bad("it is not PEM"))?;
             let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
             Ok(Some(SignIn::ClientCertificate { client, certificate, key_pem }))
         }

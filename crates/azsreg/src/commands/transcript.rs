@@ -6,6 +6,11 @@ use std::path::Path;
 
 use azsreg_lab::{Lab, LabOptions, StampOptions};
 use azsreg_model::{ExitCode, Problem, code};
+use azsreg_operations::files::input::{self, Input};
+use azsreg_operations::files::{
+    self,
+    output::{self, Rights},
+};
 use azsreg_pep::{Answered, Credentials, Mechanism, Options, PrivilegedEndpoint};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -66,13 +71,45 @@ async fn take(stamp: &PrivilegedEndpoint) -> Result<Transcript, Ended> {
 pub(crate) async fn write(stamp: &PrivilegedEndpoint, path: &Path) -> Result<(), Ended> {
     let transcript = take(stamp).await?;
     let text = serde_json::to_string_pretty(&transcript).unwrap_or_default();
-    std::fs::write(path, format!("{text}\n"))
-        .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display())).into())
+    check_file(path)?;
+    output::write(path, format!("{text}\n").as_bytes(), Rights::Private)
+        .map_err(|error| unwritable(path, &error).into())
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
+    let named = format!("--transcript {}", path.display());
+    match files::no_descriptors(error) {
+        true => files::out_of_descriptors(&named),
+        false => {
+            Problem::new(&code::STATE_UNWRITABLE, format!("{named}: {error}")).next("Choose another --transcript.")
+        }
+    }
+}
+
+/// Refuses to write over a file that is no earlier transcript, before anybody is asked. Makes nothing.
+pub(crate) fn check_file(path: &Path) -> Result<(), Problem> {
+    let taken = |why: &str| {
+        Problem::new(&code::FILE_EXISTS, format!("--transcript {}: {why}", path.display()))
+            .next("Choose another --transcript, or move the file away.")
+    };
+    match output::there(path).map_err(|error| unwritable(path, &error))? {
+        None => {}
+        Some(found) if found.is_symlink() => return Err(taken("it is a link, which is not followed")),
+        Some(found) if !found.is_file() => return Err(taken("it is not a file")),
+        Some(_) => {
+            let earlier = input::read(path, Input::Transcript)
+                .is_ok_and(|bytes| serde_json::from_slice::<Transcript>(&bytes).is_ok());
+            if !earlier {
+                return Err(taken("the file exists, and is no transcript"));
+            }
+        }
+    }
+    output::writable(path).map_err(|error| unwritable(path, &error))
 }
 
 /// Compares a transcript with one of a lab's stamp of the same build and size.
 pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<ExitCode, Ended> {
-    let bytes = state::read("FILE", &options.file)?;
+    let bytes = state::read("FILE", &options.file, Input::Transcript)?;
     let theirs: Transcript = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(&code::FILE_UNREADABLE, format!("{}: it is no transcript: {error}", options.file.display()))
             .next("azsreg check --transcript FILE  makes one.")

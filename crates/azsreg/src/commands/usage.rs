@@ -5,6 +5,7 @@ use azsreg_model::{
     Comparison, ExitCode, Granularity, MeterTable, Problem, Range, Registration, StampInformation, UsageLine,
     UsageStatus, Verdict, code, day_of, midnight, whole_hour,
 };
+use azsreg_operations::files::input::Input;
 use azsreg_operations::marketplace::{self, fetch};
 use azsreg_operations::ports::{Clock as _, Customers as _, Records as _};
 use azsreg_operations::usage::{self, By, Compare, Show};
@@ -24,6 +25,7 @@ use crate::cli::{
 };
 use crate::rows::Rows;
 use crate::secrets::Sources;
+use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -228,7 +230,8 @@ async fn compare(
                     format!("{} can't be used as a table of meters: {why}", path.display()),
                 )
             };
-            let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+            let text = state::read("--meters", path, Input::Meters)?;
+            let text = String::from_utf8(text).map_err(|_| unreadable("it is not UTF-8 text".into()))?;
             MeterTable::parse(&text).map_err(unreadable)?
         }
     };

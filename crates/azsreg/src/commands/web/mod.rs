@@ -120,7 +120,7 @@ fn open(state_dir: &Path, link: &str) -> Option<tempfile::NamedTempFile> {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0;url={link}\">\
          <title>azsreg</title><a href=\"{link}\">azsreg status --web</a></html>"
     );
-    std::fs::create_dir_all(state_dir).ok()?;
+    azsreg_operations::files::kept::make_directory(state_dir).ok()?;
     let mut file = tempfile::Builder::new().prefix("web-").suffix(".html").tempfile_in(state_dir).ok()?;
     file.write_all(page.as_bytes()).ok()?;
     azsreg_arm::open_in_browser(&file.path().display().to_string()).ok()?;
