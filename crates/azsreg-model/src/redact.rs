@@ -358,7 +358,10 @@ fn entity(units: &[Unit]) -> Option<(u32, usize)> {
 }
 
 fn stands_apart(c: char) -> bool {
-    c.is_whitespace() || crate::is_hidden(c) || "\"'`()[]{}<>=,;:!?|&*".contains(c) || (!c.is_ascii() && !c.is_alphanumeric())
+    c.is_whitespace()
+        || crate::is_hidden(c)
+        || "\"'`()[]{}<>=,;:!?|&*".contains(c)
+        || (!c.is_ascii() && !c.is_alphanumeric())
 }
 
 /// Whether a word may begin after these bytes.

@@ -293,6 +293,7 @@ impl Journal for FileJournal {
     }
 
     fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        let event = without_secrets(event);
         let line = Line { n: self.events.len() as u64, at, prev: self.last.clone(), event };
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
@@ -314,6 +315,16 @@ impl Journal for FileJournal {
         crash::point("journal");
         Ok(())
     }
+}
+
+/// The words of an event may be a server's, and a server may quote what it was sent.
+fn without_secrets(mut event: Event) -> Event {
+    if let Event::Failed { message: text, .. } | Event::Succeeded { detail: text, .. } = &mut event
+        && let std::borrow::Cow::Owned(shown) = azsreg_model::redact::redacted(text)
+    {
+        *text = shown;
+    }
+    event
 }
 
 /// What earlier runs on this stamp left, whatever the operation.
