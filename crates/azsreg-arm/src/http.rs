@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use azsreg_operations::crash;
+use azsreg_operations::{crash, waits};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
@@ -191,6 +191,7 @@ impl Http {
             Body::Json(value) => request.json(value),
             Body::Form(pairs) => request.form(pairs),
         };
+        let _answer = waits::answer_of(address::host(&url), self.answer_timeout);
         let (status, headers, bytes) = self.exchange(request, &method, &url).await?;
         note_date(&headers, self.of_a_stamp);
         let weight = weight(&bytes);
@@ -227,6 +228,7 @@ impl Http {
             None if method == Method::PUT => request.header("content-length", 0),
             None => request,
         };
+        let _answer = waits::answer_of(address::host(&url), self.answer_timeout);
         let (status, headers, bytes) = self.exchange(request, &method, &url).await?;
         Ok((status, headers, bytes.into()))
     }
@@ -238,6 +240,7 @@ impl Http {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
+        let _answer = waits::answer_of(address::host(&url), self.answer_timeout);
         let reply = self.sent(request, &Method::GET, &url, Instant::now() + self.answer_timeout).await?;
         self.met(&url, |met| met.hung = 0);
         crash::point("https <");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use azsreg_operations::crash;
+use azsreg_operations::{crash, waits};
 use azsreg_psrp::DecodeError;
 use azsreg_psrp::multipart::{self, Sealed};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -183,6 +183,7 @@ impl Connection {
     async fn leg(&mut self, token: &[u8], patience: Duration) -> Result<Response<Bytes>, PepError> {
         let value = format!("Negotiate {}", BASE64_STANDARD.encode(token));
         let request = self.request("application/soap+xml;charset=UTF-8", Bytes::new(), Some(&value));
+        let _answer = waits::answer_of(self.address.authority(), patience);
         timeout(patience, self.send(request)).await.map_err(|_| PepError::Unreachable {
             addresses: self.address.to_string(),
             reason: format!("no answer to the sign-in within {} s", patience.as_secs_f32()),
@@ -342,6 +343,7 @@ impl Connection {
             let sealed = sealed.ok_or(DecodeError::Protocol("a request before the sign-in"))?;
             self.request(multipart::CONTENT_TYPE, Bytes::from(sealed.encode()), None)
         };
+        let _answer = waits::answer_of(self.address.authority(), patience);
         let reply = timeout(patience, self.send(request)).await.map_err(|_| PepError::Silent {
             address: self.address.to_string(),
             asked,

@@ -1,5 +1,6 @@
 //! What can go wrong between here and a stamp, and what it means.
 
+use azsreg_model::redact::of_server;
 use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_psrp::DecodeError;
@@ -153,7 +154,11 @@ impl PepError {
 
 impl From<PepError> for PortError {
     fn from(error: PepError) -> Self {
-        let message = error.to_string();
+        let message = match &error {
+            // The other side's own words.
+            PepError::Fault(_) => of_server(&error.to_string()).into_owned(),
+            _ => error.to_string(),
+        };
         let permanent = |entry| Self::permanent(Problem::new(entry, message.clone()));
         let passing = |entry| Self::new(Class::Transient, Problem::new(entry, message.clone()));
         match &error {
@@ -221,7 +226,7 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
         return PortError::new(Class::Refused, aadsts_problem(number, text, true));
     }
     if has("another action is in progress") {
-        let run = text.rsplit(':').next().unwrap_or_default().trim();
+        let run = of_server(text.rsplit(':').next().unwrap_or_default().trim());
         let problem = said(&code::STAMP_BUSY, format!("the stamp is busy with another action ({run})"));
         return PortError::new(Class::Busy, problem);
     }

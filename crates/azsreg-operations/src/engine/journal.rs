@@ -431,6 +431,7 @@ impl Journal for FileJournal {
     }
 
     fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        let event = without_secrets(event);
         let line = Line { n: self.lines, at, prev: self.last.clone(), event };
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
@@ -453,6 +454,16 @@ impl Journal for FileJournal {
         crash::point("journal");
         Ok(())
     }
+}
+
+/// The words of an event may be a server's, and a server may quote what it was sent.
+fn without_secrets(mut event: Event) -> Event {
+    if let Event::Failed { message: text, .. } | Event::Succeeded { detail: text, .. } = &mut event
+        && let std::borrow::Cow::Owned(shown) = azsreg_model::redact::redacted(text)
+    {
+        *text = shown;
+    }
+    event
 }
 
 /// Whether the operation of a journal ended.

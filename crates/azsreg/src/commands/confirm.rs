@@ -27,7 +27,9 @@ impl<'p> Person<'p> {
     }
 
     fn answer(&self, text: &str) -> Option<String> {
-        self.screen.aside(text);
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        self.screen.asks();
+        self.screen.asides(&lines);
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         read.ok().filter(|read| *read > 0).map(|_| answer.trim().to_owned())
@@ -52,7 +54,8 @@ impl Consent for Person<'_> {
                 return Err(Problem::new(&code::CHANGED_MEANWHILE, message));
             }
             if !lost.is_empty() {
-                self.screen.aside(&text);
+                let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                self.screen.asides(&lines);
             }
             return Ok(());
         }
