@@ -5,6 +5,7 @@ use azsreg_operations::ports::{Alerts, PortError};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::absent;
 use crate::manager::Manager;
 use crate::products::segment;
 use crate::records::{RecordsPort, at_the_stamp};
@@ -66,7 +67,7 @@ impl<'a> RecordsPort<'a> {
 impl Alerts for RecordsPort<'_> {
     async fn alerts(&self, stamp: &StampInformation) -> Result<Vec<Alert>, PortError> {
         let (manager, path) = self.insights(stamp).await?;
-        let found = manager.list(&path, INSIGHTS).await.map_err(at_the_stamp)?;
+        let found = manager.list(&path, INSIGHTS, absent::NEVER).await.map_err(at_the_stamp)?;
         Ok(found.iter().filter_map(alert).collect())
     }
 
@@ -74,7 +75,9 @@ impl Alerts for RecordsPort<'_> {
         let (manager, path) = self.insights(stamp).await?;
         let path = format!("{path}/{}", segment(name));
         // The whole resource goes back, with its state changed: as the official client does it.
-        let Some(mut resource) = manager.find(&path, INSIGHTS).await.map_err(at_the_stamp)? else { return Ok(()) };
+        let Some(mut resource) = manager.find(&path, INSIGHTS, absent::RESOURCE).await.map_err(at_the_stamp)? else {
+            return Ok(());
+        };
         let by = "azsreg";
         resource["properties"]["state"] = json!("Closed");
         resource["properties"]["closedByUserAlias"] = json!(by);

@@ -1,5 +1,8 @@
 //! The port of Azure: the providers that registration uses, by resource (`wire-azure.md`, `facts-azure-api.md`).
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use azsreg_model::{
     ActivationKey, Cloud, CustomRole, Customer, LOCK_NAME, Lock, LockLevel, Permission, Problem,
     REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, code, lock_notes,
@@ -13,6 +16,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::absent::{self, is_resource};
 use crate::address::same_origin;
 use crate::error::ArmError;
 use crate::graph;
@@ -32,6 +36,8 @@ pub struct AzurePort<'a> {
     graph: Option<Manager<'a>>,
     cloud: &'a Cloud,
     bridge: Option<SecretString>,
+    /// The subscriptions that were seen.
+    visible: RefCell<HashSet<Uuid>>,
     /// The pages of usage that were read.
     pub(crate) seen: Seen,
 }
@@ -41,7 +47,7 @@ impl<'a> AzurePort<'a> {
     #[must_use]
     pub fn new(manager: Manager<'a>, cloud: &'a Cloud, bridge: Option<SecretString>) -> Self {
         let graph = manager.graph();
-        Self { manager, graph, cloud, bridge, seen: Seen::default() }
+        Self { manager, graph, cloud, bridge, visible: RefCell::default(), seen: Seen::default() }
     }
 
     pub(crate) fn manager(&self) -> &Manager<'a> {
@@ -72,6 +78,20 @@ fn registration(value: &Value) -> Result<Registration, ArmError> {
 }
 
 impl AzurePort<'_> {
+    /// An answer that is not the resource that was asked for.
+    fn unclear(&self, what: &str) -> ArmError {
+        let reason = "the answer is not that resource".into();
+        ArmError::Unclear { host: self.manager.host(), what: what.to_owned(), reason }
+    }
+
+    /// Whether the caller sees a subscription. What was seen once in this run is not asked for again.
+    async fn sees(&self, subscription: Uuid) -> Result<bool, PortError> {
+        if !self.visible.borrow().contains(&subscription) {
+            self.subscriptions().await?;
+        }
+        Ok(self.visible.borrow().contains(&subscription))
+    }
+
     /// A move, or the question whether it would be allowed. Azure answers 202 and is polled.
     async fn move_call(&self, verb: &str, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
         let path = format!("/subscriptions/{}/resourceGroups/{}/{verb}", id.subscription, id.resource_group);
@@ -94,7 +114,7 @@ fn assignment_name(id: &RegistrationId, principal: Uuid) -> Uuid {
 impl Customers for AzurePort<'_> {
     async fn customers(&self, id: &RegistrationId) -> Result<Vec<Customer>, PortError> {
         let path = format!("{id}/customerSubscriptions");
-        let list = self.manager.list(&path, REGISTRATIONS).await?;
+        let list = self.manager.list(&path, REGISTRATIONS, absent::NEVER).await?;
         Ok(list.iter().filter_map(customer).collect())
     }
 
@@ -109,7 +129,7 @@ impl Customers for AzurePort<'_> {
 
     async fn delete_customer(&self, id: &RegistrationId, subscription: Uuid) -> Result<(), PortError> {
         let path = format!("{id}/customerSubscriptions/{subscription}");
-        Ok(self.manager.delete(&path, REGISTRATIONS).await?)
+        Ok(self.manager.delete(&path, REGISTRATIONS, absent::CUSTOMER).await?)
     }
 }
 
@@ -131,8 +151,8 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
-        let list = self.manager.list("/subscriptions", SUBSCRIPTIONS).await?;
-        Ok(list
+        let list = self.manager.list("/subscriptions", SUBSCRIPTIONS, absent::NEVER).await?;
+        let all: Vec<Subscription> = list
             .iter()
             .filter_map(|s| {
                 Some(Subscription {
@@ -145,17 +165,22 @@ impl Azure for AzurePort<'_> {
                     quota_id: text(s, "/subscriptionPolicies/quotaId").to_owned(),
                 })
             })
-            .collect())
+            .collect();
+        self.visible.borrow_mut().extend(all.iter().map(|one| one.id));
+        Ok(all)
     }
 
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
-        let list = self.manager.list(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS).await?;
+        let list = self
+            .manager
+            .list(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS, absent::NEVER)
+            .await?;
         Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())
     }
 
     async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError> {
         let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
-        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await?;
         let strings = |value: &Value, name: &str| {
             let list = value.get(name).and_then(Value::as_array);
             list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
@@ -169,7 +194,10 @@ impl Azure for AzurePort<'_> {
     async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError> {
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack");
         let provider = self.manager.call(Method::GET, &path, RESOURCES, None).await?;
-        Ok(text(&provider, "/registrationState").eq_ignore_ascii_case("Registered"))
+        match text(&provider, "/registrationState") {
+            "" => Err(self.unclear(&path).into()),
+            state => Ok(state.eq_ignore_ascii_case("Registered")),
+        }
     }
 
     async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError> {
@@ -180,8 +208,12 @@ impl Azure for AzurePort<'_> {
 
     async fn resource_group(&self, subscription: Uuid, name: &str) -> Result<Option<String>, PortError> {
         let path = format!("/subscriptions/{subscription}/resourcegroups/{name}");
-        let group = self.manager.find(&path, RESOURCES).await?;
-        Ok(group.map(|group| text(&group, "/location").to_owned()))
+        let Some(group) = self.manager.find(&path, RESOURCES, absent::GROUP).await? else { return Ok(None) };
+        let location = text(&group, "/location").to_owned();
+        if location.is_empty() || !is_resource(&group, &path) {
+            return Err(self.unclear(&path).into());
+        }
+        Ok(Some(location))
     }
 
     async fn create_resource_group(&self, subscription: Uuid, name: &str, location: &str) -> Result<(), PortError> {
@@ -191,13 +223,19 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, PortError> {
-        let found = self.manager.find(&id.to_string(), REGISTRATIONS).await?;
-        Ok(found.as_ref().map(registration).transpose()?)
+        let path = id.to_string();
+        match self.manager.find(&path, REGISTRATIONS, absent::REGISTRATION).await? {
+            Some(found) if is_resource(&found, &path) => Ok(Some(registration(&found)?)),
+            Some(_) => Err(self.unclear(&path).into()),
+            // In a subscription that is not to be seen nothing is.
+            None if self.sees(id.subscription).await? => Ok(None),
+            None => Err(self.unclear(&format!("/subscriptions/{}", id.subscription)).into()),
+        }
     }
 
     async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError> {
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack/registrations");
-        let list = self.manager.list(&path, REGISTRATIONS).await?;
+        let list = self.manager.list(&path, REGISTRATIONS, absent::REGISTRATIONS).await?;
         Ok(list.iter().map(registration).collect::<Result<_, _>>()?)
     }
 
@@ -215,7 +253,7 @@ impl Azure for AzurePort<'_> {
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
         let scope = id.to_string();
         let path = format!("{scope}/providers/Microsoft.Authorization/locks");
-        let list = self.manager.list(&path, LOCKS).await?;
+        let list = self.manager.list(&path, LOCKS, absent::RESOURCE).await?;
         let prefix = format!("{}/providers/microsoft.authorization/locks/", scope.to_lowercase());
         Ok(list
             .iter()
@@ -240,7 +278,7 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn delete_registration(&self, id: &RegistrationId) -> Result<(), PortError> {
-        Ok(self.manager.delete(&id.to_string(), REGISTRATIONS).await?)
+        Ok(self.manager.delete(&id.to_string(), REGISTRATIONS, absent::RESOURCE).await?)
     }
 
     async fn check_move(&self, id: &RegistrationId, to: &RegistrationId) -> Result<(), PortError> {
@@ -253,12 +291,12 @@ impl Azure for AzurePort<'_> {
 
     async fn delete_lock(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
         let path = format!("{id}/providers/Microsoft.Authorization/locks/{name}");
-        Ok(self.manager.delete(&path, LOCKS).await?)
+        Ok(self.manager.delete(&path, LOCKS, absent::LOCK).await?)
     }
 
     async fn delete_role_assignment(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
         let path = format!("{id}/providers/Microsoft.Authorization/roleAssignments/{name}");
-        Ok(self.manager.delete(&path, AUTHORIZATION).await?)
+        Ok(self.manager.delete(&path, AUTHORIZATION, absent::ROLE).await?)
     }
 
     async fn principal_exists(&self, principal: Uuid) -> Result<Option<bool>, PortError> {
@@ -279,7 +317,7 @@ impl Azure for AzurePort<'_> {
         let path = format!(
             "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions?$filter=roleName eq '{name}'"
         );
-        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await?;
         let strings = |value: Option<&Value>| -> Vec<String> {
             let list = value.and_then(Value::as_array);
             list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
@@ -340,7 +378,7 @@ impl Azure for AzurePort<'_> {
     async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError> {
         let scope = id.to_string();
         let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments?$filter=atScope()");
-        let list = self.manager.list(&path, AUTHORIZATION).await?;
+        let list = self.manager.list(&path, AUTHORIZATION, absent::RESOURCE).await?;
         Ok(list
             .iter()
             .filter(|a| text(a, "/properties/scope").eq_ignore_ascii_case(&scope))

@@ -86,6 +86,16 @@ pub enum ArmError {
         /// Why.
         reason: String,
     },
+    /// An answer that does not say whether what was asked for is there.
+    #[error("{host} does not say whether {what} is there: {reason}")]
+    Unclear {
+        /// Whose.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
     /// Something that this sign-in can't give.
     #[error("{0}")]
     Unavailable(Box<Problem>),
@@ -98,12 +108,6 @@ impl From<Problem> for ArmError {
 }
 
 impl ArmError {
-    /// Whether the resource, or a scope above it, is not there.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. }) || self.is_code("MissingSubscriptionRegistration")
-    }
-
     /// Whether the envelope has this code.
     #[must_use]
     pub fn is_code(&self, wanted: &str) -> bool {
@@ -130,6 +134,7 @@ impl From<ArmError> for PortError {
                 Self::new(class, Problem::new(&code::NO_ANSWER_IN_TIME, message))
             }
             ArmError::Unreadable { .. } => Self::permanent(Problem::new(&code::AZURE_PROTOCOL, message)),
+            ArmError::Unclear { .. } => Self::new(Class::Transient, Problem::new(&code::ANSWER_UNCLEAR, message)),
             ArmError::Unavailable(problem) => Self::new(Class::Permanent, *problem),
             ArmError::SignIn { error, description, status, retry_after } => {
                 if status == 429 || (retry_after.is_some() && status >= 500) {
@@ -179,6 +184,11 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         (429, _) => {
             PortError::new(Class::Throttled(after), problem(&code::THROTTLED, "Azure throttles the calls".into()))
         }
+        // Resource Manager says what is not there; a page without its code is somebody else's.
+        (404, _) if arm.starts_with("HTTP ") => PortError::new(
+            Class::Transient,
+            problem(&code::ANSWER_UNCLEAR, "a 404 came that is not Resource Manager's".into()),
+        ),
         (401, _) => PortError::new(
             Class::Refused,
             problem(&code::SIGN_IN_REFUSED, "Azure does not take the sign-in's token".into()),

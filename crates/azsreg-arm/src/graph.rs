@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::absent::{self, says_absent};
 use crate::error::ArmError;
 use crate::manager::Manager;
 
@@ -30,9 +31,11 @@ fn items(list: Option<Value>) -> Vec<Value> {
 pub(crate) async fn principal_exists(graph: &Manager<'_>, principal: Uuid) -> Result<Option<bool>, ArmError> {
     let url = format!("{}/v1.0/servicePrincipals/{principal}", graph.endpoint());
     match graph.send(Method::GET, &url, None).await {
-        Ok(_) => Ok(Some(true)),
-        Err(ArmError::Refused { status: 404, .. }) => Ok(Some(false)),
-        Err(ArmError::Refused { status: 400 | 401 | 403, .. }) => Ok(None),
+        Ok(answer) if answer.body["id"].is_string() => Ok(Some(true)),
+        // Neither the principal nor its absence.
+        Ok(_) => Ok(None),
+        Err(error) if says_absent(&error, absent::PRINCIPAL) => Ok(Some(false)),
+        Err(ArmError::Refused { status: 400 | 401 | 403 | 404, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -3,6 +3,7 @@
 //! A thin layer: typed errors out of the ARM envelope, paging, 202 polling, Retry-After, request ids. It implements the
 //! ports `Azure` and `Records`; what an operation does with them is not its business.
 
+mod absent;
 mod address;
 mod alerts;
 mod azure;

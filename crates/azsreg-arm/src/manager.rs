@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::absent::says_absent;
 use crate::address::{self, too_large, wait_within};
 use crate::error::ArmError;
 use crate::http::{Answer, Body, Http, MAX_HELD, host_of};
@@ -201,10 +202,15 @@ impl<'a> Manager<'a> {
     ///
     /// # Errors
     /// Refused otherwise, or not to be reached.
-    pub async fn find(&self, path: &str, version: &str) -> Result<Option<Value>, ArmError> {
+    pub(crate) async fn find(&self, path: &str, version: &str, absent: &[&str]) -> Result<Option<Value>, ArmError> {
         match self.call(Method::GET, path, version, None).await {
-            Ok(body) => Ok(Some(body)),
-            Err(error) if error.is_not_found() => Ok(None),
+            Ok(Value::Object(body)) if !body.is_empty() => Ok(Some(Value::Object(body))),
+            Ok(_) => Err(ArmError::Unclear {
+                host: self.host(),
+                what: path.split('?').next().unwrap_or(path).to_owned(),
+                reason: "the answer is empty".into(),
+            }),
+            Err(error) if says_absent(&error, absent) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -213,10 +219,10 @@ impl<'a> Manager<'a> {
     ///
     /// # Errors
     /// Refused otherwise, or not to be reached.
-    pub async fn delete(&self, path: &str, version: &str) -> Result<(), ArmError> {
+    pub(crate) async fn delete(&self, path: &str, version: &str, absent: &[&str]) -> Result<(), ArmError> {
         match self.call(Method::DELETE, path, version, None).await {
             Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if says_absent(&error, absent) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -249,11 +255,11 @@ impl<'a> Manager<'a> {
         host_of(&self.endpoint)
     }
 
-    /// All pages of a list; a scope that is not there has an empty one.
+    /// All pages of a list; one whose scope is said to be absent is empty.
     ///
     /// # Errors
     /// Refused otherwise, or not to be reached; the list has no end, or needs more memory than a list may.
-    pub async fn list(&self, path: &str, version: &str) -> Result<Vec<Value>, ArmError> {
+    pub(crate) async fn list(&self, path: &str, version: &str, absent: &[&str]) -> Result<Vec<Value>, ArmError> {
         let host = self.host();
         let (mut items, mut held, mut seen) = (Vec::new(), 0, HashSet::new());
         let until = Instant::now() + STEP;
@@ -268,7 +274,8 @@ impl<'a> Manager<'a> {
             })?;
             let mut answer = match asked {
                 Ok(answer) => answer,
-                Err(error) if error.is_not_found() => return Ok(items),
+                // A later page that is missing is no end of the list.
+                Err(error) if seen.is_empty() && says_absent(&error, absent) => return Ok(items),
                 Err(error) => return Err(error),
             };
             held += PAGE + answer.weight;

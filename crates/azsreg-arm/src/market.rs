@@ -6,6 +6,7 @@ use azsreg_operations::ports::{Class, PortError, Records as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::absent::{self, says_absent};
 use crate::error::ArmError;
 use crate::products::{item, product, segment};
 use crate::records::{BRIDGE, RecordsPort, at_the_stamp};
@@ -28,7 +29,7 @@ impl<'r, 'a> MarketPort<'r, 'a> {
 
     async fn list(&self, kind: &str) -> Result<Vec<Value>, PortError> {
         let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        manager.list(&format!("{path}/{kind}"), BRIDGE).await.map_err(refused)
+        manager.list(&format!("{path}/{kind}"), BRIDGE, absent::ITEM).await.map_err(refused)
     }
 
     /// A list that is empty may be that of a stamp that is not activated.
@@ -83,7 +84,8 @@ impl StampMarket for MarketPort<'_, '_> {
 
     async fn product(&self, name: &str) -> Result<Option<Product>, PortError> {
         let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        let found = manager.find(&format!("{path}/products/{}", segment(name)), BRIDGE).await.map_err(refused)?;
+        let found =
+            manager.find(&format!("{path}/products/{}", segment(name)), BRIDGE, absent::ITEM).await.map_err(refused)?;
         Ok(found.as_ref().and_then(product))
     }
 
@@ -98,7 +100,7 @@ impl StampMarket for MarketPort<'_, '_> {
     async fn item(&self, name: &str) -> Result<Option<StampItem>, PortError> {
         let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
         let path = format!("{path}/downloadedProducts/{}", segment(name));
-        Ok(manager.find(&path, BRIDGE).await.map_err(refused)?.as_ref().and_then(item))
+        Ok(manager.find(&path, BRIDGE, absent::ITEM).await.map_err(refused)?.as_ref().and_then(item))
     }
 
     async fn download(&self, name: &str) -> Result<Option<String>, PortError> {
@@ -106,7 +108,7 @@ impl StampMarket for MarketPort<'_, '_> {
         let path = format!("{path}/products/{}/download", segment(name));
         match manager.begin(Method::POST, &path, BRIDGE, None).await {
             Ok(operation) => Ok(operation),
-            Err(error) if error.is_not_found() => Err(PortError::permanent(unknown(name, &[]))),
+            Err(error) if says_absent(&error, absent::ITEM) => Err(PortError::permanent(unknown(name, &[]))),
             Err(error) => Err(refused(error)),
         }
     }
@@ -115,7 +117,7 @@ impl StampMarket for MarketPort<'_, '_> {
         let (manager, _) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
         let body = match manager.look(operation).await {
             Ok(body) => body,
-            Err(error) if error.is_not_found() => {
+            Err(error) if says_absent(&error, absent::ITEM) => {
                 let problem = Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more");
                 return Err(PortError::permanent(problem));
             }
@@ -138,7 +140,7 @@ impl StampMarket for MarketPort<'_, '_> {
     async fn remove(&self, name: &str) -> Result<(), PortError> {
         let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
         let path = format!("{path}/downloadedProducts/{}", segment(name));
-        manager.delete(&path, BRIDGE).await.map_err(refused)
+        manager.delete(&path, BRIDGE, absent::ITEM).await.map_err(refused)
     }
 
     async fn put(&self, name: &str, properties: &Value) -> Result<Option<String>, PortError> {
@@ -147,7 +149,7 @@ impl StampMarket for MarketPort<'_, '_> {
         let body = json!({ "properties": properties });
         match manager.begin(Method::PUT, &path, BRIDGE, Some(&body)).await {
             Ok(operation) => Ok(operation),
-            Err(error) if error.is_not_found() => {
+            Err(error) if says_absent(&error, absent::ITEM) => {
                 self.activated().await?;
                 Err(refused(error))
             }

@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::absent::{self, says_absent};
 use crate::azure::AzurePort;
 use crate::error::ArmError;
 
@@ -182,7 +183,7 @@ fn configuration(device: &Device) -> Value {
 impl Catalogue for AzurePort<'_> {
     async fn products(&self, id: &RegistrationId, device: Option<&Device>) -> Result<Vec<Product>, PortError> {
         let found = match device {
-            None => self.manager().list(&format!("{id}/products"), PRODUCTS).await?,
+            None => self.manager().list(&format!("{id}/products"), PRODUCTS, absent::RESOURCE).await?,
             Some(device) => {
                 let path = format!("{id}/products/_all/getProducts");
                 let mut body = self.manager().call(Method::POST, &path, PRODUCTS, Some(&configuration(device))).await?;
@@ -203,12 +204,12 @@ impl Catalogue for AzurePort<'_> {
     ) -> Result<Option<Product>, PortError> {
         let path = format!("{id}/products/{}", segment(name));
         let found = match device {
-            None => self.manager().find(&path, PRODUCTS).await?,
+            None => self.manager().find(&path, PRODUCTS, absent::ITEM).await?,
             Some(device) => {
                 let path = format!("{path}/getProduct");
                 match self.manager().call(Method::POST, &path, PRODUCTS, Some(&configuration(device))).await {
                     Ok(found) => Some(found),
-                    Err(error) if error.is_not_found() => None,
+                    Err(error) if says_absent(&error, absent::ITEM) => None,
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -218,7 +219,7 @@ impl Catalogue for AzurePort<'_> {
 
     async fn product_details(&self, id: &RegistrationId, name: &str) -> Result<ProductDetails, PortError> {
         let path = format!("{id}/products/{}", segment(name));
-        let found = self.manager().find(&path, PRODUCTS).await?;
+        let found = self.manager().find(&path, PRODUCTS, absent::ITEM).await?;
         let Some(product) = found.as_ref().and_then(product) else {
             return Err(PortError::permanent(azsreg_operations::marketplace::unknown(name, &[])));
         };

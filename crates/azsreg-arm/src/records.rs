@@ -6,6 +6,7 @@ use azsreg_operations::ports::{Class, PortError, Records};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::absent::{self, is_resource};
 use crate::address::{self, checked};
 use crate::cloud::authority;
 use crate::error::ArmError;
@@ -103,7 +104,7 @@ impl<'a> RecordsPort<'a> {
         let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
         let manager = Manager::new(self.http, signed_in);
         let path = self.record.get_or_try_init(async || {
-            let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
+            let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS, absent::NEVER).await?;
             let provider = subscriptions
                 .iter()
                 .find(|s| s["displayName"].as_str() == Some("Default Provider Subscription"))
@@ -124,7 +125,40 @@ impl<'a> RecordsPort<'a> {
 
     async fn read(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, ArmError> {
         let (manager, path) = self.at(stamp).await?;
-        Ok(manager.find(&path, BRIDGE).await?.as_ref().and_then(activation))
+        let unclear =
+            |reason: String| ArmError::Unclear { host: manager.host(), what: "the stamp's activation".into(), reason };
+        match manager.call(Method::GET, &path, BRIDGE, None).await {
+            Ok(body) => match read(&body, &path) {
+                Some(record) => Ok(record),
+                None => Err(unclear("the answer is no activation record".into())),
+            },
+            Err(ArmError::Unreadable { reason, .. }) => Err(unclear(reason)),
+            // What the stamp's Resource Manager itself says to be absent is looked for in the list as well: an activation that is
+            // believed to be absent is not removed.
+            Err(ArmError::Refused { status: 404, code, .. }) if !code.starts_with("HTTP ") => {
+                let all = path.rsplit_once('/').map_or(path.as_str(), |(all, _)| all);
+                match manager.list(all, BRIDGE, absent::NEVER).await {
+                    Ok(list) if list.is_empty() => Ok(None),
+                    Ok(_) => Err(unclear("it is said to be missing, and is in the list of activations".into())),
+                    Err(ArmError::Refused { status: 404, code: of_list, .. }) => {
+                        Err(unclear(format!("it is said to be missing ({code}), and so is the list ({of_list})")))
+                    }
+                    Err(ArmError::Unreadable { reason, .. }) => Err(unclear(reason)),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a body says of the activation at a path: the record, or that there is none, which a deactivation may leave as a record
+/// that names no registration. `None` where it is no activation record, or names a registration in a way that can't be read.
+fn read(body: &Value, path: &str) -> Option<Option<ActivationRecord>> {
+    let properties = body["properties"].as_object().filter(|_| is_resource(body, path))?;
+    match properties.get("azureRegistrationResourceIdentifier").and_then(Value::as_str).map(str::trim) {
+        None | Some("") => Some(None),
+        Some(_) => activation(body).map(Some),
     }
 }
 
@@ -151,7 +185,7 @@ impl Records for RecordsPort<'_> {
     async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError> {
         let list = async {
             let (manager, path) = self.at(stamp).await?;
-            manager.list(&format!("{path}/downloadedProducts"), BRIDGE).await
+            manager.list(&format!("{path}/downloadedProducts"), BRIDGE, absent::RESOURCE).await
         };
         let items = list.await.map_err(at_the_stamp)?;
         let shown = |item: &Value| {

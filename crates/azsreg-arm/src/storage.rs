@@ -16,6 +16,7 @@ use reqwest::header::HeaderMap;
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 
+use crate::absent;
 use crate::address::{checked, too_large};
 use crate::error::{ArmError, too_long};
 use crate::http::{MAX_HELD, host_of, retry_after, stamp_clock_skew};
@@ -112,11 +113,11 @@ impl MarketPort<'_, '_> {
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let group = format!("{subscription}/resourceGroups/{GROUP}");
         let path = format!("{group}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}");
-        let mut found = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?;
+        let mut found = manager.find(&path, STORAGE, absent::RESOURCE).await.map_err(at_the_stamp)?;
         if found.is_none() && make {
             let location = self.information.region.clone().unwrap_or_else(|| "local".into());
             // A group that is there already is somebody's, and keeps its tags.
-            if manager.find(&group, GROUPS).await.map_err(at_the_stamp)?.is_none() {
+            if manager.find(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)?.is_none() {
                 let body = json!({"location": location, "tags": {TAG: "import"}});
                 manager.call(Method::PUT, &group, GROUPS, Some(&body)).await.map_err(being_deleted)?;
             }
@@ -140,7 +141,7 @@ impl MarketPort<'_, '_> {
                 None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
             }
             polls += 1;
-            resource = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?.unwrap_or_default();
+            resource = manager.find(&path, STORAGE, absent::RESOURCE).await.map_err(at_the_stamp)?.unwrap_or_default();
         };
         // What goes there is signed with the account's key.
         checked(&endpoint, "the stamp's blob endpoint", self.records.http().allow_http()).map_err(at_the_stamp)?;
@@ -408,11 +409,15 @@ impl Staging for MarketPort<'_, '_> {
         let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let group = format!("{subscription}/resourceGroups/{GROUP}");
-        let Some(found) = manager.find(&group, GROUPS).await.map_err(at_the_stamp)? else { return Ok(None) };
+        let Some(found) = manager.find(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)? else {
+            return Ok(None);
+        };
         if found["tags"].get(TAG).is_none() {
             return Ok(Some("azsreg did not make it".into()));
         }
-        let accounts = manager.list(&format!("{group}/providers/Microsoft.Storage/storageAccounts"), STORAGE).await;
+        let accounts = manager
+            .list(&format!("{group}/providers/Microsoft.Storage/storageAccounts"), STORAGE, absent::RESOURCE)
+            .await;
         if accounts.map_err(at_the_stamp)?.iter().any(|account| account["name"].as_str() != Some(ACCOUNT)) {
             return Ok(Some("another storage account is in it".into()));
         }
@@ -430,7 +435,7 @@ impl Staging for MarketPort<'_, '_> {
             )));
         }
         self.storage.0.replace(None);
-        manager.delete(&group, GROUPS).await.map_err(at_the_stamp)?;
+        manager.delete(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)?;
         Ok(None)
     }
 }

@@ -443,7 +443,14 @@ impl Doomed<'_> {
     /// # Errors
     /// It was written to since.
     async fn is_gone<A: Azure>(&self, azure: &A) -> Result<bool, PortError> {
-        let Some(now) = azure.registration(self.id).await? else { return Ok(true) };
+        let Some(now) = azure.registration(self.id).await? else {
+            // Without its provider a subscription shows no registration, whether there is one or not.
+            if matches!(azure.provider_registered(self.id.subscription).await, Ok(false)) {
+                let message = format!("the provider is not registered: whether {} is gone is not to be seen", self.id);
+                return Err(PortError::permanent(Problem::new(&code::PROVIDER_NOT_REGISTERED, message)));
+            }
+            return Ok(true);
+        };
         if self.cloud_id.is_some() && now.cloud_id != self.cloud_id {
             return Ok(true);
         }

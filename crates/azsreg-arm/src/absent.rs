@@ -1,0 +1,74 @@
+//! Which answers mean that something is not there: for each read a list of Resource Manager's codes. Any other 404 is a
+//! proxy's page, another service's, or about something above what was asked for, and proves nothing: what is taken for absent
+//! is deleted, or made anew.
+
+use serde_json::Value;
+
+use crate::error::ArmError;
+
+/// A resource, its group or its parent.
+pub(crate) const RESOURCE: &[&str] = &["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound"];
+/// A resource group.
+pub(crate) const GROUP: &[&str] = &["ResourceGroupNotFound"];
+/// A lock, to be deleted.
+pub(crate) const LOCK: &[&str] =
+    &["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound", "LockNotFound"];
+/// A role assignment, to be deleted.
+pub(crate) const ROLE: &[&str] =
+    &["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound", "RoleAssignmentNotFound"];
+/// A registration, to be looked at: where the provider is not registered there is none. To be deleted it has to be absent
+/// itself.
+pub(crate) const REGISTRATION: &[&str] =
+    &["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound", "MissingSubscriptionRegistration"];
+/// The registrations of a subscription.
+pub(crate) const REGISTRATIONS: &[&str] = &["MissingSubscriptionRegistration"];
+/// A customer's mapping, to be deleted.
+pub(crate) const CUSTOMER: &[&str] = &["ResourceNotFound", "CustomerSubscriptionNotFound"];
+/// An item of a marketplace, at Azure or at the stamp.
+pub(crate) const ITEM: &[&str] = &["ResourceNotFound", "ProductNotFound"];
+/// A principal of the directory.
+pub(crate) const PRINCIPAL: &[&str] = &["Request_ResourceNotFound"];
+/// Nothing: what is asked for is always there.
+pub(crate) const NEVER: &[&str] = &[];
+
+/// Whether an answer says that it is not there.
+pub(crate) fn says_absent(error: &ArmError, codes: &[&str]) -> bool {
+    codes.iter().any(|code| match *code {
+        "MissingSubscriptionRegistration" => error.is_code(code),
+        code => matches!(error, ArmError::Refused { status: 404, .. }) && error.is_code(code),
+    })
+}
+
+/// Whether an answer is the resource that was asked for: some gateways answer 200 with a page of their own.
+pub(crate) fn is_resource(body: &Value, id: &str) -> bool {
+    let plain = |id: &str| id.trim_matches('/').to_ascii_lowercase();
+    body["id"].as_str().is_some_and(|found| plain(found) == plain(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_code_says_that_something_is_not_there() {
+        let refused = |status: u16, code: &str| ArmError::Refused {
+            status,
+            code: code.into(),
+            message: String::new(),
+            request_id: None,
+            retry_after: None,
+        };
+        for code in ["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound"] {
+            assert!(says_absent(&refused(404, code), REGISTRATION), "{code}");
+            assert!(!says_absent(&refused(403, code), REGISTRATION), "{code}");
+        }
+        assert!(says_absent(&refused(409, "MissingSubscriptionRegistration"), REGISTRATION));
+        assert!(!says_absent(&refused(409, "MissingSubscriptionRegistration"), RESOURCE));
+        for code in ["HTTP 404", "SubscriptionNotFound", "NotFound", "InvalidResourceType", "NoRegisteredProviderFound"]
+        {
+            for table in [RESOURCE, GROUP, LOCK, ROLE, REGISTRATION, REGISTRATIONS, CUSTOMER, ITEM, PRINCIPAL, NEVER] {
+                assert!(!says_absent(&refused(404, code), table), "{code}");
+            }
+        }
+    }
+}
