@@ -63,7 +63,7 @@ async fn psrpcore_is_understood_in_both_mechanisms() {
         let stamp = PrivilegedEndpoint::new(options(&server, mechanism), Box::new(|_| {}));
         let information = stamp.information().await.unwrap();
         assert!(information.admin_arm_endpoint.is_some(), "{mechanism}: {information:?}");
-        assert_eq!(stamp.action_state(Action::NewAzureStackActivation).await.unwrap(), ActionState::None);
+        assert_eq!(stamp.action_run(Action::NewAzureStackActivation).await.unwrap().state, ActionState::None);
         let request = TokenRequest {
             billing_model: BillingModel::PayAsYouUse,
             agreement_number: None,

@@ -5,6 +5,7 @@
 
 mod life;
 mod machine;
+mod pair;
 mod ports;
 mod usage;
 
@@ -20,6 +21,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 pub use life::{life_trial, offline_trial};
+pub use pair::pair_trial;
 pub use ports::{Chaos, VirtualClock};
 pub use usage::usage_trial;
 

@@ -92,7 +92,7 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let mut draw = stage.draw.clone();
     let mut order = fastrand::Rng::with_seed(seed ^ 0x0bde);
     let trial = Trial { seed, runs: 0, crashes: 0, failures: 0, took: SignedDuration::ZERO };
-    let ports = InProcess { world: &stage.world, keys, clock: &stage.clock, chaos: &stage.chaos };
+    let ports = InProcess { world: &stage.world, keys, clock: &stage.clock, chaos: &stage.chaos, between: None };
     let records = stage.records.then_some(&ports);
     let world = Ports { azure: &ports, stamp: &ports, records, clock: &stage.clock };
     let mut person = Person { clock: &stage.clock, chaos: &stage.chaos, draw: &mut draw, forgetful, trial };
@@ -263,7 +263,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     };
     let mut draw = stage.draw.clone();
     let trial = Trial { seed, runs: 0, crashes: 0, failures: 0, took: SignedDuration::ZERO };
-    let ports = InProcess { world: &stage.world, keys, clock: &stage.clock, chaos: &stage.chaos };
+    let ports = InProcess { world: &stage.world, keys, clock: &stage.clock, chaos: &stage.chaos, between: None };
     let records = stage.records.then_some(&ports);
     let world = Ports { azure: &(), stamp: &ports, records, clock: &stage.clock };
     let mut person = Person { clock: &stage.clock, chaos: &stage.chaos, draw: &mut draw, forgetful, trial };

@@ -22,7 +22,11 @@ const PASSING: &[&str] = &["AZR2006", "AZR2010", "AZR2014", "AZR4001", "AZR4011"
 
 /// The journals of one machine. What was recorded outlives the process that recorded it.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Machine(Rc<RefCell<Vec<MemoryJournal>>>);
+pub(crate) struct Machine {
+    journals: Rc<RefCell<Vec<MemoryJournal>>>,
+    /// How far its clock is behind.
+    behind: SignedDuration,
+}
 
 /// One of them, as a process has it open.
 #[derive(Debug)]
@@ -42,9 +46,9 @@ impl Journal for Kept {
     }
 
     fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
-        self.here.append(at, event)?;
+        self.here.append(at - self.all.behind, event)?;
         // A machine that lost its directory has no journal to write to any more.
-        if let Some(kept) = self.all.0.borrow_mut().get_mut(self.at) {
+        if let Some(kept) = self.all.journals.borrow_mut().get_mut(self.at) {
             kept.clone_from(&self.here);
         }
         Ok(())
@@ -52,14 +56,19 @@ impl Journal for Kept {
 }
 
 impl Machine {
+    /// A machine whose clock is behind.
+    pub(crate) fn behind(behind: SignedDuration) -> Self {
+        Self { behind, ..Self::default() }
+    }
+
     /// The state directory is lost.
     pub(crate) fn forget(&self) {
-        self.0.borrow_mut().clear();
+        self.journals.borrow_mut().clear();
     }
 
     /// Whether the newest run has begun to act and did not end.
     pub(crate) fn is_half_way(&self) -> bool {
-        let all = self.0.borrow();
+        let all = self.journals.borrow();
         let newest = all.last().map(Journal::events).unwrap_or_default();
         !is_ended(newest) && newest.iter().any(|event| matches!(event, Event::Started { .. }))
     }
@@ -78,13 +87,13 @@ impl Books for Machine {
     }
 
     fn history(&self, _: Uuid) -> Result<History<Kept>, Problem> {
-        let all = self.0.borrow();
+        let all = self.journals.borrow();
         let open = |(at, here): (usize, &MemoryJournal)| Kept { all: self.clone(), at, here: here.clone() };
         Ok(History::of(all.iter().enumerate().map(open).collect()))
     }
 
     fn begin(&self, _: Uuid, _: &str, _: Timestamp) -> Result<Kept, JournalError> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.journals.borrow_mut();
         all.push(MemoryJournal::default());
         Ok(Kept { all: self.clone(), at: all.len() - 1, here: MemoryJournal::default() })
     }

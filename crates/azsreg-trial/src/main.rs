@@ -15,6 +15,7 @@ fn main() -> std::process::ExitCode {
         for (name, trial) in [
             ("connected", azsreg_trial::life_trial(seed, &keys)),
             ("disconnected", azsreg_trial::offline_trial(seed, &keys)),
+            ("two operators", azsreg_trial::pair_trial(seed, &keys)),
             ("usage", azsreg_trial::usage_trial(seed)),
         ] {
             match trial {

@@ -97,6 +97,8 @@ pub(crate) struct InProcess<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) clock: &'a VirtualClock,
     pub(crate) chaos: &'a Chaos,
+    /// What may happen between two calls.
+    pub(crate) between: Option<&'a dyn Fn()>,
 }
 
 fn passing(entry: &'static azsreg_model::Code, what: &str) -> PortError {
@@ -126,6 +128,7 @@ fn cmdlet(error: CmdletError) -> PortError {
 impl InProcess<'_> {
     /// One call to Azure: it may fail before its effect, lose its answer after it, or be the last.
     async fn azure<T>(&self, what: &str, call: impl FnOnce(&mut World) -> Result<T, ArmError>) -> Result<T, PortError> {
+        self.meanwhile();
         self.chaos.point().await;
         if self.chaos.fails() {
             return Err(passing(&code::AZURE_FAULT, what));
@@ -145,6 +148,7 @@ impl InProcess<'_> {
         what: &str,
         call: impl FnOnce(&mut World, Timestamp) -> Result<T, CmdletError>,
     ) -> Result<T, PortError> {
+        self.meanwhile();
         self.chaos.point().await;
         if self.chaos.fails() {
             return Err(passing(&code::PEP_DROPPED, what));
@@ -176,6 +180,12 @@ impl InProcess<'_> {
         self.world.borrow_mut().stamp.settle(now);
         self.chaos.point().await;
         Ok(())
+    }
+
+    fn meanwhile(&self) {
+        if let Some(between) = self.between {
+            between();
+        }
     }
 
     fn spend(&self, milliseconds: i64) {

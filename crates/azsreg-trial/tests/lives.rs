@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use azsreg_lab::Keys;
-use azsreg_trial::{Broken, Trial, life_trial, offline_trial, usage_trial};
+use azsreg_trial::{Broken, Trial, life_trial, offline_trial, pair_trial, usage_trial};
 
 fn lives(what: &str, live: impl Fn(u64, &Keys) -> Result<Trial, Broken>) {
     let keys = Keys::start();
@@ -28,6 +28,17 @@ fn three_hundred_connected_lives_end_as_they_must() {
 #[test]
 fn three_hundred_disconnected_lives_end_as_they_must() {
     lives("disconnected", offline_trial);
+}
+
+#[test]
+fn two_thousand_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
+    let keys = Keys::start();
+    let trials: Vec<Trial> =
+        (1..=2000).map(|seed| pair_trial(seed, &keys).unwrap_or_else(|broken| panic!("{broken}"))).collect();
+    let (runs, crashes): (u32, u32) = (trials.iter().map(|t| t.runs).sum(), trials.iter().map(|t| t.crashes).sum());
+    let well = runs - crashes - trials.iter().map(|t| t.failures).sum::<u32>();
+    println!("two operators: {runs} runs, {crashes} killed, {well} ended well");
+    assert!(crashes > 2000 && well > 10_000, "{crashes} killed, {well} ended well");
 }
 
 #[test]

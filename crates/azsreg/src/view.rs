@@ -78,6 +78,7 @@ fn nothing(report: &Report) -> String {
             format!("Nothing to do: the stamp {how} the items.")
         }
         ("alerts-close", _) => "Nothing to do: the alerts are closed.".into(),
+        ("customer-remove", _) => "Nothing to do: the subscription pays for no tenant of this stamp.".into(),
         ("customer-add", _) => "Nothing to do: the tenant's usage is shown there already.".into(),
         ("marketplace-remove", _) => "Nothing to do: the stamp does not have the items.".into(),
         ("marketplace-download", _) => "Nothing to do: the items are in the folder, whole.".into(),

@@ -49,6 +49,7 @@ fn disconnected_register_then_unregister() {
         assert_ne!(world.lab.world()["stamps"][0]["activation"], Value::Null);
         run(&mut world.at_stamp(&["offline", "deactivate", "--out", &receipt, "--yes"])).ends(0);
         run(&mut world.at_azure(&["offline", "unregister", &receipt, "--yes"])).ends(0);
+        [token, key, receipt].iter().for_each(|file| std::fs::remove_file(file).unwrap());
     };
     round();
     let before = whole(&world);
