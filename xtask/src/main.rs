@@ -18,8 +18,8 @@ cargo xtask generate      write docs/reference/ anew from the code
 cargo xtask screenshots   write a picture of every page of the portals to target/screenshots/, and the README's to docs/
 cargo xtask bench [usage|portals]
                           measure side by side with peers, all or one part alone
-cargo xtask simulate [--seed N] [--seeds M]
-                          replay trials in virtual time";
+cargo xtask simulate [--seed N] [--seeds M] [--pairs]
+                          replay trials in virtual time; with --pairs two operators at one stamp alone";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -112,8 +112,10 @@ fn test(all: bool) -> Result<(), String> {
         for _ in 0..2 {
             run(cargo(&["run", "--quiet", "--release", "--", "rehearse"]).stdin(Stdio::null()))?;
         }
-        run(cargo(&["run", "--quiet", "--release", "-p", "azsreg-trial", "--", "--seeds", "1000"])
-            .stdout(Stdio::null()))?;
+        for seeds in [&["--seeds", "1000"][..], &["--pairs", "--seeds", "2500"]] {
+            let trials = ["run", "--quiet", "--release", "-p", "azsreg-trial", "--"];
+            run(cargo(&trials).args(seeds).stdout(Stdio::null()))?;
+        }
     }
     let peers = python();
     if let Err(why) = &peers {

@@ -12,6 +12,7 @@ pub mod crash;
 pub mod customer;
 pub mod engine;
 pub mod files;
+pub mod licence;
 pub mod marketplace;
 pub mod moving;
 pub mod offline;

@@ -493,13 +493,17 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let before = activated.as_ref().and_then(|run| run.as_deref());
     let wanted = steps::Wanted { id: &to, trusted: true, before, good: &good };
     let key = async || retry::read(clock, Policy::AZURE, async || azure.activation_key(&to).await).await;
-    steps::activation(&mut steps, world, information, wanted, key).await?;
+    let run = steps::activation(&mut steps, world, information, wanted, key).await?;
 
     let last = |error: PortError| steps.failure("activation", *error.problem);
     let azure_now = azure_side(azure, clock, &to).await.map_err(last)?;
     let stamp_now = stamp_side(world, information.clone()).await.map_err(last)?;
     let there = azure_now.registration.as_ref().is_some_and(|now| now.cloud_id == registration.cloud_id);
-    let activated = stamp_now.unread.is_some() || stamp_now.activation.as_ref().is_some_and(|record| record.is_of(&to));
+    let activated = match (&stamp_now.unread, &run) {
+        (None, _) => stamp_now.activation.as_ref().is_some_and(|record| record.is_of(&to)),
+        (Some(_), None) => true,
+        (Some(_), run) => newest_activation(world.stamp).await.map_err(last)? == *run,
+    };
     if !there || !activated {
         let what =
             if there { "the stamp was activated or deactivated" } else { "the registration was changed or removed" };

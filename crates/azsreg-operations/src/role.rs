@@ -1,13 +1,24 @@
-//! The least-privilege role: what it holds, made in a subscription, given to somebody with a condition.
+//! The least-privilege role: what it holds, made in a subscription, given to somebody with a condition. Both are journalled, by
+//! subscription.
 
-use azsreg_model::{CustomRole, OPERATOR_ROLE_NAME, Problem, code, role_condition};
+use std::path::Path;
+
+use azsreg_model::{CustomRole, OPERATOR_ROLE_NAME, Problem, StepState, code, role_condition};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks;
-use crate::engine::Failure;
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Class, Clock};
+use crate::engine::{Failure, Silent, Steps};
+use crate::marketplace::begin_in;
+use crate::ports::{Azure, Clock, PortError};
 use crate::register::refused;
+
+/// The operation that makes the role.
+const CREATE: &str = "role-create";
+/// The operation that gives it to somebody.
+const ASSIGN: &str = "role-assign";
+const VERSION: u32 = 1;
 
 /// Makes the role in a subscription, or brings it up to date: whether anything was changed, and its id.
 ///
@@ -16,39 +27,44 @@ use crate::register::refused;
 pub async fn create<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
+    state_dir: &Path,
     subscription: Uuid,
     update: bool,
 ) -> Result<(bool, Uuid), Failure> {
     checks::subscription(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let wanted = CustomRole::for_operators(&[subscription]);
-    let found =
-        retry::read(clock, Policy::AZURE, async || azure.custom_role(subscription, OPERATOR_ROLE_NAME).await).await?;
-    let id = match found {
-        Some(role) => {
-            let lacks = |ours: &[String], theirs: &[String]| {
-                ours.iter().any(|one| !theirs.iter().any(|other| other.eq_ignore_ascii_case(one)))
-            };
-            let same = !lacks(&wanted.actions, &role.actions) && !lacks(&role.actions, &wanted.actions);
-            if let (true, Some(id)) = (same, role.id) {
-                return Ok((false, id));
-            }
-            if !update {
-                let missing: Vec<_> =
-                    wanted.actions.iter().filter(|action| lacks(&[(*action).clone()], &role.actions)).collect();
-                let mut problem = Problem::new(
-                    &code::ROLE_DIFFERS,
-                    format!("a role {OPERATOR_ROLE_NAME:?} with other actions exists"),
-                );
-                problem.details = missing.iter().map(|action| format!("it lacks {action}")).collect();
-                return Err(refused(vec![problem]));
-            }
-            role.id
+    let request = json!({ "subscription": subscription, "actions": wanted.actions });
+    let (_lock, mut journal) = begin_in(&state_dir.join("roles"), subscription, (CREATE, VERSION), &request, clock)?;
+    let requests = || azure.take_request_ids();
+    let watch = &mut Silent;
+    let mut steps = Steps::new(&mut journal, clock, watch, &requests);
+    let known = std::cell::Cell::new(None);
+    let observe = async || {
+        let Some(role) = azure.custom_role(subscription, OPERATOR_ROLE_NAME).await? else { return Ok(None) };
+        let lacks = |ours: &[String], theirs: &[String]| {
+            ours.iter().any(|one| !theirs.iter().any(|other| other.eq_ignore_ascii_case(one)))
+        };
+        let same = !lacks(&wanted.actions, &role.actions) && !lacks(&role.actions, &wanted.actions);
+        if let (true, Some(id)) = (same, role.id) {
+            return Ok(Some((id, format!("{OPERATOR_ROLE_NAME} is there"))));
         }
-        None => None,
+        known.set(role.id);
+        if update {
+            return Ok(None);
+        }
+        let message = format!("a role {OPERATOR_ROLE_NAME:?} with other actions exists");
+        let mut problem = Problem::new(&code::ROLE_DIFFERS, message);
+        let missing = wanted.actions.iter().filter(|action| lacks(&[(*action).clone()], &role.actions));
+        problem.details = missing.map(|action| format!("it lacks {action}")).collect();
+        Err(PortError::permanent(problem))
     };
-    let made =
-        retry::read(clock, Policy::AZURE, async || azure.put_custom_role(subscription, id, &wanted).await).await?;
-    Ok((true, made))
+    let act = async || {
+        let id = azure.put_custom_role(subscription, known.get(), &wanted).await?;
+        Ok(Some((id, format!("{OPERATOR_ROLE_NAME} is made"))))
+    };
+    let id = steps.step("role", "Make the role", Policy::AZURE, observe, act, |id| json!({ "id": id })).await?;
+    steps.finish("done")?;
+    Ok((steps.into_reports().iter().any(|step| step.state == StepState::Done), id))
 }
 
 /// Gives somebody the role on a subscription: with the condition, so that no other role can be given with it.
@@ -58,6 +74,7 @@ pub async fn create<A: Azure, C: Clock>(
 pub async fn assign<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
+    state_dir: &Path,
     subscription: Uuid,
     principal: Uuid,
 ) -> Result<(), Failure> {
@@ -71,17 +88,28 @@ pub async fn assign<A: Azure, C: Clock>(
             Problem::new(&code::REGISTRATION_MISSING, message).cause("It was not made yet.").next(next),
         ));
     };
+    let request = json!({ "subscription": subscription, "role": id, "principal": principal });
+    let (_lock, mut journal) = begin_in(&state_dir.join("roles"), subscription, (ASSIGN, VERSION), &request, clock)?;
+    let requests = || azure.take_request_ids();
+    let watch = &mut Silent;
+    let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let condition = role_condition();
     // Whoever was made a moment ago is not known everywhere at once; a mistyped id never is.
     let patience = Policy { deadline: std::time::Duration::from_secs(20), ..Policy::AZURE };
-    let assigned =
-        retry::read(clock, patience, async || azure.assign_custom_role(subscription, id, principal, &condition).await);
-    assigned.await.map_err(|error| {
-        if error.class != Class::Busy {
-            return Failure::from(error);
+    let act = async || {
+        azure.assign_custom_role(subscription, id, principal, &condition).await?;
+        Ok(Some(((), format!("{OPERATOR_ROLE_NAME} to {principal}"))))
+    };
+    let assigned = steps.step("assignment", "Assign the role", patience, async || Ok(None), act, |()| request.clone());
+    assigned.await.map_err(|mut failure| {
+        for problem in failure.problems.iter_mut().filter(|problem| problem.code == &code::AZURE_FAULT) {
+            let details = std::mem::take(&mut problem.details);
+            *problem = Problem::new(&code::PRINCIPAL_UNKNOWN, format!("the directory does not know {principal}"));
+            problem.details = details;
         }
-        let mut problem = Problem::new(&code::PRINCIPAL_UNKNOWN, format!("the directory does not know {principal}"));
-        problem.details = error.problem.details;
-        Failure::before(problem)
-    })
+        // One call: what Azure refuses has changed nothing.
+        let exit = failure.problems.first().map_or(failure.exit, |problem| problem.code.exit);
+        Failure { exit, step: None, ..failure }
+    })?;
+    steps.finish("done")
 }

@@ -72,6 +72,11 @@ struct Gates {
     gates: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Option<Verdict>>>>>,
 }
 
+/// A person asks for one more sign-in where the last was refused: what was refused before is not held against it.
+pub fn try_again() {
+    GATES.gates.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
 /// The right to prove the password to an endpoint. One at a time has it, and a proof that was not accepted is the last:
 /// accounts lock out. While it is held the verdict is open, and stays a bad one if it is given up.
 pub(crate) struct Gate(OwnedMutexGuard<Option<Verdict>>);

@@ -16,7 +16,7 @@ mod stamp;
 
 pub use address::{AddressError, PepAddress};
 pub use answered::Answered;
-pub use auth::{Credentials, Mechanism};
+pub use auth::{Credentials, Mechanism, try_again};
 pub use error::PepError;
 pub use session::{Invocation, Options, Session, Transcript};
 pub use stamp::{News, PrivilegedEndpoint};

@@ -1,4 +1,4 @@
-//! Runs trials: `cargo xtask simulate [--seed N] [--seeds M]`.
+//! Runs trials: `cargo xtask simulate [--seed N] [--seeds M] [--pairs]`.
 
 use azsreg_lab::Keys;
 
@@ -10,14 +10,18 @@ fn main() -> std::process::ExitCode {
     };
     let first = value("--seed").unwrap_or(1);
     let count = value("--seeds").unwrap_or(1);
+    // Two operators at one stamp alone.
+    let pairs = arguments.iter().any(|argument| argument == "--pairs");
     let keys = Keys::start();
+    let trials: [(&str, &dyn Fn(u64) -> Result<azsreg_trial::Trial, azsreg_trial::Broken>); 4] = [
+        ("two operators", &|seed| azsreg_trial::pair_trial(seed, &keys)),
+        ("connected", &|seed| azsreg_trial::life_trial(seed, &keys)),
+        ("disconnected", &|seed| azsreg_trial::offline_trial(seed, &keys)),
+        ("usage", &|seed| azsreg_trial::usage_trial(seed)),
+    ];
     for seed in first..first + count {
-        for (name, trial) in [
-            ("connected", azsreg_trial::life_trial(seed, &keys)),
-            ("disconnected", azsreg_trial::offline_trial(seed, &keys)),
-            ("two operators", azsreg_trial::pair_trial(seed, &keys)),
-            ("usage", azsreg_trial::usage_trial(seed)),
-        ] {
+        for (name, trial) in &trials[..if pairs { 1 } else { trials.len() }] {
+            let trial = trial(seed);
             match trial {
                 Ok(trial) => say(&format!(
                     "seed {seed}, {name}: {} runs, {} killed, {} gave up, {:.0?} of virtual time",

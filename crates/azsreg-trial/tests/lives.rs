@@ -1,4 +1,4 @@
-//! Three hundred lives of a registration, connected and disconnected.
+//! Lives of a registration, connected and disconnected, and of two operators at one stamp.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use azsreg_lab::Keys;
@@ -31,14 +31,14 @@ fn three_hundred_disconnected_lives_end_as_they_must() {
 }
 
 #[test]
-fn two_thousand_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
+fn two_hundred_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
     let keys = Keys::start();
     let trials: Vec<Trial> =
-        (1..=2000).map(|seed| pair_trial(seed, &keys).unwrap_or_else(|broken| panic!("{broken}"))).collect();
+        (1..=200).map(|seed| pair_trial(seed, &keys).unwrap_or_else(|broken| panic!("{broken}"))).collect();
     let (runs, crashes): (u32, u32) = (trials.iter().map(|t| t.runs).sum(), trials.iter().map(|t| t.crashes).sum());
     let well = runs - crashes - trials.iter().map(|t| t.failures).sum::<u32>();
     println!("two operators: {runs} runs, {crashes} killed, {well} ended well");
-    assert!(crashes > 2000 && well > 10_000, "{crashes} killed, {well} ended well");
+    assert!(crashes > 200 && well > 1_000, "{crashes} killed, {well} ended well");
 }
 
 #[test]

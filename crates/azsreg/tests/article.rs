@@ -291,7 +291,9 @@ fn remove_the_activation_resource_from_azure_stack() {
     run(&mut world.at_azure(&["offline", "unregister", "--name", "nobody", "--yes"])).ends(3).says("AZR6004");
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
     // This machine's journal knows that it removed it.
-    run(&mut world.at_azure(&["offline", "unregister", "--cloud-id", &cloud_id, "--yes"])).ends(0).says("Nothing to do");
+    run(&mut world.at_azure(&["offline", "unregister", "--cloud-id", &cloud_id, "--yes"]))
+        .ends(0)
+        .says("Nothing to do");
     std::fs::remove_dir_all(world.dir.path().join("state-azure")).unwrap();
     run(&mut world.at_azure(&["offline", "unregister", "--cloud-id", &cloud_id, "--yes"])).ends(3).says("AZR6004");
 }

@@ -472,8 +472,8 @@ fn a_stamp_registered_anew_is_deactivated_by_a_run_that_was_left() {
     let journals: Vec<usize> =
         trace.lines().enumerate().filter(|(_, p)| p.ends_with(" journal")).map(|(n, _)| n + 1).collect();
     let world = prepared();
-    // Opened, deactivation begun, deactivation done: the third line is the last of the stamp's part.
-    let killed = run(world.both(0, &world.state(), &unregister).env("AZSREG_CRASH_AT", journals[2].to_string()));
+    // Opened, what was seen, deactivation begun, deactivation done: the fourth line is the last of the stamp's part.
+    let killed = run(world.both(0, &world.state(), &unregister).env("AZSREG_CRASH_AT", journals[3].to_string()));
     assert_ne!(killed.code, Some(0));
     assert_eq!(world.lab.world()["stamps"][0]["activation"], Value::Null);
     let second = world.dir.path().join("second");

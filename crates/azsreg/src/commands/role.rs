@@ -35,7 +35,8 @@ pub(crate) async fn run(
         }
         RoleCommand::Create(options) => {
             let work = async |azure: Azure<'_, '_>| {
-                Ok(role::create(azure.world.azure, &CLOCK, options.subscription, options.update).await?)
+                Ok(role::create(azure.world.azure, &CLOCK, &azure.state_dir, options.subscription, options.update)
+                    .await?)
             };
             let (changed, id) =
                 connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
@@ -53,7 +54,7 @@ pub(crate) async fn run(
         }
         RoleCommand::Assign(options) => {
             let work = async |azure: Azure<'_, '_>| {
-                Ok(role::assign(azure.world.azure, &CLOCK, options.subscription, options.to).await?)
+                Ok(role::assign(azure.world.azure, &CLOCK, &azure.state_dir, options.subscription, options.to).await?)
             };
             connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
             if view.is_json() {

@@ -2,6 +2,7 @@
 
 use azsreg_model::{ExitCode, Problem, code};
 use azsreg_operations::engine::retry::{self, Policy};
+use azsreg_operations::licence;
 use azsreg_operations::ports::Stamp as _;
 
 use super::shared;
@@ -10,6 +11,7 @@ use crate::cli::{Global, HciLicenseOptions, StampInfoOptions};
 use crate::clock::SystemClock;
 use crate::interrupt;
 use crate::secrets::{self, Sources};
+use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -56,8 +58,8 @@ pub(crate) async fn hci_license(
             return Err(Problem::new(&code::HCI_LICENCE, message).into());
         }
         screen.say("saving the licence");
-        stamp.save_hci_license(&license).await?;
-        Ok(())
+        let state_dir = state::directory(global)?;
+        Ok(licence::save(&stamp, &clock, &state_dir, &information, &license, &mut screen.clone()).await?)
     };
     let saved = interrupt::or(&screen.acting, work).await;
     screen.clear();

@@ -303,6 +303,10 @@ impl Fleet for Machine {
     }
 
     fn ask(&self, id: Option<&str>) {
+        if id.is_some() {
+            // Its own button: somebody wants it, and knows that accounts lock out.
+            azsreg_pep::try_again();
+        }
         for stamp in self.stamps() {
             // Accounts lock out: who refused the sign-in is asked again by its own button alone.
             let refused = id.is_none() && refused_sign_in(&stamp);
