@@ -174,6 +174,31 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_written_is_not_entered_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.jsonl");
+        let entered = |name: &str| serde_json::from_value::<Entered>(line_of(Uuid::nil(), name)).unwrap();
+        let billed = |books: &Books| books.ledger.used(Uuid::nil(), 0, 1_000).map(|(_, _, sum)| sum).sum::<i64>();
+        let mut books = Books::open(Some(dir.path()), None).unwrap();
+        books.enter(entered("20261125T10-0")).unwrap();
+        let before = books.mark().clone();
+        // A file that takes nothing, as on a full disk.
+        let writable = books.file.replace((path.clone(), File::open(&path).unwrap()));
+        let error = books.enter(entered("20261125T11-0")).unwrap_err();
+        assert!(error.to_string().contains("usage.jsonl"), "{error}");
+        assert_eq!((billed(&books), books.mark()), (5, &before));
+        // What was half written then, and could not be cut off, is cut off now.
+        books.file = writable;
+        std::io::Write::write_all(&mut File::options().append(true).open(&path).unwrap(), b"{\"cloud").unwrap();
+        books.enter(entered("20261125T11-0")).unwrap();
+        let mark = books.mark().clone();
+        assert_eq!(billed(&books), 10);
+        drop(books);
+        let books = Books::open(Some(dir.path()), Some(&mark)).unwrap();
+        assert_eq!((billed(&books), books.mark()), (10, &mark));
+    }
+
+    #[test]
     fn books_that_lost_or_changed_what_was_entered_are_refused_and_more_than_was_marked_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("usage.jsonl");

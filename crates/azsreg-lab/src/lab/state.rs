@@ -211,7 +211,8 @@ impl State {
             self.unkept.store(false, Ordering::Relaxed);
             return Ok(());
         }
-        let written = store.put(&documents).await;
+        let changed: Vec<_> = documents.iter().filter(|document| !kept.contains(document)).cloned().collect();
+        let written = store.put(&changed).await;
         self.unkept.store(written.is_err(), Ordering::Relaxed);
         match written {
             Ok(()) => *kept = documents,
