@@ -34,8 +34,11 @@ pub(crate) fn draw_token() -> std::io::Result<String> {
 pub(crate) fn handle(state: &Arc<State>, request: &Read) -> Reply {
     let mut reply = match admitted(&state.control_token, request) {
         Ok(segments) => route(state, request, &segments),
-        Err(refusal) => refusal,
+        Err((status, why)) => http::json(status, &json!({ "error": why })),
     };
+    if reply.status() == StatusCode::UNAUTHORIZED {
+        http::header(&mut reply, "www-authenticate", "Bearer");
+    }
     http::header(&mut reply, "cache-control", "no-store");
     http::header(&mut reply, "x-content-type-options", "nosniff");
     http::header(&mut reply, "referrer-policy", "no-referrer");
@@ -43,18 +46,17 @@ pub(crate) fn handle(state: &Arc<State>, request: &Read) -> Reply {
 }
 
 /// The path behind the token, of a request that may be made.
-fn admitted(token: &str, request: &Read) -> Result<Vec<String>, Reply> {
-    let said = |status: u16, why: &str| http::json(status, &json!({ "error": why }));
+fn admitted(token: &str, request: &Read) -> Result<Vec<String>, (u16, &'static str)> {
     let named = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let host = named("host").unwrap_or_default();
     if !is_loopback(host) {
-        return Err(said(421, "this is not the address of the lab's control port"));
+        return Err((421, "this is not the address of the lab's control port"));
     }
     // Browsers name the page that a request comes from; what is no browser names none.
     if request.headers().contains_key("origin")
         && named("origin").and_then(|origin| origin.strip_prefix("http://")) != Some(host)
     {
-        return Err(said(403, "the lab's control port takes nothing from a page of another site"));
+        return Err((403, "the lab's control port takes nothing from a page of another site"));
     }
     let is_token = |given: &str| verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok();
     let mut segments = http::segments(request.uri().path());
@@ -69,11 +71,11 @@ fn admitted(token: &str, request: &Read) -> Result<Vec<String>, Reply> {
     if bearer.is_some_and(is_token) {
         return Ok(segments);
     }
-    let why = "the address of the lab's control port has its token in it: control_endpoint of the line that lab up prints, \
-               or AZSREG_LAB_CONTROL of azsreg lab env";
-    let mut refusal = said(401, why);
-    http::header(&mut refusal, "www-authenticate", "Bearer");
-    Err(refusal)
+    Err((
+        401,
+        "the address of the lab's control port has its token in it: control_endpoint of the line that lab up prints, \
+         or AZSREG_LAB_CONTROL of azsreg lab env",
+    ))
 }
 
 fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
@@ -404,7 +406,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        admitted("0123abcd", &request.body(bytes::Bytes::new()).unwrap()).map_err(|refusal| refusal.status().as_u16())
+        admitted("0123abcd", &request.body(bytes::Bytes::new()).unwrap()).map_err(|(status, _)| status)
     }
 
     #[test]

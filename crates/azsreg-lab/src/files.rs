@@ -13,12 +13,26 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// A directory in the system's place for temporary files, for its owner alone: others see that place.
+pub(crate) fn temporary_directory(prefix: &str) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir()
+}
+
 /// Writes a file, whole or not at all, for its owner alone. A link of that name is replaced, not followed.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_private_with(path, |draft| draft.write_all(bytes))
+}
+
+/// Likewise, with what a function writes.
+pub(crate) fn write_private_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     // A name that nobody can guess, made anew, 0600.
     let mut draft = tempfile::Builder::new().prefix(".lab-").tempfile_in(directory)?;
-    draft.write_all(bytes)?;
+    write(draft.as_file_mut())?;
     draft.as_file().sync_all()?;
     draft.persist(path).map_err(|error| error.error)?;
     sync_directory(directory)
@@ -69,21 +83,19 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
+    #[cfg(unix)]
     #[test]
     fn what_the_lab_makes_is_its_owners_alone_and_no_link_is_followed() {
+        use super::*;
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         let dir = tempfile::tempdir().unwrap();
         let made = dir.path().join("a/b");
         private_directory(&made).unwrap();
         assert_eq!((mode(&made), mode(&dir.path().join("a"))), (0o700, 0o700));
+        assert_eq!(mode(temporary_directory("azsreg-lab-test-").unwrap().path()), 0o700);
         // Somebody waits with a link to another file.
         let (theirs, ours) = (dir.path().join("theirs"), made.join("secret"));
         std::fs::write(&theirs, "theirs").unwrap();

@@ -4,12 +4,13 @@ mod listen;
 mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use azsreg_portal::{Forms, Portal};
 use jiff::SignedDuration;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,15 +22,15 @@ use uuid::Uuid;
 
 use crate::azure::blobs::Blobs;
 use crate::azure::products::SIGNED_FOR;
-use crate::azure::usage::Books;
+use crate::azure::usage::{Books, Mark};
 use crate::beginning::{OPERATOR, Snapshot, StampSnapshot, new_world};
 use crate::faults::Faults;
-use crate::files::{private_directory, write_private};
+use crate::files::{open_private, private_directory, temporary_directory, write_private};
 use crate::http;
 use crate::keys::Keys;
 use crate::stamp::link::Link;
 use crate::stamp::pep::Endpoint;
-use crate::store::{Identity, Store};
+use crate::store::{BOOKS, DataDirectory, Identity, Store, StoreError, WORLD};
 use crate::tls;
 use crate::world::stamp::StampOptions;
 
@@ -97,12 +98,33 @@ pub enum LabError {
     /// The stamps' way to Azure could not be made.
     #[error("the lab could not make the stamps' way to Azure")]
     Link(#[from] reqwest::Error),
-    /// What was kept can't be read, or not be written.
+    /// What was kept can't be read, or not be written, or another lab uses it.
     #[error("the lab's data can't be used: {0}")]
     Store(String),
+    /// What was kept is emptied, cut short or damaged: it is not begun anew.
+    #[error("the lab's data are damaged: {0}")]
+    Damaged(String),
+    /// What was kept is of a newer azsreg.
+    #[error("the lab's data are of a newer azsreg: {0}")]
+    Newer(String),
+    /// There is no room to keep anything.
+    #[error("the lab's data can't be written: {0}")]
+    Full(String),
     /// A build is not one.
     #[error("{0:?} is not a build such as 1.2501.0.21")]
     Build(String),
+}
+
+impl From<StoreError> for LabError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::Damaged { .. } => Self::Damaged(text),
+            StoreError::Newer { .. } => Self::Newer(text),
+            StoreError::Full { .. } => Self::Full(text),
+            StoreError::Unusable { .. } => Self::Store(text),
+        }
+    }
 }
 
 /// What `lab up` prints: everything that a client needs.
@@ -169,6 +191,12 @@ impl Drop for Lab {
     }
 }
 
+/// A document of a store, read.
+fn read<T: DeserializeOwned>(store: &Store, text: Option<String>) -> Result<Option<T>, StoreError> {
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| StoreError::damaged(store.file(), error.to_string()))
+}
+
 /// A listener on a port that was had before, or on one of the system's choice.
 async fn bind(ports: &mut impl Iterator<Item = u16>, bound: &mut Vec<u16>) -> std::io::Result<TcpListener> {
     let listener = match ports.next() {
@@ -188,27 +216,39 @@ impl Lab {
     /// # Errors
     /// A port, a file or a certificate could not be had, or a build is none.
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
-        let store = match &options.data_dir {
-            None => None,
-            Some(directory) => Some(Store::open(directory).await.map_err(|error| LabError::Store(error.to_string()))?),
+        let (store, new) = match &options.data_dir {
+            None => (None, None),
+            Some(directory) => match DataDirectory::hold(directory)?.open().await? {
+                Ok(store) => (Some(store), None),
+                Err(new) => (None, Some(new)),
+            },
         };
         let kept = match &store {
             None => None,
-            Some(store) => Identity::read(store).await.map_err(LabError::Store)?,
+            Some(store) => Some(Identity::read(store).await?),
         };
-        let snapshot = match (&options.restore, &store) {
-            (Some(text), _) => Some(text.clone()),
-            (None, Some(store)) => store.get("world").await.map_err(|error| LabError::Store(error.to_string()))?,
+        let mark: Option<Mark> = match &store {
+            None => None,
+            Some(store) => read(store, store.get(BOOKS).await?)?,
+        };
+        let snapshot: Option<Snapshot> = match (&options.restore, &store) {
+            (Some(text), _) => {
+                Some(serde_json::from_str(text).map_err(|error| LabError::Store(format!("the world: {error}")))?)
+            }
+            (None, Some(store)) => read(store, store.get(WORLD).await?)?,
             (None, None) => None,
         };
-        let snapshot: Option<Snapshot> = snapshot
-            .map(|text| serde_json::from_str(&text).map_err(|error| LabError::Store(error.to_string())))
-            .transpose()?;
-        let keys = options.keys.clone().or(kept.as_ref().and_then(Identity::keys)).unwrap_or_else(Keys::start);
+        let kept_keys = match (&kept, &store) {
+            (Some(kept), Some(store)) => {
+                Some(kept.keys().ok_or_else(|| StoreError::damaged(store.file(), "its keys can't be read"))?)
+            }
+            _ => None,
+        };
+        let keys = options.keys.clone().or(kept_keys).unwrap_or_else(Keys::start);
         let in_data = options.data_dir.clone().filter(|_| options.directory.is_none());
         let given = options.directory.clone().or(in_data);
         let temporary = match &given {
-            None => Some(tempfile::Builder::new().prefix("azsreg-lab-").tempdir()?),
+            None => Some(temporary_directory("azsreg-lab-")?),
             Some(directory) => {
                 private_directory(directory)?;
                 None
@@ -228,13 +268,15 @@ impl Lab {
         let application = application.ok_or_else(|| LabError::Store("it has no operator".into()))?;
         let mut ports = kept.as_ref().map(|kept| kept.ports.clone()).unwrap_or_default().into_iter();
         let mut bound = Vec::new();
+        // Written when there is a store: what lies beside none was left by a lab that had one.
+        let mut files: Vec<(PathBuf, String)> = Vec::new();
 
         let mut stamps = Vec::new();
         let mut stamp_descriptors = Vec::new();
         let mut listeners: Vec<(Plane, TcpListener)> = Vec::new();
         let loopback = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string());
         let ca_file = directory.join("ca.pem");
-        write_private(&ca_file, tls.ca_pem.as_bytes())?;
+        files.push((ca_file.clone(), tls.ca_pem.clone()));
         for (index, StampSnapshot { world: stamp, operator, operators, audience }) in made.into_iter().enumerate() {
             let stamp_options = stamp.options.clone();
             let mut urls = StampUrls::default();
@@ -251,8 +293,8 @@ impl Lab {
             listeners.push((Plane::StampArm(index), listener));
 
             let file = |what: &str| directory.join(format!("{}-{what}", stamp_options.name));
-            write_private(&file("pep-password"), stamp.password.as_bytes())?;
-            write_private(&file("operator-secret"), operator.1.as_bytes())?;
+            files.push((file("pep-password"), stamp.password.clone()));
+            files.push((file("operator-secret"), operator.1.clone()));
             stamp_descriptors.push(StampDescriptor {
                 name: stamp_options.name.clone(),
                 pep: urls.pep.clone(),
@@ -332,7 +374,7 @@ impl Lab {
         world.directory.graph_audience.clone_from(&urls.graph);
 
         let secret_file = directory.join("client-secret");
-        write_private(&secret_file, application.secrets[0].as_bytes())?;
+        files.push((secret_file.clone(), application.secrets.first().cloned().unwrap_or_default()));
         let fresh = world.arm.subscriptions.keys().copied().find(|id| *id != world.default_subscription);
         let descriptor = Descriptor {
             arm_endpoint: urls.arm.clone(),
@@ -353,7 +395,8 @@ impl Lab {
             seed: options.seed,
             stamps: stamp_descriptors,
         };
-        let state = Arc::new(State {
+        let data_dir = options.data_dir.clone();
+        let mut state = State {
             faults: Mutex::new(Faults::new(options.seed)),
             keys,
             stamps: finished,
@@ -362,21 +405,40 @@ impl Lab {
             control_token,
             blobs: Blobs::new(options.seed),
             signed_for: AtomicI64::new(i64::try_from(SIGNED_FOR.as_secs()).unwrap_or(i64::MAX)),
-            books: Mutex::new(Books::open(options.data_dir.as_deref())?),
+            books: Mutex::default(),
             moved: tokio::sync::watch::Sender::new(()),
             azure: Mutex::new(world),
             urls: OnceLock::from(urls),
             offset: AtomicI64::new(offset),
             store,
+            unkept: AtomicBool::new(false),
             options,
-        });
-        if let Some(store) = &state.store {
+        };
+        if let Some(data_dir) = data_dir {
             let (tokens, activation) = state.keys.pems();
             let control = Some(state.control_token.clone());
-            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound, control };
-            identity.write(store).await.map_err(LabError::Store)?;
-            state.keep().await;
+            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound, control }.document();
+            match (new, &state.store) {
+                (Some(new), _) => {
+                    let documents: Vec<_> = state.documents().into_iter().chain([identity]).collect();
+                    state.store = Some(new.create(&documents).await?);
+                    state.books = Mutex::new(Books::open(Some(&data_dir), None)?);
+                }
+                (None, Some(store)) => {
+                    state.books = Mutex::new(Books::open(Some(&data_dir), mark.as_ref())?);
+                    store.put(&[identity]).await?;
+                }
+                (None, None) => {}
+            }
+            state.keep().await?;
         }
+        for (path, text) in files {
+            // One that is as it was needs no room.
+            let same = std::fs::read(&path).is_ok_and(|now| now == text.as_bytes());
+            let placed = if same { open_private(&path).map(drop) } else { write_private(&path, text.as_bytes()) };
+            placed.map_err(|error| StoreError::io(&path, &error))?;
+        }
+        let state = Arc::new(state);
         crate::stamp::market::resume(&state);
         for stamp in &state.stamps {
             state.start_bridge(stamp);

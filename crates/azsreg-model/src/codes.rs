@@ -504,13 +504,22 @@ codes! {
     NO_LAB "AZR8002" NotRegistered "No lab is running",
         "No lab of this state directory answers.", "azsreg lab up";
     LAB_STORE "AZR8003" Failed "The lab's data can't be read or written",
-        "The data directory is in use by another lab, is of a newer azsreg, or can't be written.",
-        "Choose another --data-dir.";
+        "The data directory is in use by another lab, or can't be read or written by this user.",
+        "Stop the other lab, or choose another --data-dir.";
     LAB_CONTROL "AZR8004" Failed "The lab's control port refused",
         "Its words are above.", "azsreg lab --help";
     LAB_DIFFERS "AZR8005" CheckFailed "The lab differs from the transcript",
         "The stamp answers otherwise than the simulated one.",
         "Please open an issue with the transcript: the lab should be as the stamp is.";
+    LAB_STORE_DAMAGED "AZR8006" Failed "The lab's data are damaged",
+        "The file that is named was emptied, cut short, changed or removed since a lab kept its world in it. A new world in its place would answer none of what is registered, signed in or billed there.",
+        "Put back a copy of the whole --data-dir that was made while no lab ran, or begin a new world in another --data-dir.";
+    LAB_STORE_NEWER "AZR8007" Failed "The lab's data are of a newer azsreg",
+        "A newer azsreg has written the file that is named; this one would not understand all of it.",
+        "Run the newer azsreg, or choose another --data-dir.";
+    LAB_STORE_FULL "AZR8008" Failed "There is no room for the lab's data",
+        "The disk of the data directory is full, or a quota is reached. The lab acknowledges nothing that it can't keep.",
+        "Make room there, then run the same command again; or choose another --data-dir.";
 
     MODULE_SIGN_IN "AZR9001" Failed "The PowerShell module could not dig out a sign-in",
         "The module reads a refresh token from private caches of Azure PowerShell, which change with each release.",

@@ -1,7 +1,7 @@
 //! Signing in: discovery, tokens, device codes with their approval page, authorisation codes.
 
-use azsreg_portal::Answer;
 use azsreg_portal::azure::{Entered, device};
+use azsreg_portal::{Answer, is_loopback};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -34,6 +34,10 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         ("POST", [_, "oauth2", "v2.0", "token"]) => token(state, tenant, request),
         ("GET", [_, "oauth2", "v2.0", "authorize"]) => authorize(state, tenant, request),
         ("GET", ["activation-keys"]) => http::json(200, &json!({"keys": [state.keys.activation().jwk()]})),
+        // A person's page, under this machine's own names alone, as the portals.
+        (_, ["devicelogin"]) if !is_ours(request) => {
+            http::paged(request, Answer::refused(421, "This is not the address of this page."))
+        }
         ("GET", ["devicelogin"]) => page(state, request, Entered::Nothing),
         ("POST", ["devicelogin"]) => approve(state, request),
         ("GET", [asset @ ("style.css" | "script.js")]) => match Answer::asset(&format!("/{asset}")) {
@@ -259,6 +263,10 @@ fn authorize(state: &State, tenant: &str, request: &Read) -> Reply {
 fn page(state: &State, request: &Read, entered: Entered<'_>) -> Reply {
     let directory = state.azure().domain.clone();
     http::paged(request, device(state.now(), &directory, entered))
+}
+
+fn is_ours(request: &Read) -> bool {
+    request.headers().get("host").and_then(|host| host.to_str().ok()).is_some_and(is_loopback)
 }
 
 fn approve(state: &State, request: &Read) -> Reply {

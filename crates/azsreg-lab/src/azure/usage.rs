@@ -1,72 +1,108 @@
 //! Where stamps upload usage, and the books that it is entered in.
 //!
 //! What was entered is on the disk, where the lab's data are kept at all, before it is acknowledged: a stamp forgets what
-//! was acknowledged.
+//! was acknowledged. How far the file was is kept in the store, so that a file that lost something is not taken for whole.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 
 use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{Refused, caller};
+use crate::files;
 use crate::http::{self, Read, Reply};
 use crate::lab::{State, lock};
+use crate::store::StoreError;
 use crate::world::arm::{ArmError, USAGE_RESOURCE};
 use crate::world::ledger::{Entered, Ledger};
 use crate::world::usage::Batch;
+
+/// How far a file of books goes: its bytes, and a sum over its lines, each with the sum of those before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    bytes: u64,
+    sum: String,
+}
+
+impl Mark {
+    fn after(&self, line: &[u8]) -> Self {
+        let digest = Sha256::new().chain_update(&self.sum).chain_update(line).finalize();
+        let sum = digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        Self { bytes: self.bytes + line.len() as u64, sum }
+    }
+}
 
 /// The ledger, and the file that it is kept in.
 #[derive(Default)]
 pub(crate) struct Books {
     pub(crate) ledger: Ledger,
-    file: Option<File>,
+    mark: Mark,
+    file: Option<(PathBuf, File)>,
 }
 
 impl Books {
-    /// The books of a data directory, as they were kept; new ones, in memory, where there is none.
-    pub(crate) fn open(directory: Option<&Path>) -> std::io::Result<Self> {
+    /// The books of a data directory, as they were kept; new ones, in memory, where there is none. `kept` is how far they
+    /// were when the store was written last.
+    pub(crate) fn open(directory: Option<&Path>, kept: Option<&Mark>) -> Result<Self, StoreError> {
         let Some(directory) = directory else { return Ok(Self::default()) };
         let path = directory.join("usage.jsonl");
-        let mut options = File::options();
-        options.create(true).truncate(false).read(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let io = |error: std::io::Error| StoreError::io(&path, &error);
+        let damaged = |why: String| StoreError::damaged(&path, why);
+        let kept = kept.cloned().unwrap_or_default();
+        if kept.bytes > 0 && !path.exists() {
+            return Err(damaged("it is gone".into()));
+        }
+        let file = files::open_private(&path).map_err(io)?;
         let mut books = Self::default();
-        let mut good = 0;
         let mut reader = BufReader::new(&file);
-        let mut line = String::new();
-        // A last line without its end was never acknowledged.
+        let mut line = Vec::new();
         let mut count = 0;
-        while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
+        let mut reached = books.mark == kept;
+        // A last line without its end was never acknowledged.
+        while reader.read_until(b'\n', &mut line).map_err(io)? > 0 && line.ends_with(b"\n") {
             count += 1;
-            let entered: Entered = serde_json::from_str(&line).map_err(|error| {
-                let why = format!("{}, line {count}: {error}", path.display());
-                std::io::Error::new(std::io::ErrorKind::InvalidData, why)
-            })?;
+            let entered: Entered =
+                serde_json::from_slice(&line).map_err(|error| damaged(format!("line {count}: {error}")))?;
             books.ledger.enter(entered);
-            good += line.len() as u64;
+            books.mark = books.mark.after(&line);
+            reached |= books.mark == kept;
             line.clear();
         }
-        file.set_len(good)?;
-        std::io::Seek::seek(&mut &file, std::io::SeekFrom::End(0))?;
-        books.file = Some(file);
+        if !reached {
+            let why = format!("usage that was entered is missing or changed: {} bytes were kept", kept.bytes);
+            return Err(damaged(why));
+        }
+        file.set_len(books.mark.bytes).and_then(|()| files::sync_directory(directory)).map_err(io)?;
+        books.file = Some((path.clone(), file));
         Ok(books)
     }
 
-    fn enter(&mut self, entered: Entered) -> std::io::Result<()> {
-        if let Some(file) = &mut self.file {
-            let mut line = serde_json::to_vec(&entered)?;
+    /// How far they are.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    fn enter(&mut self, entered: Entered) -> Result<(), StoreError> {
+        if let Some((path, file)) = &mut self.file {
+            let mut line = serde_json::to_vec(&entered).unwrap_or_default();
             line.push(b'\n');
-            let length = file.metadata()?.len();
-            // What is not known to be on the disk was not entered: it comes again, and must not be there twice.
-            if let Err(error) = file.write_all(&line).and_then(|()| file.sync_data()) {
-                file.set_len(length)?;
-                std::io::Seek::seek(file, std::io::SeekFrom::Start(length))?;
-                return Err(error);
+            let good = self.mark.bytes;
+            // What is not known to be on the disk was not entered: it comes again, and must not be there twice. What a write
+            // that failed has left behind is cut off, now or before the next one.
+            let written = file
+                .set_len(good)
+                .and_then(|()| file.seek(SeekFrom::Start(good)))
+                .and_then(|_| file.write_all(&line))
+                .and_then(|()| file.sync_data());
+            if let Err(error) = written {
+                let _ = file.set_len(good);
+                return Err(StoreError::io(path, &error));
             }
+            self.mark = self.mark.after(&line);
         }
         self.ledger.enter(entered);
         Ok(())
@@ -79,6 +115,12 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
         Ok(reply) => reply,
         Err(error) => http::json(error.status, &error.body()),
     }
+}
+
+/// What could not be kept, in Resource Manager's envelope.
+fn unkept(error: &StoreError) -> ArmError {
+    let (status, code) = if error.is_full() { (507, "InsufficientStorage") } else { (503, "ServiceUnavailable") };
+    ArmError::new(status, code, format!("The lab could not keep this. {error}"))
 }
 
 fn route(state: &State, request: &Read) -> Result<Reply, ArmError> {
@@ -112,7 +154,7 @@ fn route(state: &State, request: &Read) -> Result<Reply, ArmError> {
     drop(azure);
     let Some(entered) = entered else { return Ok(http::json(200, &json!({"known": true}))) };
     let billed = entered.billed();
-    books.enter(entered).map_err(|error| ArmError::new(500, "InternalServerError", error.to_string()))?;
+    books.enter(entered).map_err(|error| unkept(&error))?;
     Ok(http::json(201, &json!({"received": batch.records.len(), "billed": billed})))
 }
 
@@ -122,15 +164,85 @@ mod tests {
     use crate::world::ledger::Query;
     use uuid::Uuid;
 
-    #[test]
-    fn a_batch_that_was_written_twice_is_billed_once_and_a_torn_line_is_dropped() {
-        let payer = Uuid::from_u128(7);
-        let line = json!({"cloud_id": Uuid::nil(), "name": "20261125T10-0", "digest": 1, "received": 10, "lines": [{
+    fn line_of(payer: Uuid, name: &str) -> serde_json::Value {
+        json!({"cloud_id": Uuid::nil(), "name": name, "digest": 1, "received": 10, "lines": [{
             "payer": payer, "hour": 9, "meter": 2, "quantity": 5, "billed": {
                 "cloud_id": Uuid::nil(), "subscription": Uuid::nil(), "meter": "m", "uri": "/u", "location": "local",
                 "size": null, "free": false,
             },
-        }]});
+        }]})
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_entered_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.jsonl");
+        let entered = |name: &str| serde_json::from_value::<Entered>(line_of(Uuid::nil(), name)).unwrap();
+        let billed = |books: &Books| books.ledger.used(Uuid::nil(), 0, 1_000).map(|(_, _, sum)| sum).sum::<i64>();
+        let mut books = Books::open(Some(dir.path()), None).unwrap();
+        books.enter(entered("20261125T10-0")).unwrap();
+        let before = books.mark().clone();
+        // A file that takes nothing, as on a full disk.
+        let writable = books.file.replace((path.clone(), File::open(&path).unwrap()));
+        let error = books.enter(entered("20261125T11-0")).unwrap_err();
+        assert!(error.to_string().contains("usage.jsonl"), "{error}");
+        assert_eq!((billed(&books), books.mark()), (5, &before));
+        // What was half written then, and could not be cut off, is cut off now.
+        books.file = writable;
+        std::io::Write::write_all(&mut File::options().append(true).open(&path).unwrap(), b"{\"cloud").unwrap();
+        books.enter(entered("20261125T11-0")).unwrap();
+        let mark = books.mark().clone();
+        assert_eq!(billed(&books), 10);
+        drop(books);
+        let books = Books::open(Some(dir.path()), Some(&mark)).unwrap();
+        assert_eq!((billed(&books), books.mark()), (10, &mark));
+    }
+
+    #[test]
+    fn books_that_lost_or_changed_what_was_entered_are_refused_and_more_than_was_marked_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.jsonl");
+        let mut books = Books::open(Some(dir.path()), None).unwrap();
+        let mut marks = vec![books.mark().clone()];
+        for name in ["20261125T10-0", "20261125T11-0", "20261125T12-0"] {
+            books.enter(serde_json::from_value(line_of(Uuid::nil(), name)).unwrap()).unwrap();
+            marks.push(books.mark().clone());
+        }
+        drop(books);
+        let whole = std::fs::read(&path).unwrap();
+        let open = |mark: &Mark| Books::open(Some(dir.path()), Some(mark)).map(|books| books.mark().clone());
+        // The last line is synced before the store is: it may be further than the store knows.
+        for mark in &marks {
+            assert_eq!(open(mark).unwrap(), marks[3]);
+        }
+        let refused = |what: &str| {
+            let error = open(&marks[3]).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {error}");
+            assert!(error.to_string().contains("usage.jsonl: "), "{what}: {error}");
+        };
+        std::fs::write(&path, &whole[..usize::try_from(marks[2].bytes).unwrap()]).unwrap();
+        refused("a line is missing");
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        refused("the last line has no end");
+        std::fs::write(
+            &path,
+            String::from_utf8(whole.clone()).unwrap().replacen("\"quantity\":5", "\"quantity\":6", 1),
+        )
+        .unwrap();
+        refused("a quantity is another");
+        std::fs::write(&path, "").unwrap();
+        refused("emptied");
+        std::fs::remove_file(&path).unwrap();
+        refused("gone");
+        assert!(!path.exists(), "nothing is begun in its place");
+        std::fs::write(&path, &whole).unwrap();
+        open(&marks[3]).unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_was_written_twice_is_billed_once_and_a_torn_line_is_dropped() {
+        let payer = Uuid::from_u128(7);
+        let line = line_of(payer, "20261125T10-0");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("usage.jsonl");
         std::fs::write(&path, format!("{line}\n{line}\n{}", &line.to_string()[..40])).unwrap();
@@ -138,15 +250,15 @@ mod tests {
             let query = Query { subscription: payer, from: 0, to: 100, bucket: 24, details: true };
             books.ledger.page(query, None, 10).iter().map(|(_, quantity)| *quantity).sum::<i64>()
         };
-        assert_eq!(total(&Books::open(Some(dir.path())).unwrap()), 5);
+        assert_eq!(total(&Books::open(Some(dir.path()), None).unwrap()), 5);
         // What comes next is on a line of its own.
-        let mut books = Books::open(Some(dir.path())).unwrap();
+        let mut books = Books::open(Some(dir.path()), None).unwrap();
         let other = line.to_string().replace("T10-0", "T11-0");
         books.enter(serde_json::from_str(&other).unwrap()).unwrap();
         drop(books);
-        assert_eq!(total(&Books::open(Some(dir.path())).unwrap()), 10);
+        assert_eq!(total(&Books::open(Some(dir.path()), None).unwrap()), 10);
         std::fs::write(&path, "nonsense\n").unwrap();
-        let error = Books::open(Some(dir.path())).err().unwrap().to_string();
-        assert!(error.contains("usage.jsonl, line 1"), "{error}");
+        let error = Books::open(Some(dir.path()), None).err().unwrap().to_string();
+        assert!(error.contains("usage.jsonl: line 1"), "{error}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use azsreg_portal::Answer;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -10,6 +12,8 @@ use super::State;
 use crate::faults::Asked;
 use crate::http::{self, Dropped, Read, Reply};
 use crate::stamp::pep::Connection;
+use crate::storage::StorageError;
+use crate::store::StoreError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plane {
@@ -63,13 +67,7 @@ pub(super) fn listen(state: Arc<State>, plane: Plane, listener: TcpListener, tls
                 let state = Arc::clone(&state);
                 move |request: Read| {
                     let state = Arc::clone(&state);
-                    async move {
-                        let reply = crate::control::handle(&state, &request);
-                        if request.method() != "GET" {
-                            state.keep().await;
-                        }
-                        Ok(reply)
-                    }
+                    async move { Ok(kept(&state, plane, &request).await) }
                 }
             };
             http::serve(listener, None, connection).await;
@@ -99,19 +97,43 @@ async fn faulty(state: &Arc<State>, plane: Plane, request: &Read) -> Result<Repl
         dated(state, &mut reply);
         return Ok(reply);
     }
-    let mut reply = answer(state, plane, request).await;
+    let mut reply = kept(state, plane, request).await;
     // As a line does that loses an answer: the same request comes again, and the second answer is the one.
     if state.faults().duplicates(&asked) {
-        reply = answer(state, plane, request).await;
+        reply = kept(state, plane, request).await;
     }
     dated(state, &mut reply);
-    if !matches!(asked.method, "GET" | "HEAD") && plane != Plane::Usage {
-        state.keep().await;
-    }
     let after = state.faults().strike(&asked, true);
     match after {
         None => Ok(reply),
         Some(then) => Ok(then.apply(Some(reply)).await?.unwrap_or_else(|| http::text(hyper::StatusCode::OK, ""))),
+    }
+}
+
+/// The answer to a request, when what it did and what it shows is kept: an answer to a GET may show what another request
+/// has just done. What can't be kept is not acknowledged.
+async fn kept(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {
+    let reply = match state.catch_up().await {
+        Ok(()) => answer(state, plane, request).await,
+        Err(error) => return unkept(plane, request, &error),
+    };
+    match state.keep().await {
+        Ok(()) => reply,
+        Err(error) => unkept(plane, request, &error),
+    }
+}
+
+/// What is answered in place of what could not be kept, in the envelope of who speaks there.
+fn unkept(plane: Plane, request: &Read, error: &StoreError) -> Reply {
+    let (status, code) = if error.is_full() { (507, "InsufficientStorage") } else { (503, "ServiceUnavailable") };
+    let message =
+        format!("The lab could not keep what it was asked for, and acknowledges nothing until it can. {error}");
+    match plane {
+        Plane::Control => http::json(status, &json!({ "error": message })),
+        Plane::Login => http::json(status, &json!({"error": "temporarily_unavailable", "error_description": message})),
+        Plane::Blobs | Plane::StampBlobs(_) => StorageError::new(status, code, &message).reply(),
+        Plane::Portal | Plane::StampPortal(_) => http::paged(request, Answer::refused(status, &message)),
+        _ => http::json(status, &json!({"error": {"code": code, "message": message}})),
     }
 }
 
@@ -132,6 +154,7 @@ async fn answer(state: &Arc<State>, plane: Plane, request: &Read) -> Reply {
         Plane::StampArm(index) => crate::stamp::admin::handle(state, &state.stamps[index], request).await,
         Plane::StampPortal(index) => crate::stamp::portal::handle(state, &state.stamps[index], request).await,
         Plane::StampBlobs(index) => crate::stamp::storage::handle(state, &state.stamps[index], request),
-        Plane::Pep(..) | Plane::Control => http::text(hyper::StatusCode::NOT_FOUND, ""),
+        Plane::Control => crate::control::handle(state, request),
+        Plane::Pep(..) => http::text(hyper::StatusCode::NOT_FOUND, ""),
     }
 }

@@ -1,7 +1,7 @@
 //! Everything behind the listeners: the world, its clock, its faults, and the forms in which it is kept and compared.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use azsreg_portal::Portal;
@@ -20,7 +20,7 @@ use crate::faults::Faults;
 use crate::keys::Keys;
 use crate::stamp::link::Link;
 use crate::stamp::pep::Endpoint;
-use crate::store::Store;
+use crate::store::{BOOKS, Store, StoreError, WORLD};
 use crate::world::Draw;
 use crate::world::arm::Arm;
 use crate::world::directory::Directory;
@@ -133,6 +133,8 @@ pub(crate) struct State {
     pub(super) urls: OnceLock<Urls>,
     pub(super) offset: AtomicI64,
     pub(super) store: Option<Store>,
+    /// Whether the world in memory is known to have what the store has not.
+    pub(super) unkept: AtomicBool,
 }
 
 /// A lock that a panic elsewhere does not take from us.
@@ -189,13 +191,45 @@ impl State {
         *lock(&stamp.bridge) = Some(task);
     }
 
-    /// Keeps the world, where it is kept at all. Who waits for an answer waits for this too.
-    pub(crate) async fn keep(&self) {
-        if let Some(store) = &self.store
-            && let Err(error) = store.put("world", &self.snapshot()).await
-        {
-            tracing::error!(%error, "the world could not be kept");
+    /// What is kept of the world and of the books.
+    pub(super) fn documents(&self) -> Vec<(&'static str, String)> {
+        let books = serde_json::to_string(lock(&self.books).mark()).unwrap_or_default();
+        vec![(BOOKS, books), (WORLD, self.snapshot())]
+    }
+
+    /// Keeps the world, where it is kept at all: when this returns, all that anybody saw or did before is on the disk. Who
+    /// waits for an answer waits for this too, and is refused if it fails; then everything is refused until it succeeds, so
+    /// that nobody is shown what may be gone after a restart.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) async fn keep(&self) -> Result<(), StoreError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut kept = store.kept.lock().await;
+        let documents = self.documents();
+        if *kept == documents {
+            self.unkept.store(false, Ordering::Relaxed);
+            return Ok(());
         }
+        let changed: Vec<_> = documents.iter().filter(|document| !kept.contains(document)).cloned().collect();
+        let written = store.put(&changed).await;
+        self.unkept.store(written.is_err(), Ordering::Relaxed);
+        match written {
+            Ok(()) => *kept = documents,
+            Err(error) => {
+                tracing::error!(%error, "the world could not be kept");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what could not be kept before, where there is something: nothing more is begun until that is done.
+    ///
+    /// # Errors
+    /// It still can't be written.
+    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+        if self.unkept.load(Ordering::Relaxed) { self.keep().await } else { Ok(()) }
     }
 
     /// How long something takes here that takes `duration` on a real stamp.

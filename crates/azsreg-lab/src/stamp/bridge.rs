@@ -36,7 +36,8 @@ async fn run(state: Arc<State>, stamp: Arc<StampState>) {
         if sent > 0 {
             failures = 0;
             stamp.world().raise_alerts(state.now());
-            state.keep().await;
+            // Not kept, it is uploaded again after a restart: Azure knows each batch by its name.
+            let _ = state.keep().await;
         }
         let wait = match ended {
             Ok(()) => {
@@ -91,7 +92,7 @@ async fn drain(state: &State, stamp: &StampState, token: &mut Option<String>, se
         stamp.world().acknowledged(&batch, state.now());
         *sent += 1;
         if sent.is_multiple_of(KEEP) {
-            state.keep().await;
+            let _ = state.keep().await;
         }
     }
 }

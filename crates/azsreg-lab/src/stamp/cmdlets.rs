@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::faults::Asked;
 use crate::keys;
 use crate::lab::{StampState, State};
+use crate::store::StoreError;
 use crate::world::stamp::{ActivationKind, CmdletError, Effect, TokenRequest};
 
 /// What a parameter takes.
@@ -279,9 +280,16 @@ pub(crate) async fn run(
     let push = |push: Push| stamp.endpoint.push(shell, pipeline, push);
     let name = commands.first().map(|c| c.name.clone()).unwrap_or_default();
     let commands = revealed(&stamp, shell, commands);
-    let result = pipeline_result(&state, &stamp, &push, &commands).await;
+    // Nothing is begun while what was done before is not kept.
+    let result = match state.catch_up().await {
+        Ok(()) => pipeline_result(&state, &stamp, &push, &commands).await,
+        Err(error) => Err(unkept(&error)),
+    };
     // Kept before it is told, whoever asked.
-    state.keep().await;
+    let result = match state.keep().await {
+        Ok(()) => result,
+        Err(error) => Err(unkept(&error)),
+    };
     match result {
         Ok(outputs) => {
             for output in outputs {
@@ -291,6 +299,13 @@ pub(crate) async fn run(
         }
         Err(error) => push(Push::End(PipelineState::Failed, Some(record(&name, &error)))),
     }
+}
+
+/// What a cmdlet says of what could not be kept: it is not acknowledged.
+fn unkept(error: &StoreError) -> CmdletError {
+    CmdletError::failed(format!(
+        "The lab could not keep what it was asked for, and acknowledges nothing until it can. {error}"
+    ))
 }
 
 /// A credential's user in its place, where its password came under the shell's key; nothing where it did not.
@@ -569,6 +584,11 @@ async fn timed(
         let mut world = stamp.world();
         world.begin(&mut state.azure().draw, state.now(), name, Some(takes), effect)?
     };
+    // That it goes on whatever becomes of the client is a promise too.
+    if let Err(error) = state.keep().await {
+        stamp.world().runs.remove(name);
+        return Err(unkept(&error));
+    }
     push(Push::Verbose(format!("Action plan {run} has started.")));
     progress(push, name, 0, "Running", false);
     let end = tokio::time::Instant::now() + Duration::try_from(takes).unwrap_or_default();

@@ -293,7 +293,8 @@ fn spawn(state: &Arc<State>, stamp: &Arc<StampState>, name: &str, operation: Uui
         let result = result.map_err(|error| error.body()["error"].take());
         let failed = result.as_ref().err().cloned();
         stamp.world().end_item(state.now(), operation, result);
-        state.keep().await;
+        // What is not kept now is kept before anybody is told of it.
+        let _ = state.keep().await;
         log(&state, &stamp, &name, failed).await;
     });
 }

@@ -1,5 +1,7 @@
 //! The blob service of a stamp's storage accounts: block and page blobs, with their bytes in files.
 //!
+//! Bytes are on the disk before they are acknowledged, as the world is that knows of them.
+//!
 //! As much of the protocol as an import uses, checked as the real service checks it: signatures, MD5s, page alignment.
 
 use std::fmt::Write as _;
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 
+use crate::files;
 use crate::http::{self, Body, Read, Reply, header, pairs, text, value};
 use crate::lab::{StampState, State};
 use crate::storage::{self, About, Account, StorageError, escaped};
@@ -39,7 +42,10 @@ fn block_file(file: &Path, id: &str) -> PathBuf {
     file.with_extension(format!("b{hex}"))
 }
 
-fn broken(_: std::io::Error) -> StorageError {
+fn broken(error: std::io::Error) -> StorageError {
+    if files::is_full(&error) {
+        return StorageError::new(507, "InsufficientStorage", "The lab could not keep this: the disk is full.");
+    }
     StorageError::new(500, "InternalError", "The server encountered an internal error. Please retry the request.")
 }
 
@@ -219,7 +225,7 @@ fn blob(
             if given("if-none-match") == "*" && blobs.get(&name.blob).is_some_and(|blob| blob.committed) {
                 return Err(refused(409, "BlobAlreadyExists", "The specified blob already exists."));
             }
-            std::fs::create_dir_all(&state.blob_dir).map_err(broken)?;
+            files::private_directory(&state.blob_dir).map_err(broken)?;
             let made = if page {
                 let length: u64 = given("x-ms-blob-content-length").parse().unwrap_or(1);
                 if !length.is_multiple_of(512) {
@@ -229,10 +235,10 @@ fn blob(
                         "The value for one of the HTTP headers is not in the correct format.",
                     ));
                 }
-                File::create(file).and_then(|file| file.set_len(length)).map_err(broken)?;
+                files::write_private_with(file, |draft| draft.set_len(length)).map_err(broken)?;
                 StoredBlob { metadata: metadata(), ..StoredBlob::new(true, length, now) }
             } else {
-                std::fs::write(file, body).map_err(broken)?;
+                files::write_private(file, body).map_err(broken)?;
                 let length = body.len() as u64;
                 StoredBlob {
                     committed: true,
@@ -263,8 +269,8 @@ fn blob(
             if known.waiting.iter().any(|(other, _)| other.len() != id.len()) {
                 return Err(refused(400, "InvalidBlobOrBlock", "The specified blob or block content is invalid."));
             }
-            std::fs::create_dir_all(&state.blob_dir)
-                .and_then(|()| std::fs::write(block_file(file, id), body))
+            files::private_directory(&state.blob_dir)
+                .and_then(|()| files::write_private(&block_file(file, id), body))
                 .map_err(broken)?;
             known.waiting.retain(|(other, _)| other != id);
             known.waiting.push((id.to_owned(), body.len() as u64));
@@ -286,13 +292,10 @@ fn blob(
                     found.ok_or_else(|| refused(400, "InvalidBlockList", "The specified block list is invalid."))?,
                 );
             }
-            let draft = file.with_extension("new");
-            let mut out = File::create(&draft).map_err(broken)?;
-            for (id, _) in &chosen {
-                let bytes = std::fs::read(block_file(file, id)).map_err(broken)?;
-                out.write_all(&bytes).map_err(broken)?;
-            }
-            std::fs::rename(&draft, file).map_err(broken)?;
+            let whole = files::write_private_with(file, |out| {
+                chosen.iter().try_for_each(|(id, _)| out.write_all(&std::fs::read(block_file(file, id))?))
+            });
+            whole.map_err(broken)?;
             known.length = chosen.iter().map(|(_, length)| length).sum();
             known.blocks = chosen;
             known.waiting.clear();
@@ -350,6 +353,7 @@ fn blob(
             } else {
                 out.write_all(body).map_err(broken)?;
             }
+            out.sync_data().map_err(broken)?;
             known.mark(from, to, !clear);
             known.touch(now);
             let mut reply = text(StatusCode::CREATED, "");

@@ -61,8 +61,15 @@ fn stamp(text: &str, index: usize) -> Result<StampOptions, Problem> {
 }
 
 pub(crate) fn start_problem(error: &azsreg_lab::LabError) -> Problem {
-    let store = matches!(error, azsreg_lab::LabError::Store(_));
-    let mut problem = Problem::new(if store { &code::LAB_STORE } else { &code::LAB_START }, error.to_string());
+    use azsreg_lab::LabError;
+    let code = match error {
+        LabError::Store(_) => &code::LAB_STORE,
+        LabError::Damaged(_) => &code::LAB_STORE_DAMAGED,
+        LabError::Newer(_) => &code::LAB_STORE_NEWER,
+        LabError::Full(_) => &code::LAB_STORE_FULL,
+        _ => &code::LAB_START,
+    };
+    let mut problem = Problem::new(code, error.to_string());
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         problem = problem.detail(cause.to_string());

@@ -64,8 +64,12 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
     })
     .await
     .map_err(|error| lab::start_problem(&error))?;
-    let state = tempfile::Builder::new()
-        .prefix("azsreg-rehearsal-")
+    let mut state = tempfile::Builder::new();
+    state.prefix("azsreg-rehearsal-");
+    // Others see the system's place for temporary files.
+    #[cfg(unix)]
+    state.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let state = state
         .tempdir()
         .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("no temporary directory: {error}")))?;
     let told = world.descriptor();
