@@ -269,7 +269,7 @@ impl Connection {
         } else if error.is_parse_too_large() {
             self.over_limit("size of an answer's header, in bytes", MAX_HEAD)
         } else if over_frames(error) {
-            self.over_limit("size of an answer's chunk frames and trailer, in bytes", 16 << 10)
+            self.over_limit("size of an answer's chunk frames or trailer, in bytes", 16 << 10)
         } else if error.is_parse() {
             PepError::Decode(DecodeError::Protocol("an answer that is not HTTP"))
         } else {
@@ -374,8 +374,9 @@ impl Connection {
 /// hyper's own limit of what stands around the chunks of a body, which it tells by words alone.
 fn over_frames(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source
-        .is_some_and(|source| source.kind() == std::io::ErrorKind::InvalidData && source.to_string().contains("limit"))
+    source.is_some_and(|source| {
+        source.kind() == std::io::ErrorKind::InvalidData && source.to_string().starts_with("chunk ")
+    })
 }
 
 fn not_accepted(verdict: Verdict, address: String, user: String, before: bool) -> PepError {
@@ -411,13 +412,13 @@ fn schemes_of(headers: &HeaderMap) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::auth::Mechanism;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-    /// Reads a request; false at the end.
-    async fn read(stream: &mut DuplexStream) -> bool {
+    /// The body of the next request; `None` at the end.
+    pub(crate) async fn read(stream: &mut DuplexStream) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -425,11 +426,11 @@ mod tests {
                 let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
                 if bytes.len() >= end + 4 + length.parse::<usize>().unwrap() {
-                    return true;
+                    return Some(bytes.split_off(end + 4));
                 }
             }
             match stream.read(&mut piece).await {
-                Ok(0) | Err(_) => return false,
+                Ok(0) | Err(_) => return None,
                 Ok(read) => bytes.extend_from_slice(&piece[..read]),
             }
         }
@@ -443,22 +444,26 @@ mod tests {
                 read(&mut theirs).await;
                 theirs.write_all(answer.as_bytes()).await.unwrap();
             }
-            while read(&mut theirs).await {}
+            while read(&mut theirs).await.is_some() {}
         });
         ours
     }
 
-    fn challenge() -> String {
+    pub(crate) fn challenge() -> String {
         let token = BASE64_STANDARD.encode(crate::ntlm::tests::with_time(5));
         format!("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate {token}\r\nContent-Length: 0\r\n\r\n")
     }
 
-    fn ok(body: &str) -> String {
+    pub(crate) fn ok(body: &str) -> String {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
     /// Signs in as over TLS, where no seal is needed, at an address of the test's own.
     async fn connect(port: u16, answers: Vec<String>) -> Result<Connection, PepError> {
+        connect_to(server(answers), port).await
+    }
+
+    pub(crate) async fn connect_to(stream: DuplexStream, port: u16) -> Result<Connection, PepError> {
         let address = PepAddress { tls: true, host: "192.0.2.1".into(), port };
         let credentials = Credentials { user: "A\\b".into(), password: "p".to_owned().into() };
         let gate = match Gate::pass(std::slice::from_ref(&address), &credentials).await {
@@ -467,7 +472,7 @@ mod tests {
         };
         let leg = Duration::from_millis(50);
         let peer = Peer { address, credentials: &credentials, bindings: [0; 16], leg };
-        Connection::over(server(answers), peer, Security::new(Mechanism::Ntlm), gate).await
+        Connection::over(stream, peer, Security::new(Mechanism::Ntlm), gate).await
     }
 
     const WAIT: Duration = Duration::from_millis(50);

@@ -113,8 +113,10 @@ pub enum PepError {
         record: Box<ErrorRecord>,
     },
     /// A cmdlet did not end in time.
-    #[error("{cmdlet} did not end within {minutes} minutes")]
+    #[error("{cmdlet} did not end within {minutes} minutes at {address}")]
     TooLong {
+        /// Where.
+        address: String,
         /// The cmdlet.
         cmdlet: String,
         /// How long was waited.
