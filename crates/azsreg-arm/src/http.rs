@@ -172,6 +172,12 @@ impl Http {
         self.allow_http
     }
 
+    /// How far the clock of those that this client asks is ahead; nothing while none of them has said.
+    pub(crate) fn skew(&self) -> SignedDuration {
+        let skew = known(if self.of_a_stamp { &STAMPS } else { &AZURES });
+        SignedDuration::from_secs(skew.unwrap_or(0))
+    }
+
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -355,7 +361,7 @@ impl Http {
 }
 
 /// About as many bytes as a text of JSON needs once it is read: an element of a list needs more than its text, an object
-/// far more. Never less than it really needs, for what is not JSON does not matter here.
+/// far more. It counts brackets, commas and quotes, so it is never less than what the parser will need.
 pub(crate) fn weight(json: &[u8]) -> usize {
     const OBJECT: usize = 700;
     const OTHER: usize = 64;

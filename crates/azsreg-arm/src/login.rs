@@ -23,7 +23,7 @@ use crate::address::{self, checked};
 use crate::browser;
 use crate::cache::Account;
 use crate::error::ArmError;
-use crate::http::{Body, Http, clock_skew, host_of};
+use crate::http::{Body, Http, host_of};
 use crate::place::{Known, Place};
 
 /// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
@@ -244,7 +244,7 @@ impl<'a> Identity<'a> {
         let life = life.as_i64().or_else(|| life.as_str()?.parse().ok()).unwrap_or(300).clamp(0, 86_400);
         let now = Timestamp::now();
         // The directory's own clock counts: this machine's may be wrong.
-        let theirs = now.as_second() + clock_skew().map_or(0, |skew| skew.as_secs());
+        let theirs = now.as_second() + self.http.skew().as_secs();
         let claims = claims_of(Some(text)).unwrap_or_default();
         if life == 0 || claims["exp"].as_i64().is_some_and(|end| end.saturating_add(300) < theirs) {
             return Err(unusable("the access token has expired already"));

@@ -214,57 +214,8 @@ pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use crate::http::HttpOptions;
-    use azsreg_model::IdentitySystem;
+    use crate::testing::{Nobody, http, metadata, server, stamp};
     use serde_json::json;
-    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-
-    struct Nobody;
-
-    impl Prompt for Nobody {
-        fn device_code(&self, _: &str, _: &str, _: &str) {}
-        fn browser(&self, _: &str, _: bool) {}
-    }
-
-    /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
-    async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&received);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let mut stream = BufReader::new(stream);
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap() > 0 {}
-                let length = head
-                    .to_lowercase()
-                    .split("content-length: ")
-                    .nth(1)
-                    .map(|rest| rest.lines().next().unwrap().parse().unwrap());
-                let mut body = vec![0; length.unwrap_or(0)];
-                stream.read_exact(&mut body).await.unwrap();
-                let path = head.split(' ').nth(1).unwrap().to_owned();
-                seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
-                let answer =
-                    answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
-                let answer =
-                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        (address, received)
-    }
-
-    fn http(allow_http: bool) -> Http {
-        let wait = Duration::from_secs(5);
-        let options =
-            HttpOptions { ca_pem: None, connect_timeout: wait, answer_timeout: wait, direct: true, allow_http };
-        Http::new(&options).unwrap()
-    }
 
     fn place(endpoint: &str, audience: &str) -> Place {
         Place {
@@ -280,27 +231,10 @@ mod tests {
         let http = http(allow_http);
         let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "the secret".to_owned().into() };
         let port = RecordsPort::new(&http, &http, sign_in, &Nobody, known);
-        let information = StampInformation {
-            cloud_id: uuid::Uuid::nil(),
-            version: "1.2501.0.21".parse().unwrap(),
-            deployment_id: None,
-            nodes: 4,
-            identity_system: IdentitySystem::Aad,
-            tenant_id: None,
-            tenant_name: None,
-            region: None,
-            domain: None,
-            admin_arm_endpoint: Some(endpoint.to_owned()),
-            tenant_arm_endpoint: None,
-        };
-        match port.activation(&information).await {
+        match port.activation(&stamp(endpoint)).await {
             Ok(_) => "read".into(),
             Err(error) => error.problem.code.id.to_owned(),
         }
-    }
-
-    fn metadata(login: &str, audience: &str) -> String {
-        json!({"authentication": {"loginEndpoint": login, "audiences": [audience]}}).to_string()
     }
 
     #[tokio::test]

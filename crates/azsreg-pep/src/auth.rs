@@ -63,13 +63,19 @@ pub(crate) enum Verdict {
     Unanswered(String),
 }
 
-/// The sign-ins of this process, by endpoint, user and password. Each has the last verdict, if it was a bad one.
+/// A proof that was not accepted, or not yet.
+struct Shown {
+    to: Vec<PepAddress>,
+    verdict: Verdict,
+}
+
+/// The proofs of this process that did not end well, by user and password.
 static GATES: LazyLock<Gates> = LazyLock::new(Gates::default);
 
 #[derive(Default)]
 struct Gates {
     state: RandomState,
-    gates: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Option<Verdict>>>>>,
+    gates: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Vec<Shown>>>>>,
 }
 
 /// A person asks for one more sign-in where the last was refused: what was refused before is not held against it.
@@ -77,45 +83,48 @@ pub fn try_again() {
     GATES.gates.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// The right to prove the password to an endpoint. One at a time has it, and a proof that was not accepted is the last:
-/// accounts lock out. While it is held the verdict is open, and stays a bad one if it is given up.
-pub(crate) struct Gate(OwnedMutexGuard<Option<Verdict>>);
+/// The right to prove a password to an endpoint. One sign-in at a time has it, and a proof that was not accepted is the
+/// last: accounts lock out. While it is held the verdict is open, and stays a bad one if it is given up.
+pub(crate) struct Gate {
+    shown: OwnedMutexGuard<Vec<Shown>>,
+    to: Vec<PepAddress>,
+}
 
 impl Gate {
-    /// Waits until no other sign-in of this process is under way there.
+    /// Waits until no other sign-in of this process with this password is under way.
     ///
     /// # Errors
-    /// The same proof was not accepted before.
+    /// The same proof was not accepted before. All addresses are one endpoint: what one refused is shown to none.
     pub(crate) async fn pass(addresses: &[PepAddress], credentials: &Credentials) -> Result<Self, Verdict> {
-        // All addresses are one endpoint: what one of them refused is shown to none.
-        let mut names: Vec<String> = addresses.iter().map(PepAddress::authority).collect();
-        names.sort_unstable();
         let user = credentials.user.to_lowercase();
-        let key = GATES.state.hash_one((names, user, credentials.password.expose_secret()));
+        let key = GATES.state.hash_one((user, credentials.password.expose_secret()));
         let gate = {
             let mut gates = GATES.gates.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(gates.entry(key).or_default())
         };
-        let guard = gate.lock_owned().await;
-        match &*guard {
-            None => Ok(Self(guard)),
-            Some(verdict) => Err(verdict.clone()),
+        let shown = gate.lock_owned().await;
+        match shown.iter().find(|shown| shown.to.iter().any(|address| addresses.contains(address))) {
+            None => Ok(Self { shown, to: addresses.to_vec() }),
+            Some(shown) => Err(shown.verdict.clone()),
         }
     }
 
     /// The proof goes out: from here on only an acceptance opens the gate again.
     pub(crate) fn shown(&mut self) {
-        *self.0 = Some(Verdict::Unanswered("the sign-in was broken off".into()));
+        let verdict = Verdict::Unanswered("the sign-in was broken off".into());
+        self.shown.push(Shown { to: self.to.clone(), verdict });
     }
 
     /// The proof was not accepted.
     pub(crate) fn end(mut self, verdict: Verdict) {
-        *self.0 = Some(verdict);
+        if let Some(last) = self.shown.last_mut() {
+            last.verdict = verdict;
+        }
     }
 
     /// The endpoint has shown that it took the proof.
     pub(crate) fn open(mut self) {
-        *self.0 = None;
+        self.shown.pop();
     }
 }
 
@@ -247,4 +256,176 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     Some(digest(hash, certificate).as_ref().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    fn to_hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// pyspnego as the acceptor.
+    struct Acceptor {
+        child: Child,
+        input: ChildStdin,
+        output: BufReader<ChildStdout>,
+    }
+
+    impl Acceptor {
+        fn start(protocol: &str, binding: &[u8]) -> Self {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+            let python = std::env::var_os("AZSREG_PYTHON").map(PathBuf::from);
+            let mut child = Command::new(python.unwrap_or_else(|| root.join("target/peers/bin/python")))
+                .arg("-B")
+                .arg(root.join("tests/peers/ntlm.py"))
+                .args([protocol, &to_hex(binding)])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("Python runs: cargo xtask test installs it");
+            let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+            Self { child, input, output }
+        }
+
+        fn told(&mut self) -> serde_json::Value {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap()
+        }
+
+        fn say(&mut self, line: &str) -> serde_json::Value {
+            writeln!(self.input, "{line}").unwrap();
+            self.told()
+        }
+    }
+
+    impl Drop for Acceptor {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    const CHANNEL: &[u8] = b"tls-server-end-point:0123456789abcdef0123456789abcdef";
+
+    #[test]
+    #[ignore = "needs Python packages: cargo xtask test"]
+    fn pyspnego_takes_the_proof_and_the_seal() {
+        for (mechanism, protocol) in [(Mechanism::Ntlm, "ntlm"), (Mechanism::Negotiate, "negotiate")] {
+            let mut acceptor = Acceptor::start(protocol, CHANNEL);
+            let told = acceptor.told();
+            let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap().to_owned();
+            let credentials = Credentials { user: text(&told, "user"), password: text(&told, "password").into() };
+            let mut security = Security::new(mechanism);
+            let challenge = acceptor.say(&to_hex(&security.begin()));
+            let bindings = ntlm::channel_bindings(CHANNEL);
+            let proof = security.prove(&hex(&text(&challenge, "token")), &credentials, "azs-ercs01", bindings).unwrap();
+            let verdict = acceptor.say(&to_hex(&proof));
+            assert_eq!(verdict["target"], "HTTP/azs-ercs01", "{verdict}");
+            assert_eq!((&verdict["bound"], &verdict["flags"]), (&true.into(), &2.into()));
+            assert_eq!(verdict["lm"], "00".repeat(24), "its challenge carries a time");
+            assert_ne!(verdict["mic"], "00".repeat(16));
+            let last = hex(&text(&verdict, "token"));
+            security.finish(Some(&last[..]).filter(|token| !token.is_empty())).unwrap();
+            for plain in ["first", "second, longer", "third"] {
+                let sealed = security.seal(plain.as_bytes()).unwrap();
+                let answer = acceptor.say(&format!("{} {}", to_hex(&sealed.signature), to_hex(&sealed.ciphertext)));
+                assert_eq!(answer["plain"], plain);
+                let (signature, ciphertext) = (hex(&text(&answer, "signature")), hex(&text(&answer, "data")));
+                let length = ciphertext.len();
+                let opened = security.unseal(Sealed { length, signature, ciphertext }).unwrap();
+                assert_eq!(opened, format!("you said: {plain}").as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs Python packages: cargo xtask test"]
+    fn pyspnego_refuses_a_proof_for_another_channel() {
+        let mut acceptor = Acceptor::start("ntlm", CHANNEL);
+        let told = acceptor.told();
+        let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap().to_owned();
+        let credentials = Credentials { user: text(&told, "user"), password: text(&told, "password").into() };
+        let mut security = Security::new(Mechanism::Ntlm);
+        let challenge = acceptor.say(&to_hex(&security.begin()));
+        let bindings = ntlm::channel_bindings(b"tls-server-end-point:another");
+        let proof = security.prove(&hex(&text(&challenge, "token")), &credentials, "azs-ercs01", bindings).unwrap();
+        assert_eq!(acceptor.say(&to_hex(&proof))["refused"], "BadBindingsError");
+    }
+
+    #[test]
+    fn a_certificate_is_bound_by_the_hash_of_its_own_signature() {
+        use aws_lc_rs::digest::{SHA256, SHA384, digest};
+        for (pem, algorithm) in [(P256, &SHA256), (P384, &SHA384)] {
+            let der = {
+                use rustls_pki_types::pem::PemObject as _;
+                rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+            };
+            assert_eq!(end_point(&der).unwrap(), digest(algorithm, &der).as_ref());
+            assert_ne!(bindings_of(&der), [0; 16]);
+        }
+        assert_eq!(bindings_of(b"no certificate"), [0; 16]);
+    }
+
+    #[tokio::test]
+    async fn a_proof_that_was_shown_is_the_last_until_it_is_taken() {
+        let addresses: [PepAddress; 2] = ["192.0.2.7:5985".parse().unwrap(), "192.0.2.8:5985".parse().unwrap()];
+        let turned = [addresses[1].clone(), addresses[0].clone()];
+        let who = |password: &str| Credentials { user: "A\\b".into(), password: password.to_owned().into() };
+        // Given up before the proof: nothing happened. Taken: all is well.
+        drop(Gate::pass(&addresses, &who("one")).await.unwrap());
+        let mut gate = Gate::pass(&addresses, &who("one")).await.unwrap();
+        gate.shown();
+        gate.open();
+        // Broken off in between, by Ctrl-C or a deadline.
+        let mut gate = Gate::pass(&addresses, &who("one")).await.unwrap();
+        gate.shown();
+        drop(gate);
+        let upper = Credentials { user: "a\\B".into(), ..who("one") };
+        assert!(matches!(Gate::pass(&turned, &upper).await.err(), Some(Verdict::Unanswered(_))));
+        assert!(Gate::pass(&addresses[1..], &who("one")).await.is_err(), "one of its addresses");
+        // Another password, or another endpoint, is another matter.
+        assert!(Gate::pass(&addresses, &who("two")).await.is_ok());
+        assert!(Gate::pass(&["192.0.2.9:5985".parse().unwrap()], &who("one")).await.is_ok());
+        let mut gate = Gate::pass(&addresses, &who("two")).await.unwrap();
+        gate.shown();
+        gate.end(Verdict::Refused);
+        assert_eq!(Gate::pass(&addresses, &who("two")).await.err(), Some(Verdict::Refused));
+    }
+
+    const P256: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBgTCCASegAwIBAgIUUS9fk0uuJOv5xLXjLYXdiiKLOiwwCgYIKoZIzj0EAwIw
+FTETMBEGA1UEAwwKYXpzLWVyY3MwMTAgFw0yNjExMjgwMDQ2MjhaGA8yMTI2MTEw
+NDAwNDYyOFowFTETMBEGA1UEAwwKYXpzLWVyY3MwMTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABMgPh4Qo8cER5ePK3f425UnViKBy/Clw2wxS0Z5mRoTxncJHY1yx
+kOO8023cBr92TTW7mD4r7sTfOjok1Q9RjO2jUzBRMB0GA1UdDgQWBBQofnVFBb2r
+CEWfrpXBbUcyjV+gXTAfBgNVHSMEGDAWgBQofnVFBb2rCEWfrpXBbUcyjV+gXTAP
+BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIGMC5tL3L4iuSxp7m8pO
+xGTyToZh9qOULJHKz0xE368oAiEAjCPHt2MZ3umyibtStjvnqKCbkZYm45k/+seq
+VvxHhIM=
+-----END CERTIFICATE-----\n";
+
+    const P384: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBvTCCAUSgAwIBAgIUOFgw6c1mYMcluZYL91K+2THhj7wwCgYIKoZIzj0EAwMw
+FTETMBEGA1UEAwwKYXpzLWVyY3MwMTAgFw0yNjExMjgwMDQ2MjhaGA8yMTI2MTEw
+NDAwNDYyOFowFTETMBEGA1UEAwwKYXpzLWVyY3MwMTB2MBAGByqGSM49AgEGBSuB
+BAAiA2IABNLaJNOXbNofNwqroDJCEgIzzdwI1ujeWgpwOdxF/Q9n3TApRr1pU7gH
+K1JgcF8Cknrm008TgnKUs3Ew5J1DkZBfxFjyzOx1Lcn8vLK7HSfMbL80OGfod0IE
+jFlFVuWkAqNTMFEwHQYDVR0OBBYEFH/H6mxj903AKtL1TbQ/CdfpN7QMMB8GA1Ud
+IwQYMBaAFH/H6mxj903AKtL1TbQ/CdfpN7QMMA8GA1UdEwEB/wQFMAMBAf8wCgYI
+KoZIzj0EAwMDZwAwZAIwafwc7/eMUfZx55cNk33SUpIJxw+7rIuenL9ds5TZjbQW
+t47IJ84ZpfX7sKcj2JuqAjA+Tl9A0dD474ZuDY41rdk06zZY39PKCP/6hiWzqXRM
+H89PqT042KGivOElklMQxEM=
+-----END CERTIFICATE-----\n";
 }

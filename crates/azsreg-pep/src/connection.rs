@@ -269,6 +269,8 @@ impl Connection {
             self.over_limit("size of one answer, in bytes", MAX_ANSWER)
         } else if error.is_parse_too_large() {
             self.over_limit("size of an answer's header, in bytes", MAX_HEAD)
+        } else if over_frames(error) {
+            self.over_limit("size of an answer's chunk frames or trailer, in bytes", 16 << 10)
         } else if error.is_parse() {
             PepError::Decode(DecodeError::Protocol("an answer that is not HTTP"))
         } else {
@@ -371,6 +373,14 @@ impl Connection {
     }
 }
 
+/// hyper's own limit of what stands around the chunks of a body, which it tells by words alone.
+fn over_frames(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| {
+        source.kind() == std::io::ErrorKind::InvalidData && source.to_string().starts_with("chunk ")
+    })
+}
+
 fn not_accepted(verdict: Verdict, address: String, user: String, before: bool) -> PepError {
     match verdict {
         Verdict::Refused => PepError::Refused { address, user, before },
@@ -401,4 +411,103 @@ fn schemes_of(headers: &HeaderMap) -> String {
     names.dedup();
     names.truncate(5);
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::auth::Mechanism;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    /// The body of the next request; `None` at the end.
+    pub(crate) async fn read(stream: &mut DuplexStream) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            if let Some(end) = bytes.windows(4).position(|window: &[u8]| window == b"\r\n\r\n") {
+                let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                if bytes.len() >= end + 4 + length.parse::<usize>().unwrap() {
+                    return Some(bytes.split_off(end + 4));
+                }
+            }
+            match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => bytes.extend_from_slice(&piece[..read]),
+            }
+        }
+    }
+
+    /// A server that gives these answers and then nothing more.
+    fn server(answers: Vec<String>) -> DuplexStream {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            for answer in answers {
+                read(&mut theirs).await;
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+            }
+            while read(&mut theirs).await.is_some() {}
+        });
+        ours
+    }
+
+    pub(crate) fn challenge() -> String {
+        let token = BASE64_STANDARD.encode(crate::ntlm::tests::with_time(5));
+        format!("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate {token}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    pub(crate) fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    /// Signs in as over TLS, where no seal is needed, at an address of the test's own.
+    async fn connect(port: u16, answers: Vec<String>) -> Result<Connection, PepError> {
+        connect_to(server(answers), port).await
+    }
+
+    pub(crate) async fn connect_to(stream: DuplexStream, port: u16) -> Result<Connection, PepError> {
+        let address = PepAddress { tls: true, host: "192.0.2.1".into(), port };
+        let credentials = Credentials { user: "A\\b".into(), password: "p".to_owned().into() };
+        let gate = match Gate::pass(std::slice::from_ref(&address), &credentials).await {
+            Ok(gate) => gate,
+            Err(verdict) => return Err(not_accepted(verdict, address.to_string(), credentials.user, true)),
+        };
+        let leg = Duration::from_millis(50);
+        let peer = Peer { address, credentials: &credentials, bindings: [0; 16], leg };
+        Connection::over(stream, peer, Security::new(Mechanism::Ntlm), gate).await
+    }
+
+    const WAIT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn silence_after_the_sign_in_has_an_end_and_a_name() {
+        let mut connection = connect(1, vec![challenge(), ok(""), ok("<one/>")]).await.unwrap();
+        assert_eq!(connection.exchange("<a/>", "a command", WAIT).await.unwrap(), "<one/>");
+        let error = connection.exchange("<a/>", "a command", WAIT).await.unwrap_err();
+        assert_eq!(error.to_string(), "https://192.0.2.1:1 gave no answer to a command within 0 s");
+        // The proof was taken: a new connection may make another.
+        assert!(connect(1, vec![challenge(), ok("")]).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn each_leg_has_an_end() {
+        let error = connect(2, vec![]).await.err().unwrap();
+        assert!(
+            matches!(&error, PepError::Unreachable { addresses, .. } if addresses == "https://192.0.2.1:2"),
+            "{error}"
+        );
+        let error = connect(2, vec![challenge()]).await.err().unwrap();
+        assert!(matches!(error, PepError::Unproven { before: false, .. }), "{error}");
+        let error = connect(2, vec![challenge(), ok("")]).await.err().unwrap();
+        assert!(matches!(error, PepError::Unproven { before: true, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_proof_counts_as_taken_only_when_the_endpoint_has_spoken() {
+        let mut connection = connect(3, vec![challenge(), ok("")]).await.unwrap();
+        let error = connection.exchange("<a/>", "a command", WAIT).await.unwrap_err();
+        assert!(matches!(error, PepError::Unproven { before: false, .. }), "{error}");
+        let error = connect(3, vec![challenge(), ok("")]).await.err().unwrap();
+        assert!(matches!(error, PepError::Unproven { before: true, .. }), "{error}");
+    }
 }

@@ -114,8 +114,10 @@ pub enum PepError {
         record: Box<ErrorRecord>,
     },
     /// A cmdlet did not end in time.
-    #[error("{cmdlet} did not end within {minutes} minutes")]
+    #[error("{cmdlet} did not end within {minutes} minutes at {address}")]
     TooLong {
+        /// Where.
+        address: String,
         /// The cmdlet.
         cmdlet: String,
         /// How long was waited.
@@ -278,4 +280,47 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
         return PortError::new(Class::Transient, said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")));
     }
     PortError::permanent(said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use azsreg_model::redact::remember;
+    use azsreg_psrp::messages::read_pipeline_state;
+
+    /// What PowerShell 7.6 sends for `throw "TEXT"`, but for members that are of no interest here: the text is the exception's
+    /// message, the target and the FullyQualifiedErrorId.
+    const THROWN: &str = r#"<Obj RefId="0"><MS><I32 N="PipelineState">5</I32><Obj N="ExceptionAsErrorRecord" RefId="1"><TN RefId="0"><T>System.Management.Automation.ErrorRecord</T><T>System.Object</T></TN><ToString>TEXT</ToString><MS><Obj N="Exception" RefId="2"><TN RefId="1"><T>System.Management.Automation.RuntimeException</T><T>System.SystemException</T><T>System.Exception</T><T>System.Object</T></TN><ToString>System.Management.Automation.RuntimeException: TEXT</ToString><Props><S N="ErrorRecord">TEXT</S><B N="WasThrownFromThrowStatement">true</B><Nil N="TargetSite" /><S N="Message">TEXT</S><Nil N="InnerException" /><Nil N="HelpLink" /><Nil N="Source" /><I32 N="HResult">-2146233087</I32><Nil N="StackTrace" /></Props></Obj><S N="TargetObject">TEXT</S><S N="FullyQualifiedErrorId">TEXT</S><Nil N="InvocationInfo" /><I32 N="ErrorCategory_Category">14</I32><S N="ErrorCategory_Activity"></S><S N="ErrorCategory_Reason">RuntimeException</S><S N="ErrorCategory_TargetName">TEXT</S><S N="ErrorCategory_TargetType">String</S><S N="ErrorCategory_Message">OperationStopped: (TEXT:String) [], RuntimeException</S></MS></Obj></MS></Obj>"#;
+
+    fn told(cmdlet: &str, thrown: &str) -> Problem {
+        let escaped = thrown.replace('&', "&amp;").replace('<', "&lt;").replace('\n', "_x000A_");
+        let (_, record) = read_pipeline_state(&THROWN.replace("TEXT", &escaped)).unwrap();
+        let error = PepError::Cmdlet { cmdlet: cmdlet.into(), record: Box::new(record.unwrap()) };
+        *PortError::from(error).problem
+    }
+
+    #[test]
+    fn what_a_throw_quotes_of_a_secret_is_in_no_part_of_the_problem() {
+        let token = "1.AVsAq3V7xYCANARYq3V7xYq3V7xYq3V7xY.AgABAAEAAAD";
+        remember(token);
+        remember("hunter2!");
+        for cmdlet in ["New-AzureBridgeServicePrincipal", "New-AzureStackActivation", "Get-AzureStackStampInformation"]
+        {
+            for text in [
+                format!("the token {token} is not good, nor is hunter2!"),
+                format!("Cannot invoke action plan because another action is in progress: {token} hunter2!"),
+                format!("AADSTS50034: {token} of 'hunter2!' does not exist"),
+                format!("wrapped: {}\n{} hunter2!", &token[..20], &token[20..]),
+            ] {
+                let shown = format!("{:?}", told(cmdlet, &text));
+                assert!(!shown.contains("CANARY") && !shown.contains("hunter2"), "{shown}");
+                assert!(shown.contains("[redacted]"), "{shown}");
+            }
+        }
+        let problem = told("New-AzureStackActivation", &format!("the token {token} is not good"));
+        assert_eq!(
+            problem.details,
+            ["the token [redacted] is not good", "FullyQualifiedErrorId: the token [redacted] is not good"]
+        );
+    }
 }

@@ -384,7 +384,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
@@ -419,7 +419,8 @@ mod tests {
         bytes
     }
 
-    fn with_time(ticks: u64) -> Vec<u8> {
+    /// A challenge that a server of today would send.
+    pub(crate) fn with_time(ticks: u64) -> Vec<u8> {
         let mut info = hex(INFO);
         info.truncate(info.len() - 4);
         info.extend([7, 0, 8, 0]);

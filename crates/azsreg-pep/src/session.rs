@@ -48,11 +48,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A shell that is not deleted ends by itself: that answer is not worth a long wait.
 const CLOSING: Duration = Duration::from_secs(15);
 /// How long a session may take to open.
-const OPENING_MINUTES: u64 = 2;
-/// How long an action may take altogether. The stamp's own limit is half an hour.
-const ACTION_MINUTES: u64 = 45;
-/// How long a cmdlet that only reads may take.
-const READING_MINUTES: u64 = 10;
+const OPENING: Duration = Duration::from_secs(120);
+/// How long a cmdlet that only reads may take altogether, and how long an action. The stamp's own limit for an action is
+/// half an hour.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(5 * 60), Duration::from_secs(45 * 60));
 
 /// What a command gave.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -73,6 +72,8 @@ pub struct Session {
     pool: Pool,
     /// Empty answers in a row that came at once.
     idle: u32,
+    /// [`PATIENCE`], but in tests.
+    patience: (Duration, Duration),
 }
 
 impl Session {
@@ -84,11 +85,11 @@ impl Session {
         let connection = Connection::open(options).await?;
         let url = connection.address().url();
         let pool = Pool::new(&url, &options.configuration, OPERATION_TIMEOUT);
-        let mut session = Self { connection, pool, idle: 0 };
+        let mut session = Self { connection, pool, idle: 0, patience: PATIENCE };
         let sent = session.pool.open();
         let answer = session.exchange(&sent).await?;
         session.pool.opened(&sent, &answer)?;
-        let deadline = Instant::now() + Duration::from_secs(OPENING_MINUTES * 60);
+        let deadline = Instant::now() + OPENING;
         loop {
             for event in session.receive(None).await? {
                 match event {
@@ -105,9 +106,14 @@ impl Session {
                 }
             }
             if Instant::now() > deadline {
-                return Err(PepError::TooLong { cmdlet: "opening the session".into(), minutes: OPENING_MINUTES });
+                return Err(session.too_long("opening the session".into(), OPENING));
             }
         }
+    }
+
+    fn too_long(&self, cmdlet: String, patience: Duration) -> PepError {
+        let address = self.connection.address().to_string();
+        PepError::TooLong { address, cmdlet, minutes: patience.as_secs() / 60 }
     }
 
     async fn exchange(&mut self, sent: &Outgoing) -> Result<String, PepError> {
@@ -157,8 +163,8 @@ impl Session {
             let answer = self.exchange(sent).await?;
             self.pool.acknowledged(sent, &answer)?;
         }
-        let minutes = if name.starts_with("Get-") { READING_MINUTES } else { ACTION_MINUTES };
-        let deadline = Instant::now() + Duration::from_secs(minutes * 60);
+        let patience = if name.starts_with("Get-") { self.patience.0 } else { self.patience.1 };
+        let deadline = Instant::now() + patience;
         let mut result = Invocation::default();
         loop {
             for event in self.receive(Some(pipeline)).await? {
@@ -193,7 +199,7 @@ impl Session {
                 }
             }
             if Instant::now() > deadline {
-                return Err(PepError::TooLong { cmdlet: name, minutes });
+                return Err(self.too_long(name, patience));
             }
         }
     }
@@ -214,7 +220,7 @@ impl Session {
                 break value;
             }
             if Instant::now() > deadline {
-                return Err(PepError::TooLong { cmdlet: "the session key".into(), minutes: 1 });
+                return Err(self.too_long("the exchange of a session key".into(), SILENCE));
             }
             self.receive(None).await?;
         };
@@ -234,5 +240,48 @@ impl Session {
         let sent = self.pool.close();
         let answer = self.connection.exchange(&sent.envelope, sent.what, CLOSING).await?;
         Ok(self.pool.acknowledged(&sent, &answer)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::{challenge, connect_to, ok, read};
+    use azsreg_psrp::server::{Handled, Server};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::io::AsyncWriteExt as _;
+
+    #[tokio::test]
+    async fn a_stamp_that_never_ends_a_command_is_given_up_and_asked_with_pauses() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for answer in [challenge(), ok("")] {
+                read(&mut theirs).await;
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+            }
+            let mut server = Server::new("https://192.0.2.2:1/wsman", "PrivilegedEndpoint", "5.1.17763.0");
+            while let Some(body) = read(&mut theirs).await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let (handled, _) = server.handle(&String::from_utf8(body).unwrap());
+                // "Nothing yet" at once, in place of after twenty seconds.
+                let handled = if let Handled::Wait(receive) = handled { Server::timed_out(&receive) } else { handled };
+                let (Handled::Reply(text) | Handled::Fault(text)) = handled else { panic!("still nothing") };
+                theirs.write_all(ok(&text).as_bytes()).await.unwrap();
+            }
+        });
+        let connection = connect_to(ours, 4).await.unwrap();
+        let pool = Pool::new(&connection.address().url(), "PrivilegedEndpoint", OPERATION_TIMEOUT);
+        let patience = (Duration::from_millis(700), Duration::from_secs(60));
+        let mut session = Session { connection, pool, idle: 0, patience };
+        let sent = session.pool.open();
+        let answer = session.exchange(&sent).await.unwrap();
+        session.pool.opened(&sent, &answer).unwrap();
+        let error = session.invoke(Command::new("Get-X"), &|_| {}).await.unwrap_err();
+        assert_eq!(error.to_string(), "Get-X did not end within 0 minutes at https://192.0.2.1:4");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((5..40).contains(&asked), "{asked} requests in less than a second");
     }
 }

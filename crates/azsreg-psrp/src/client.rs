@@ -82,7 +82,7 @@ mod limit {
     /// Messages.
     pub(super) const MESSAGES: usize = 100_000;
     /// Pieces of output of commands that nobody asked for.
-    pub(super) const STRANGERS: usize = 100;
+    pub(super) const STRANGERS: usize = 16;
 }
 
 /// What has come since the last command.
@@ -232,7 +232,7 @@ impl Pool {
         for stream in response.children.iter().filter(|child| child.name == "Stream") {
             let pipeline = command_id(stream)?;
             let bytes = wsman::base64_of(stream)?;
-            Spent::add(&mut self.spent.bytes, bytes.len(), "output of one command, in bytes", limit::BYTES)?;
+            Spent::add(&mut self.spent.bytes, bytes.len(), "output of one command in bytes", limit::BYTES)?;
             if !pipeline.is_nil() && self.current != Some(pipeline) {
                 let what = "output of commands that were not asked for";
                 Spent::add(&mut self.spent.strangers, 1, what, limit::STRANGERS)?;
@@ -250,7 +250,7 @@ impl Pool {
                     continue;
                 }
                 if let Some(event) = event(&message)? {
-                    let what = "output of one command in memory, in bytes";
+                    let what = "output of one command in bytes of memory";
                     Spent::add(&mut self.spent.held, event.weight(), what, limit::HELD)?;
                     events.push(event);
                 }
@@ -438,7 +438,7 @@ mod tests {
         let mut pool = pool();
         let (command, _) = pool.command(&[Command::new("Get-X")]);
         let what = refused(&mut pool, || stream(command, &[(kind::PIPELINE_OUTPUT, &bomb)]));
-        assert_eq!(what, "output of one command in memory, in bytes");
+        assert_eq!(what, "output of one command in bytes of memory");
 
         let word = messages::informational_record("w");
         let many: Vec<(u32, &str)> = (0..1_000).map(|_| (kind::PROGRESS_RECORD, "<Obj/>")).collect();
@@ -454,7 +454,7 @@ mod tests {
         let padded = format!("<S>{}</S>", " ".repeat(1 << 20));
         let (command, _) = pool.command(&[Command::new("Get-X")]);
         let what = refused(&mut pool, || stream(command, &[(kind::INFORMATION_RECORD, &padded)]));
-        assert_eq!(what, "output of one command, in bytes");
+        assert_eq!(what, "output of one command in bytes");
     }
 
     #[test]

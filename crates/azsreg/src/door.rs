@@ -182,7 +182,8 @@ fn put_data(text: &str) {
         "{text:?} did not come through the door"
     );
     if let Err(error) = writeln!(anstream::stdout(), "{text}") {
-        lose(Some(text), &error);
+        // Without colours: it is said elsewhere.
+        lose(Some(&anstream::adapter::strip_str(text).to_string()), &error);
     }
 }
 

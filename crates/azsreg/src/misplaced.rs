@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
-use azsreg_model::{ExitCode, Problem, redact};
+use azsreg_model::{ExitCode, Problem, code, redact};
 
 /// Values on the command line that follow the option of a secret.
 static AFTER: OnceLock<Vec<String>> = OnceLock::new();
@@ -22,7 +22,9 @@ pub(crate) fn look(arguments: &[OsString]) {
 
 /// Shortens what looks like a secret in what is said of the command line.
 pub(crate) fn shorten(problem: &mut Problem) {
-    if problem.code.exit == ExitCode::Usage {
+    // An address is the operator's word, too.
+    let addresses = [&code::PEP_UNREACHABLE, &code::AZURE_UNREACHABLE];
+    if problem.code.exit == ExitCode::Usage || addresses.contains(&problem.code) {
         let after = AFTER.get().map(Vec::as_slice).unwrap_or_default();
         let texts = [Some(&mut problem.message), problem.cause.as_mut(), problem.next.as_mut()];
         for text in texts.into_iter().flatten().chain(&mut problem.details) {
@@ -47,6 +49,9 @@ fn value_of(word: &str) -> &str {
     }
 }
 
+/// How the options of secrets end.
+const ENDS: &[&str] = &["secret", "password", "passwd", "pass", "pwd", "token", "key", "license", "licence"];
+
 /// What follows the option of a secret, as far as the next option. A file's name is none.
 fn after(words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
@@ -55,11 +60,11 @@ fn after(words: &[&str]) -> Vec<String> {
         let value = if let Some(option) = word.strip_prefix("--") {
             let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
             let name = name.to_ascii_lowercase();
-            const ENDS: &[&str] =
-                &["secret", "password", "passwd", "pass", "pwd", "token", "key", "license", "licence"];
             secret = ENDS.iter().any(|end| name.ends_with(end));
             value
         } else {
+            // A short option ends it, as a long one does.
+            secret &= !word.starts_with('-') || *word == "-";
             Some(*word)
         };
         if let Some(value) =
@@ -77,7 +82,7 @@ fn shortened(text: &str, after: &[String]) -> String {
     for value in after {
         text = text.replace(&format!("'{value}'"), &format!("'{}'", short(value)));
     }
-    let apart = |c: char| c.is_whitespace() || "'\"`()[]<>,;".contains(c);
+    let apart = |c: char| c.is_whitespace() || "'\"`()[]<>,;\\".contains(c);
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while !rest.is_empty() {
@@ -85,7 +90,10 @@ fn shortened(text: &str, after: &[String]) -> String {
         let (word, after_word) = rest.split_at(end);
         let value = value_of(word);
         shown.push_str(&word[..word.len() - value.len()]);
-        let colon = value.trim_end_matches([':', '.']);
+        // A port is no part of it.
+        let name = value.trim_end_matches([':', '.']);
+        let host = name.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let colon = host.map_or(name, |(host, _)| host);
         shown.push_str(&hidden(colon).unwrap_or_else(|| colon.to_owned()));
         shown.push_str(&value[colon.len()..]);
         let gap = after_word.find(|c| !apart(c)).unwrap_or(after_word.len());
@@ -155,7 +163,7 @@ fn is_base64(word: &str) -> bool {
     let longest = plain.split('/').max_by_key(|part| part.len()).unwrap_or_default();
     // The parts of a path are short.
     let path = if plain.starts_with('/') { 40 } else { 24 };
-    let parts = plain.contains('/').then_some(longest.len() >= path).unwrap_or(plain.len() > 40);
+    let parts = if plain.contains('/') { longest.len() >= path } else { plain.len() > 40 };
     parts && drawn(longest)
 }
 
@@ -191,6 +199,10 @@ mod tests {
         ];
         for secret in [&jws, &refresh, base64, of_letters, with_slashes, hex].into_iter().chain(client) {
             let shown = format!("{}... ({} characters)", &secret[..4], secret.len());
+            let address = |host: &str| format!("none of {host}:5985 answers: {host}:5985: no such name");
+            assert_eq!(shortened(&address(secret), &[]), address(&shown));
+            let domain = |name: &str| format!("Use the stamp's domain: --pep-user 'AZURESTACK\\{name}'.");
+            assert_eq!(shortened(&domain(secret), &[]), domain(&shown));
             let said = |value: &str| format!("invalid value '{value}' for '--client-id <ID>': not a GUID");
             assert_eq!(shortened(&said(secret), &[]), said(&shown));
             assert_eq!(
@@ -245,7 +257,7 @@ mod tests {
             "x",
         ];
         assert_eq!(after(&line), ["two", "words", "hunter2"]);
-        assert!(after(&["--pep-password", "@/a/file", "--client-secret", "-", "--name", "n"]).is_empty());
+        assert!(after(&["--pep-password", "@/a/file", "-o", "json", "--client-secret", "-", "--name", "n"]).is_empty());
         assert_eq!(
             shortened("unexpected argument 'words' found", &after(&line)),
             "unexpected argument '... (5 characters)' found"

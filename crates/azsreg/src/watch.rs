@@ -36,8 +36,6 @@ pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
 
 /// How often it is said what is waited for, where no progress line shows it.
 const EVERY: Duration = Duration::from_secs(30);
-/// Who has not answered for so long is named.
-const LATE: Duration = Duration::from_secs(10);
 
 /// How many ends of steps were told on stderr.
 static TOLD: AtomicUsize = AtomicUsize::new(0);
@@ -105,14 +103,15 @@ impl Shared {
             said = u32::try_from((now - doing.begun).as_millis() / every.as_millis().max(1)).unwrap_or(u32::MAX - 1);
             let doing = doing.clone();
             drop(state);
-            say(&waiting_lines(&doing, &waits::now(), now));
+            // Who has not answered for a third of it is named.
+            say(&waiting_lines(&doing, &waits::now(), now, every / 3));
             state = self.doing();
         }
     }
 }
 
 /// What is waited for, since when and until when; then why, and who has not answered.
-fn waiting_lines(doing: &Doing, waits: &[waits::Wait], now: Instant) -> Vec<Line> {
+fn waiting_lines(doing: &Doing, waits: &[waits::Wait], now: Instant, late: Duration) -> Vec<Line> {
     let at = |instant: Instant| {
         let ahead = SignedDuration::try_from(instant.saturating_duration_since(doing.begun)).unwrap_or_default();
         doing.since.checked_add(ahead).unwrap_or(doing.since).strftime("%H:%M:%S").to_string()
@@ -129,7 +128,7 @@ fn waiting_lines(doing: &Doing, waits: &[waits::Wait], now: Instant) -> Vec<Line
     }
     for wait in waits {
         let waited = now.saturating_duration_since(wait.since);
-        if let Some(whose) = wait.whose.as_ref().filter(|_| waited >= LATE) {
+        if let Some(whose) = wait.whose.as_ref().filter(|_| waited >= late) {
             let until = at(wait.since + wait.limit);
             lines.push(Line::of(&format!("  no answer of {whose} for {}, given up at {until}", length(waited))));
         }
@@ -241,7 +240,7 @@ impl Screen {
     }
 
     /// How far it is, or why it waits.
-    fn detail(&self, text: &str) {
+    pub(crate) fn detail(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("- {}", clean(text)));
         }
@@ -351,7 +350,7 @@ impl Watch for Screen {
             view::step_line(report).tell();
             TOLD.fetch_add(1, Ordering::Relaxed);
             // What comes until the next step begins is the command's own.
-            self.begin("the next step");
+            self.begin("what comes next");
         }
     }
 
@@ -421,7 +420,7 @@ mod tests {
     #[test]
     fn a_wait_says_what_for_since_when_and_until_when() {
         let step = doing("Activate the stamp", Some(3_600), "the stamp is busy; waiting");
-        let lines = waiting_lines(&step, &[], step.begun + Duration::from_secs(90));
+        let lines = waiting_lines(&step, &[], step.begun + Duration::from_secs(90), EVERY);
         assert_eq!(
             text(&lines),
             "waiting 1 min 30 s: Activate the stamp, since 10:14:05, tries until 11:14:05 UTC\n  the stamp is busy; waiting\n"
@@ -437,7 +436,7 @@ mod tests {
         let of = |wait: &waits::Wait| wait.whose.as_deref().is_none_or(|whose| whose == "login.example.com");
         let mut waits: Vec<_> = waits::now().into_iter().filter(of).collect();
         waits.iter_mut().for_each(|wait| wait.since = phase.begun);
-        let lines = waiting_lines(&phase, &waits, phase.begun + Duration::from_secs(30));
+        let lines = waiting_lines(&phase, &waits, phase.begun + Duration::from_secs(30), EVERY);
         assert_eq!(
             text(&lines),
             "waiting 30 s: signing in to Azure, since 10:14:05, tries until 10:19:05 UTC\n  no answer of login.example.com for 30 s, given up at 10:16:05\n"

@@ -602,4 +602,32 @@ mod tests {
         assert_eq!(names, ["adopt", "register", "unregister", "renew"]);
         assert_eq!(FileJournal::newest(dir.path(), Uuid::nil()).unwrap().0, "renew");
     }
+
+    #[test]
+    fn what_a_server_quotes_of_a_secret_is_not_recorded() {
+        let secret = "canary-of-the-journal-0123456789";
+        azsreg_model::redact::remember(secret);
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", Timestamp::UNIX_EPOCH).unwrap();
+        let words = format!("the stamp says {secret}");
+        let output = serde_json::json!({ "name": "kept" });
+        journal.append(Timestamp::UNIX_EPOCH, opened()).unwrap();
+        let step = "activation".to_owned();
+        let succeeded = Event::Succeeded {
+            step: step.clone(),
+            state: StepState::Done,
+            detail: words.clone(),
+            output: output.clone(),
+            requests: Vec::new(),
+        };
+        journal.append(Timestamp::UNIX_EPOCH, succeeded).unwrap();
+        let failed = Event::Failed { step, code: "AZR2011".into(), message: words };
+        journal.append(Timestamp::UNIX_EPOCH, failed).unwrap();
+        let text = std::fs::read_to_string(journal.path()).unwrap();
+        assert!(!text.contains("0123456789") && text.matches("the stamp says [redacted]").count() == 2, "{text}");
+        // It is as good a journal as any, and says the same in this process.
+        let read = FileJournal::open(journal.path()).unwrap();
+        assert_eq!(read.events(), journal.events());
+        assert!(matches!(&read.events()[1], Event::Succeeded { output: kept, .. } if *kept == output));
+    }
 }

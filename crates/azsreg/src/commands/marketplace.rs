@@ -65,7 +65,7 @@ async fn at_stamp<T>(
         let (shown, sent) = (screen.clone(), std::cell::Cell::new(0));
         let count = move |bytes| {
             sent.set(sent.get() + bytes);
-            shown.say(&format!("{} sent", amount(sent.get())));
+            shown.detail(&format!("{} sent", amount(sent.get())));
         };
         let port = MarketPort::new(records, &stamp.information, Box::new(count));
         work(Market { port, cloud_id: stamp.information.cloud_id, state_dir: stamp.state_dir }).await
