@@ -12,8 +12,10 @@ mod item;
 mod key;
 mod meter;
 mod module_log;
+mod printable;
 mod problem;
 mod product;
+pub mod redact;
 mod registration;
 mod report;
 mod request;
@@ -37,6 +39,7 @@ pub use meter::{
     COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter,
 };
 pub use module_log::{LogFinding, read_module_log};
+pub use printable::{is_hidden, printable, printable_json};
 pub use problem::{ExitCode, Problem, command_of};
 pub use product::{
     Compatibility, ItemProgress, ItemState, Part, PartRole, Product, ProductDetails, ProductKind, StampItem,

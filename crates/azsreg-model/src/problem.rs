@@ -81,10 +81,10 @@ impl Problem {
         self
     }
 
-    /// With one more detail.
+    /// With one more detail: words of the other side. What this process has sent as a secret is not in them.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.details.push(detail.into());
+        self.details.push(crate::redact::of_server(&detail.into()).into_owned());
         self
     }
 
