@@ -22,6 +22,7 @@ pub mod status;
 pub mod steps;
 pub mod unregister;
 pub mod usage;
+pub mod waits;
 
 pub use engine::Failure;
 pub use engine::journal::{FileJournal, Journal, MemoryJournal};

@@ -293,6 +293,7 @@ impl Journal for FileJournal {
     }
 
     fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        let event = without_secrets(event);
         let line = Line { n: self.events.len() as u64, at, prev: self.last.clone(), event };
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let text = serde_json::to_string(&line).map_err(|e| io(std::io::Error::other(e)))?;
@@ -314,6 +315,16 @@ impl Journal for FileJournal {
         crash::point("journal");
         Ok(())
     }
+}
+
+/// The words of an event may be a server's, and a server may quote what it was sent.
+fn without_secrets(mut event: Event) -> Event {
+    if let Event::Failed { message: text, .. } | Event::Succeeded { detail: text, .. } = &mut event
+        && let std::borrow::Cow::Owned(shown) = azsreg_model::redact::redacted(text)
+    {
+        *text = shown;
+    }
+    event
 }
 
 /// What earlier runs on this stamp left, whatever the operation.
@@ -558,5 +569,33 @@ mod tests {
         let error = FileJournal::open(journal.path()).unwrap_err();
         assert!(matches!(error, JournalError::Damaged { line: 2, .. }), "{error}");
         assert_eq!(error.problem().code.id, "AZR5002");
+    }
+
+    #[test]
+    fn what_a_server_quotes_of_a_secret_is_not_recorded() {
+        let secret = "canary-of-the-journal-0123456789";
+        azsreg_model::redact::remember(secret);
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", Timestamp::UNIX_EPOCH).unwrap();
+        let words = format!("the stamp says {secret}");
+        let output = serde_json::json!({ "name": "kept" });
+        journal.append(Timestamp::UNIX_EPOCH, opened()).unwrap();
+        let step = "activation".to_owned();
+        let succeeded = Event::Succeeded {
+            step: step.clone(),
+            state: StepState::Done,
+            detail: words.clone(),
+            output: output.clone(),
+            requests: Vec::new(),
+        };
+        journal.append(Timestamp::UNIX_EPOCH, succeeded).unwrap();
+        let failed = Event::Failed { step, code: "AZR2011".into(), message: words };
+        journal.append(Timestamp::UNIX_EPOCH, failed).unwrap();
+        let text = std::fs::read_to_string(journal.path()).unwrap();
+        assert!(!text.contains("0123456789") && text.matches("the stamp says [redacted]").count() == 2, "{text}");
+        // It is as good a journal as any, and says the same in this process.
+        let read = FileJournal::open(journal.path()).unwrap();
+        assert_eq!(read.events(), journal.events());
+        assert!(matches!(&read.events()[1], Event::Succeeded { output: kept, .. } if *kept == output));
     }
 }

@@ -50,6 +50,8 @@ impl From<PortError> for Failure {
 pub trait Watch {
     /// A step begins.
     fn step_started(&mut self, _step: &'static str, _title: &str) {}
+    /// The step that began is tried no longer than this.
+    fn tried_for(&mut self, _limit: Duration) {}
     /// From here on the world may have changed: the step's effect begins.
     fn acting(&mut self, _step: &'static str) {}
     /// A step ended well.
@@ -146,6 +148,7 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
         output: impl Fn(&T) -> Value,
     ) -> Result<T, Failure> {
         self.watch.step_started(step, title);
+        self.watch.tried_for(policy.deadline);
         let mut backoff = retry::Backoff::new(policy, self.clock.now());
         let mut acted = false;
         loop {

@@ -85,6 +85,7 @@ pub async fn read<T, C: Clock>(
     mut call: impl AsyncFnMut() -> Result<T, PortError>,
 ) -> Result<T, PortError> {
     let mut backoff = Backoff::new(policy, clock.now());
+    let _tries = crate::waits::tries(policy.deadline);
     loop {
         match call().await {
             Ok(value) => return Ok(value),
