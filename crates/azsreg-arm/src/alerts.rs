@@ -1,6 +1,6 @@
 //! `Microsoft.InfrastructureInsights.Admin`: the alerts of a stamp (`facts-stamp.md` section 4).
 
-use azsreg_model::{Alert, StampInformation};
+use azsreg_model::{Alert, StampInformation, redact};
 use azsreg_operations::ports::{Alerts, PortError};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -38,14 +38,14 @@ pub fn alert(resource: &Value) -> Option<Alert> {
     let code = text(resource, "/properties/alertProperties/errorCode");
     Some(Alert {
         name: name.to_owned(),
-        title: of("title"),
+        title: redact::of_server(&of("title")).into_owned(),
         severity: of("severity"),
         active: of("state").eq_ignore_ascii_case("Active"),
         fault_type: of("faultTypeId"),
         created: of("createdTimestamp").parse().ok(),
         closed: of("closedTimestamp").parse().ok(),
-        description: plain(&resource["properties"]["description"]),
-        remediation: plain(&resource["properties"]["remediation"]),
+        description: redact::of_server(&plain(&resource["properties"]["description"])).into_owned(),
+        remediation: redact::of_server(&plain(&resource["properties"]["remediation"])).into_owned(),
         impacted: of("impactedResourceDisplayName"),
         error_code: Some(code.to_owned()).filter(|code| !code.is_empty()),
     })

@@ -2,7 +2,7 @@
 
 use azsreg_model::{
     ActivationKey, Cloud, CustomRole, Customer, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID,
-    Registration, RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
+    Registration, RegistrationId, RegistrationToken, RoleAssignment, lock_notes, redact,
 };
 use azsreg_operations::ports::{Azure, Customers, DirectoryRights, PortError, Subscription};
 use jiff::SignedDuration;
@@ -199,16 +199,9 @@ impl Azure for AzurePort<'_> {
         id: &RegistrationId,
         token: &RegistrationToken,
     ) -> Result<Registration, PortError> {
+        redact::remember(token.expose());
         let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
-        let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await;
-        let made = made.map_err(|error| match error {
-            // A service may quote what it complains of: the token stays a secret.
-            ArmError::Refused { status, code, message, request_id, retry_after } => {
-                let message = message.replace(token.expose(), "[redacted]");
-                ArmError::Refused { status, code, message, request_id, retry_after }
-            }
-            other => other,
-        })?;
+        let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await?;
         Ok(registration(&made)?)
     }
 
@@ -374,7 +367,9 @@ impl Azure for AzurePort<'_> {
     async fn activation_key(&self, id: &RegistrationId) -> Result<ActivationKey, PortError> {
         let path = format!("{id}/getactivationkey");
         let answer = self.manager.call(Method::POST, &path, REGISTRATIONS, None).await?;
-        Ok(ActivationKey::new(text(&answer, "/activationKey")))
+        let key = text(&answer, "/activationKey");
+        redact::remember(key);
+        Ok(ActivationKey::new(key))
     }
 
     fn take_request_ids(&self) -> Vec<String> {

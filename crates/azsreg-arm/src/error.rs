@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use azsreg_model::redact::of_server;
 use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
 use azsreg_operations::ports::{Class, PortError};
 use thiserror::Error;
@@ -97,7 +98,11 @@ impl ArmError {
 
 impl From<ArmError> for PortError {
     fn from(error: ArmError) -> Self {
-        let message = error.to_string();
+        let message = match &error {
+            // The other side's own words.
+            ArmError::SignIn { .. } | ArmError::Refused { .. } => of_server(&error.to_string()).into_owned(),
+            _ => error.to_string(),
+        };
         match error {
             ArmError::Unreachable { reached, .. } => {
                 let class = if reached { Class::Transient } else { Class::Permanent };
@@ -116,8 +121,10 @@ impl From<ArmError> for PortError {
                 }
                 let problem = match aadsts_number(&description) {
                     Some(number) => aadsts_problem(number, &description, false),
-                    None => Problem::new(&code::SIGN_IN_REFUSED, format!("the directory refused the sign-in: {error}"))
-                        .detail(description),
+                    None => Problem::new(&code::SIGN_IN_REFUSED, {
+                        format!("the directory refused the sign-in: {}", of_server(&error))
+                    })
+                    .detail(description),
                 };
                 Self::new(Class::Refused, problem)
             }
@@ -200,7 +207,9 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         }
         (403, _) => {
             let action = message.split("perform action '").nth(1).and_then(|rest| rest.split('\'').next());
-            let text = action.map_or("Azure forbids the call".to_owned(), |action| format!("Azure forbids {action}"));
+            let text = action
+                .map(of_server)
+                .map_or("Azure forbids the call".to_owned(), |action| format!("Azure forbids {action}"));
             permanent(&code::FORBIDDEN, text)
         }
         // A principal made a moment ago is not known everywhere at once; a provider likewise.

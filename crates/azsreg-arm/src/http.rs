@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use azsreg_operations::crash;
+use azsreg_operations::{crash, waits};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
@@ -12,6 +12,9 @@ use reqwest::{Certificate, Client, Method, StatusCode, redirect};
 use serde_json::Value;
 
 use crate::error::ArmError;
+
+/// How long one request may take with its answer.
+const REQUEST: Duration = Duration::from_secs(120);
 
 /// How many seconds Azure's clock, and a stamp's, are ahead of this machine's, by their newest `Date`; the least number is
 /// unknown.
@@ -109,7 +112,7 @@ impl Http {
         };
         let mut builder = Client::builder()
             .connect_timeout(options.connect_timeout)
-            .timeout(Duration::from_secs(120))
+            .timeout(REQUEST)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("azsreg/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = &options.ca_pem {
@@ -142,6 +145,7 @@ impl Http {
         };
         crash::point("https >");
         let reached = self.reached.load(Ordering::Relaxed);
+        let _answer = waits::answer_of(host.as_str(), REQUEST);
         let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
@@ -184,6 +188,7 @@ impl Http {
         };
         crash::point("https >");
         let reached = self.reached.load(Ordering::Relaxed);
+        let _answer = waits::answer_of(host.as_str(), REQUEST);
         let mut reply = request.send().await.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, headers) = (reply.status(), reply.headers().clone());
@@ -204,7 +209,8 @@ impl Http {
         }
         crash::point("https >");
         let reached = self.reached.load(Ordering::Relaxed);
-        let answering = tokio::time::timeout(Duration::from_secs(120), request.send()).await;
+        let _answer = waits::answer_of(host.as_str(), REQUEST);
+        let answering = tokio::time::timeout(REQUEST, request.send()).await;
         let broken = ArmError::Broken { host: host.clone(), reason: "no answer in time".into() };
         let reply = answering.map_err(|_| broken)?.map_err(|error| failure(&host, &error, reached))?;
         self.reached.store(true, Ordering::Relaxed);

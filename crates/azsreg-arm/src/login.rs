@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, code, redact};
+use azsreg_operations::waits;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -78,6 +79,7 @@ pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'stat
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "it holds no certificate")?;
     let start = pem.find("-----BEGIN PRIVATE KEY").or_else(|| pem.find("-----BEGIN RSA PRIVATE KEY"));
     let start = start.ok_or("it holds no RSA private key")?;
+    redact::remember_pem(&pem[start..]);
     Ok((certificate.to_vec(), pem[start..].to_owned().into()))
 }
 
@@ -284,6 +286,8 @@ impl<'a> Identity<'a> {
         let deadline = Timestamp::now().as_second() + started["expires_in"].as_i64().unwrap_or(900);
         // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
         let mut first = true;
+        let patience = u64::try_from(deadline - Timestamp::now().as_second()).unwrap_or_default();
+        let _answer = waits::answer_of("the person who signs in", Duration::from_secs(patience));
         loop {
             if !std::mem::take(&mut first) {
                 tokio::time::sleep(interval).await;
@@ -333,6 +337,7 @@ impl<'a> Identity<'a> {
             encode(scope)
         );
         self.prompt.browser(&url, browser::open(&url).is_ok());
+        let _answer = waits::answer_of("the person who signs in", Duration::from_secs(600));
         let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
         let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
             .await
@@ -384,7 +389,13 @@ impl<'a> Identity<'a> {
     }
 
     async fn post(&self, what: &str, form: &[(&str, &str)]) -> Result<Value, ArmError> {
+        const SENT: &[&str] =
+            &["client_secret", "client_assertion", "refresh_token", "device_code", "code", "code_verifier"];
+        form.iter().filter(|(name, _)| SENT.contains(name)).for_each(|(_, secret)| redact::remember(secret));
         let answer = self.http.call(Method::POST, &self.endpoint(what), None, Body::Form(form)).await?;
+        for name in ["access_token", "refresh_token", "id_token", "device_code"] {
+            redact::remember(answer.body[name].as_str().unwrap_or_default());
+        }
         if answer.status.is_success() {
             return Ok(answer.body);
         }

@@ -1,13 +1,14 @@
 //! Products as Azure and a stamp write them, and Azure's marketplace as a registration sees it
 //! (`facts-azure-api.md` section 4; Swagger, Microsoft.AzureStack Product.json).
 
+use azsreg_model::redact;
 use azsreg_model::{
     Compatibility, ItemState, Part, PartRole, Product, ProductDetails, ProductKind, RegistrationId, StampItem,
     is_file_name,
 };
 use azsreg_operations::marketplace::{Catalogue, Device};
 use azsreg_operations::ports::PortError;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -90,6 +91,11 @@ pub fn details(product: &Product, body: &Value) -> Result<ProductDetails, ArmErr
     let mut parts: Vec<Part> = Vec::new();
     let mut add = |role, pointer: String, file: String, address: &str| {
         if !address.is_empty() {
+            // Whoever has the signature has the file.
+            if let Some((_, signature)) = address.split_once("sig=") {
+                let signature = signature.split('&').next().unwrap_or_default();
+                redact::remember(&percent_decode_str(signature).decode_utf8_lossy());
+            }
             parts.push(Part { role, pointer, file, address: address.to_owned().into() });
         }
     };

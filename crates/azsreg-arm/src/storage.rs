@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use aws_lc_rs::hmac;
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, code, redact};
 use azsreg_operations::marketplace::{StagedBlob, Staging};
 use azsreg_operations::ports::{Class, PortError};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -142,8 +142,8 @@ impl MarketPort<'_, '_> {
         };
         let keys =
             manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
-        let key =
-            keys.pointer("/keys/0/value").and_then(Value::as_str).and_then(|key| BASE64_STANDARD.decode(key).ok());
+        let key = keys.pointer("/keys/0/value").and_then(Value::as_str).inspect(|key| redact::remember(key));
+        let key = key.and_then(|key| BASE64_STANDARD.decode(key).ok());
         let key = key.map(Zeroizing::new);
         let Some(key) = key else {
             return Err(PortError::permanent(Problem::new(&code::STAMP_STORAGE, "the storage account gives no key")));

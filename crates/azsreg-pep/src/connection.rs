@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azsreg_operations::crash;
+use azsreg_operations::{crash, waits};
 use azsreg_psrp::multipart::{self, Sealed};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -135,6 +135,8 @@ impl Connection {
             let Some(token) = self.security.step(&answer)? else { return Ok(()) };
             let value = format!("Negotiate {}", BASE64_STANDARD.encode(token));
             let request = self.request("application/soap+xml;charset=UTF-8", Bytes::new(), Some(&value));
+            let _answer =
+                waits::answer_of(self.address.authority(), options.connect_timeout.max(Duration::from_secs(10)));
             let reply = timeout(options.connect_timeout.max(Duration::from_secs(10)), self.send(request))
                 .await
                 .map_err(|_| PepError::Unreachable {
@@ -203,6 +205,7 @@ impl Connection {
             let body = self.security.seal(envelope.as_bytes())?.encode();
             self.request(multipart::CONTENT_TYPE, Bytes::from(body), None)
         };
+        let _answer = waits::answer_of(self.address.authority(), patience);
         let reply = timeout(patience, self.send(request))
             .await
             .map_err(|_| PepError::Dropped { reason: format!("no answer within {} s", patience.as_secs()) })??;

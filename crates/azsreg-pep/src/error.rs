@@ -1,5 +1,6 @@
 //! What can go wrong between here and a stamp, and what it means.
 
+use azsreg_model::redact::of_server;
 use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_psrp::DecodeError;
@@ -108,7 +109,11 @@ impl PepError {
 
 impl From<PepError> for PortError {
     fn from(error: PepError) -> Self {
-        let message = error.to_string();
+        let message = match &error {
+            // The other side's own words.
+            PepError::Fault(_) => of_server(&error.to_string()).into_owned(),
+            _ => error.to_string(),
+        };
         let permanent = |entry| Self::permanent(Problem::new(entry, message.clone()));
         let passing = |entry| Self::new(Class::Transient, Problem::new(entry, message.clone()));
         match &error {
@@ -160,7 +165,7 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
         return PortError::new(Class::Refused, aadsts_problem(number, text, true));
     }
     if has("another action is in progress") {
-        let run = text.rsplit(':').next().unwrap_or_default().trim();
+        let run = of_server(text.rsplit(':').next().unwrap_or_default().trim());
         let problem = said(&code::STAMP_BUSY, format!("the stamp is busy with another action ({run})"));
         return PortError::new(Class::Busy, problem);
     }
@@ -206,4 +211,47 @@ fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
         return PortError::new(Class::Transient, said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")));
     }
     PortError::permanent(said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use azsreg_model::redact::remember;
+    use azsreg_psrp::messages::read_pipeline_state;
+
+    /// What PowerShell 7.6 sends for `throw "TEXT"`, but for members that are of no interest here: the text is the exception's
+    /// message, the target and the FullyQualifiedErrorId.
+    const THROWN: &str = r#"<Obj RefId="0"><MS><I32 N="PipelineState">5</I32><Obj N="ExceptionAsErrorRecord" RefId="1"><TN RefId="0"><T>System.Management.Automation.ErrorRecord</T><T>System.Object</T></TN><ToString>TEXT</ToString><MS><Obj N="Exception" RefId="2"><TN RefId="1"><T>System.Management.Automation.RuntimeException</T><T>System.SystemException</T><T>System.Exception</T><T>System.Object</T></TN><ToString>System.Management.Automation.RuntimeException: TEXT</ToString><Props><S N="ErrorRecord">TEXT</S><B N="WasThrownFromThrowStatement">true</B><Nil N="TargetSite" /><S N="Message">TEXT</S><Nil N="InnerException" /><Nil N="HelpLink" /><Nil N="Source" /><I32 N="HResult">-2146233087</I32><Nil N="StackTrace" /></Props></Obj><S N="TargetObject">TEXT</S><S N="FullyQualifiedErrorId">TEXT</S><Nil N="InvocationInfo" /><I32 N="ErrorCategory_Category">14</I32><S N="ErrorCategory_Activity"></S><S N="ErrorCategory_Reason">RuntimeException</S><S N="ErrorCategory_TargetName">TEXT</S><S N="ErrorCategory_TargetType">String</S><S N="ErrorCategory_Message">OperationStopped: (TEXT:String) [], RuntimeException</S></MS></Obj></MS></Obj>"#;
+
+    fn told(cmdlet: &str, thrown: &str) -> Problem {
+        let escaped = thrown.replace('&', "&amp;").replace('<', "&lt;").replace('\n', "_x000A_");
+        let (_, record) = read_pipeline_state(&THROWN.replace("TEXT", &escaped)).unwrap();
+        let error = PepError::Cmdlet { cmdlet: cmdlet.into(), record: Box::new(record.unwrap()) };
+        *PortError::from(error).problem
+    }
+
+    #[test]
+    fn what_a_throw_quotes_of_a_secret_is_in_no_part_of_the_problem() {
+        let token = "1.AVsAq3V7xYCANARYq3V7xYq3V7xYq3V7xY.AgABAAEAAAD";
+        remember(token);
+        remember("hunter2!");
+        for cmdlet in ["New-AzureBridgeServicePrincipal", "New-AzureStackActivation", "Get-AzureStackStampInformation"]
+        {
+            for text in [
+                format!("the token {token} is not good, nor is hunter2!"),
+                format!("Cannot invoke action plan because another action is in progress: {token} hunter2!"),
+                format!("AADSTS50034: {token} of 'hunter2!' does not exist"),
+                format!("wrapped: {}\n{} hunter2!", &token[..20], &token[20..]),
+            ] {
+                let shown = format!("{:?}", told(cmdlet, &text));
+                assert!(!shown.contains("CANARY") && !shown.contains("hunter2"), "{shown}");
+                assert!(shown.contains("[redacted]"), "{shown}");
+            }
+        }
+        let problem = told("New-AzureStackActivation", &format!("the token {token} is not good"));
+        assert_eq!(
+            problem.details,
+            ["the token [redacted] is not good", "FullyQualifiedErrorId: the token [redacted] is not good"]
+        );
+    }
 }

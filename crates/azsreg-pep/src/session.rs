@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use azsreg_model::redact;
 use azsreg_psrp::client::{Event, Outgoing, Pool};
 use azsreg_psrp::clixml::{Object, Value};
 use azsreg_psrp::messages::{Command, ErrorRecord, PipelineState, ProgressRecord};
@@ -150,14 +151,16 @@ impl Session {
                     Event::Output(value) => result.output.push(value),
                     Event::Error(record) => result.errors.push(record),
                     Event::Warning(text) => {
+                        let text = redact::of_server(&text).into_owned();
                         tracing::warn!(cmdlet = name, "{text}");
                         result.warnings.push(text);
                     }
                     Event::Verbose(text) => {
+                        let text = redact::of_server(&text).into_owned();
                         tracing::debug!(cmdlet = name, "{text}");
                         result.verbose.push(text);
                     }
-                    Event::Debug(text) => tracing::trace!(cmdlet = name, "{text}"),
+                    Event::Debug(text) => tracing::trace!(cmdlet = name, "{}", redact::of_server(&text)),
                     Event::Progress(record) => progress(&record),
                     Event::HostCall(call) => self.decline(Some(pipeline), &call).await?,
                     Event::PipelineEnded(PipelineState::Completed, _) => return Ok(result),

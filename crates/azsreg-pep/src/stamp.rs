@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use azsreg_model::{ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation};
+use azsreg_model::{ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation, redact};
 use azsreg_operations::ports::{Action, PortError, Stamp, TokenRequest};
 use azsreg_psrp::clixml::Value;
 use azsreg_psrp::messages::Command;
@@ -67,6 +67,12 @@ impl PrivilegedEndpoint {
             });
         };
         let secrets = secrets_of(&command);
+        for (name, value) in &command.arguments {
+            // An agreement number is no secret to its operator, only to a log.
+            if name.as_deref().is_some_and(|name| SECRET.contains(&name) && name != "AgreementNumber") {
+                redact::remember(value.text().unwrap_or_default());
+            }
+        }
         let result = session.invoke(command, &progress).await.map_err(|error| redacted(error, &secrets));
         if result.as_ref().err().is_none_or(|error| !error.ends_session()) {
             *slot = Some(session);
@@ -102,7 +108,7 @@ impl PrivilegedEndpoint {
         }
         match self.call(command).await {
             Ok(result) => Ok(Answered::of("completed", &result.output)),
-            Err(PepError::Cmdlet { record, .. }) => Ok(Answered::of(&record.id, &[])),
+            Err(PepError::Cmdlet { record, .. }) => Ok(Answered::of(&redact::of_server(&record.id), &[])),
             Err(error) => Err(error.into()),
         }
     }
@@ -139,6 +145,7 @@ fn redacted(error: PepError, secrets: &[String]) -> PepError {
             for secret in secrets {
                 record.message = record.message.replace(secret.as_str(), "[redacted]");
                 record.target = record.target.replace(secret.as_str(), "[redacted]");
+                record.id = record.id.replace(secret.as_str(), "[redacted]");
             }
             PepError::Cmdlet { cmdlet, record }
         }
@@ -189,7 +196,9 @@ impl Stamp for PrivilegedEndpoint {
         };
         Ok(match text("Status").to_ascii_lowercase().as_str() {
             "running" | "inprogress" | "in progress" | "started" | "pending" => ActionState::Running,
-            "failed" | "error" | "cancelled" | "aborted" => ActionState::Failed(text("ErrorMessage")),
+            "failed" | "error" | "cancelled" | "aborted" => {
+                ActionState::Failed(redact::of_server(&text("ErrorMessage")).into_owned())
+            }
             "" => ActionState::None,
             _ => ActionState::Completed,
         })
@@ -241,7 +250,10 @@ impl Stamp for PrivilegedEndpoint {
         }
         let result = self.call(command).await?;
         match result.output.iter().rev().find_map(Value::text) {
-            Some(text) => Ok(RegistrationToken::new(text)),
+            Some(text) => {
+                redact::remember(text);
+                Ok(RegistrationToken::new(text))
+            }
             None => {
                 ended_well(NAME, result)?;
                 Err(PepError::Output { cmdlet: NAME, member: "token" }.into())
