@@ -7,7 +7,9 @@ mod advice;
 mod cli;
 mod clock;
 mod commands;
+mod door;
 mod interrupt;
+mod misplaced;
 mod rows;
 mod secrets;
 mod stamps;
@@ -55,6 +57,7 @@ impl From<azsreg_operations::ports::PortError> for Ended {
 /// Runs the command with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let given: Vec<OsString> = arguments.into_iter().collect();
+    misplaced::look(&given);
     let stamps::Line { arguments, way } = match stamps::at(given.clone()) {
         Ok(line) => line,
         Err(problem) => return refused(problem, &given),
@@ -77,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
                 let (advice, subscription) = (advice::Advice::of(&secrets), secrets.subscription());
                 ended.problems.iter_mut().for_each(|problem| advice.about(problem, secrets.way(), subscription));
             }
+            ended.problems.iter_mut().for_each(misplaced::shorten);
             for problem in &ended.problems {
                 tracing::error!(code = problem.code.id, step = ended.step, details = ?problem.details, "{}", problem.message);
             }
@@ -84,13 +88,62 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
             ended.exit
         }
     };
-    if view::lost() {
-        let problem = Problem::new(&code::STATE_UNWRITABLE, "the output could not be written in full")
-            .next("Make room, then run the same command again.");
-        View::new(cli::Output::Human).failure(&problem.into());
-        return Code::from(u8::from(ExitCode::Failed));
-    }
+    let exit = match door::lost() {
+        Some(lost) => unwritten(&lost, exit, only_shows(&cli.command)),
+        None => exit,
+    };
     Code::from(u8::from(exit))
+}
+
+/// Says on stderr what stdout did not take. What an operation did stays done: its exit code stands. Where the output is all that
+/// was asked for, it is missing.
+fn unwritten(lost: &door::Lost, exit: ExitCode, output_is_all: bool) -> ExitCode {
+    let problem =
+        Problem::new(&code::STATE_UNWRITABLE, format!("the output could not be written in full: {}", lost.why))
+            .cause("Standard output goes to a full disk, or to what takes no more.");
+    let failed = exit == ExitCode::Done && output_is_all;
+    let next = if failed {
+        "Make room, then run the same command again."
+    } else {
+        "Make room. What was done is done: azsreg status"
+    };
+    View::new(cli::Output::Human).failure(&Ended { exit: ExitCode::Done, ..problem.next(next).into() });
+    if !lost.lines.is_empty() {
+        door::Line::of("The output was:").tell();
+        lost.lines.iter().flat_map(|text| text.lines()).for_each(|line| door::Line::of(line).tell());
+    }
+    if lost.more {
+        door::Line::of("There was more.").tell();
+    }
+    if failed { ExitCode::Failed } else { exit }
+}
+
+/// Whether a command changes nothing: what it prints is all that it does.
+fn only_shows(command: &Command) -> bool {
+    use cli::{AlertsCommand, CustomerCommand, LabCommand, MarketplaceCommand, OfflineCommand};
+    use cli::{RoleCommand, StampCommand};
+    match command {
+        Command::Status(_)
+        | Command::Check(_)
+        | Command::List(_)
+        | Command::Usage(_)
+        | Command::Explain(_)
+        | Command::Whoami
+        | Command::Stamp(StampCommand::Info(_))
+        | Command::Lab(LabCommand::Env(_) | LabCommand::Compare(_))
+        | Command::Alerts(AlertsCommand::List(_))
+        | Command::Customer(CustomerCommand::List(_))
+        | Command::Role(RoleCommand::Show(_))
+        | Command::Offline(OfflineCommand::Inspect(_)) => true,
+        Command::Marketplace(command) => matches!(
+            command,
+            MarketplaceCommand::List(_)
+                | MarketplaceCommand::Show(_)
+                | MarketplaceCommand::Downloaded(_)
+                | MarketplaceCommand::Verify(_)
+        ),
+        _ => false,
+    }
 }
 
 /// The reference of commands and options, as Markdown: generated from what `--help` is made of.
@@ -242,7 +295,8 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
 }
 
 /// Refuses from the words alone, in the form that they ask for.
-fn refused(problem: Problem, arguments: &[OsString]) -> Code {
+fn refused(mut problem: Problem, arguments: &[OsString]) -> Code {
+    misplaced::shorten(&mut problem);
     let exit = problem.code.exit;
     let asked = arguments.iter().any(|a| a == "json" || a == "--output=json" || a == "-ojson");
     let json = asked || std::env::var_os("AZSREG_OUTPUT").is_some_and(|output| output == "json");

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use serde::Serialize;
 
 use crate::cli::Output;
+use crate::door;
 
 /// An output of rows.
 pub(crate) struct Rows {
@@ -16,7 +17,7 @@ pub(crate) struct Rows {
     csv: String,
     name: String,
     count: u64,
-    lost: Option<std::io::ErrorKind>,
+    lost: Option<std::io::Error>,
 }
 
 impl Rows {
@@ -65,10 +66,10 @@ impl Rows {
         let text = match self.output {
             Output::Json => {
                 let comma = if self.count == 0 { "\n" } else { ",\n" };
-                format!("{comma}  {}", serde_json::to_string(json).unwrap_or_default())
+                format!("{comma}  {}", door::json_line(json))
             }
             Output::Csv => {
-                let cells: Vec<String> = csv().iter().map(|cell| quoted(cell)).collect();
+                let cells: Vec<String> = csv().iter().map(|cell| door::csv_cell(cell)).collect();
                 format!("{}\r\n", cells.join(","))
             }
             Output::Human | Output::Prometheus => self.aligned(&cells()),
@@ -81,6 +82,7 @@ impl Rows {
     fn aligned(&self, cells: &[String]) -> String {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(&self.widths) {
+            let cell = door::clean(cell);
             let size = usize::try_from(width.unsigned_abs()).unwrap_or(0);
             let text = if *width < 0 { format!("{cell:>size$}  ") } else { format!("{cell:<size$}  ") };
             line.push_str(&text);
@@ -93,7 +95,7 @@ impl Rows {
             && let Err(error) = self.out.write_all(text.as_bytes())
         {
             // A reader that has gone, or a full disk: said at the end.
-            self.lost = Some(error.kind());
+            self.lost = Some(error);
         }
     }
 
@@ -106,15 +108,10 @@ impl Rows {
             let end = if self.count == 0 { "]}\n" } else { "\n]}\n" };
             self.put(end);
         }
-        let flushed = self.out.flush().err().map(|error| error.kind());
-        if self.lost.or(flushed).is_some_and(|kind| kind != std::io::ErrorKind::BrokenPipe) {
-            crate::view::lose();
+        let flushed = self.out.flush().err();
+        if let Some(error) = self.lost.or(flushed) {
+            door::lose(None, &error);
         }
         self.count
     }
-}
-
-/// A cell of CSV (RFC 4180).
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

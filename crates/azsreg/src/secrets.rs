@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Read as _};
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, code, redact};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use secrecy::SecretString;
@@ -131,6 +131,7 @@ pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgu
     if secret.is_empty() {
         return Err(Problem::new(&code::SECRET_UNREADABLE, format!("{option}: the secret is empty")));
     }
+    redact::remember(secret);
     Ok(secret.to_owned().into())
 }
 
@@ -147,8 +148,13 @@ pub(crate) fn password(
             Err(Problem::new(&code::BAD_ARGUMENT, "--pep-password is missing, and nobody can be asked for it")
                 .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD."))
         }
-        None => rpassword::prompt_password(format!("Password of {user}: ")).map(Into::into).map_err(|error| {
-            Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))
-        }),
+        None => {
+            let asked = rpassword::prompt_password(format!("Password of {}: ", crate::door::clean(user)));
+            let password = asked.map_err(|error| {
+                Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))
+            })?;
+            redact::remember(&password);
+            Ok(password.into())
+        }
     }
 }

@@ -6,20 +6,13 @@ use azsreg_model::{
 };
 use azsreg_operations::prerequisites::{Prerequisite, Verdict};
 use jiff::Timestamp;
-use owo_colors::OwoColorize as _;
+use owo_colors::Style;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::Ended;
 use crate::cli::Output;
-
-/// Whether data could not be written: a full disk, mostly.
-static LOST: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-
-/// Whether data could not be written.
-pub(crate) fn lost() -> bool {
-    LOST.load(std::sync::atomic::Ordering::Relaxed)
-}
+use crate::door::{self, Line, clean};
 
 /// Whether a list has begun on stdout that only its end makes a document.
 static BEGUN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -29,29 +22,14 @@ pub(crate) fn begin_rows() {
     BEGUN.store(true, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// Data could not be written.
-pub(crate) fn lose() {
-    LOST.store(true, std::sync::atomic::Ordering::Relaxed);
-}
-
-/// A line of data. A reader that has gone (`| head`) is no failure of the command.
+/// A line of data.
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        if let Err(error) = writeln!(anstream::stdout(), $($text)*)
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            lose();
-        }
-    }};
+    ($($text:tt)*) => { Line::of(&format!($($text)*)).say() };
 }
 
 /// A line for the person.
 macro_rules! tell {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(anstream::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => { Line::of(&format!($($text)*)).tell() };
 }
 
 /// The sentences that runbooks look for (`facts-protocol.md` section 8), by operation.
@@ -139,16 +117,20 @@ impl View {
         tell!("Note: {text}");
     }
 
+    /// A line for the person, as it is.
+    pub(crate) fn person(text: &str) {
+        tell!("{text}");
+    }
+
     /// A JSON document.
     pub(crate) fn json(self, value: &impl Serialize) {
-        let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        say!("{text}");
+        door::say_json(value);
     }
 
     /// Rows under titles, in columns that line up.
     pub(crate) fn table(self, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
         let mut table: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-        table.extend(rows);
+        table.extend(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()));
         let widths: Vec<usize> =
             (0..titles.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
         for row in table {
@@ -164,25 +146,26 @@ impl View {
             let document =
                 json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)});
             if BEGUN.load(std::sync::atomic::Ordering::Relaxed) {
-                tell!("{document}");
+                door::tell_json(&document);
             } else {
                 self.json(&document);
             }
             return;
         }
-        for step in &ended.steps {
-            tell!("{}", step_line(step));
+        // Those that were told as they ended are not told again.
+        for step in ended.steps.iter().skip(crate::watch::told()) {
+            step_line(step).tell();
         }
         if let Some(step) = ended.step {
             let interrupted = ended.problems.first().is_some_and(|p| p.code == &azsreg_model::code::INTERRUPTED);
             if interrupted {
-                tell!("  {}   {step}", "stopped".yellow().bold());
+                Line::of("  ").painted("stopped", yellow().bold()).then(&format!("   {step}")).tell();
             } else {
-                tell!("  {}    {step}", "failed".red().bold());
+                Line::of("  ").painted("failed", red().bold()).then(&format!("    {step}")).tell();
             }
         }
         for problem in &ended.problems {
-            tell!("{}", problem_text(problem));
+            problem_lines(problem).iter().for_each(Line::tell);
         }
         if ended.exit == azsreg_model::ExitCode::CheckFailed {
             match ended.problems.len() {
@@ -206,27 +189,29 @@ impl View {
             return exit;
         }
         let line = |text: String| say!("{text}");
+        let sentence = |report| Line::default().painted(sentence(report), green().bold()).say();
         match report.outcome {
             Outcome::Planned => {
                 let changes = report.plan.iter().filter(|step| step.changes).count();
                 for step in &report.plan {
-                    let mark = if step.changes { "would".yellow().to_string() } else { "no need".dimmed().to_string() };
-                    let pad = if step.changes { "  " } else { "" };
-                    line(format!("  {mark}{pad}   {:<18} {}", step.step, step.detail));
+                    let (mark, pad, style) =
+                        if step.changes { ("would", "  ", yellow()) } else { ("no need", "", dimmed()) };
+                    let rest = format!("{pad}   {:<18} {}", step.step, step.detail);
+                    Line::of("  ").painted(mark, style).then(&rest).say();
                 }
                 for item in &report.lost {
-                    line(format!("  {}     {item}", "lost".red()));
+                    Line::of("  ").painted("lost", red()).then(&format!("     {item}")).say();
                 }
                 line(format!("Plan: {changes} of {} steps would run. Nothing was changed.", report.plan.len()));
             }
             Outcome::NothingToDo => line(nothing(report)),
             Outcome::Verified | Outcome::Done => {
                 self.steps(&report.steps);
-                line(format!("{}", sentence(report).green().bold()));
+                sentence(report);
             }
             Outcome::ActivatedUnread => {
                 self.steps(&report.steps);
-                line(format!("{}", sentence(report).green().bold()));
+                sentence(report);
                 line("activated; the record was not read: no operator sign-in".into());
             }
             Outcome::StampLeft => {
@@ -248,7 +233,7 @@ impl View {
 
     fn steps(self, steps: &[StepReport]) {
         for step in steps {
-            say!("{}", step_line(step));
+            step_line(step).say();
         }
     }
 
@@ -258,28 +243,22 @@ impl View {
             self.json(report);
             return;
         }
-        let title = report.status.title();
-        let word = match report.status {
-            Status::Registered => title.green().bold().to_string(),
-            Status::RegisteredInAzure => {
-                format!("{} (the stamp's record was not read)", title.green().bold())
-            }
-            Status::ActivatedOnStamp => format!("{} (Azure was not read)", title.green().bold()),
-            Status::Expiring => {
-                let days = report.days_left.unwrap_or_default();
-                format!("{}: {} left", title.yellow().bold(), days_of(days))
-            }
-            Status::Expired => title.red().bold().to_string(),
+        let (style, rest) = match report.status {
+            Status::Registered => (green(), String::new()),
+            Status::RegisteredInAzure => (green(), " (the stamp's record was not read)".into()),
+            Status::ActivatedOnStamp => (green(), " (Azure was not read)".into()),
+            Status::Expiring => (yellow(), format!(": {} left", days_of(report.days_left.unwrap_or_default()))),
+            Status::Expired => (red(), String::new()),
             Status::HalfRegistered | Status::Mismatch | Status::NotRegistered | Status::Unknown => {
-                title.yellow().bold().to_string()
+                (yellow(), String::new())
             }
         };
-        say!("{word}");
+        Line::default().painted(report.status.title(), style.bold()).then(&rest).say();
         for finding in &report.findings {
             say!("  {}: {}", finding.code.id, finding.message);
             say!("    next: {}", finding.then());
         }
-        say!();
+        Line::default().say();
         self.sides(report);
     }
 
@@ -293,9 +272,8 @@ impl View {
             .or_else(|| registration.and_then(|registration| registration.cloud_id))
             .map(|id| id.to_string())
             .unwrap_or_default();
-        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let name = escape(registration.map(|r| r.id.name.as_str()).unwrap_or_default());
-        let labels = format!("cloud_id=\"{cloud_id}\",registration=\"{name}\"");
+        let name = door::label(registration.map(|r| r.id.name.as_str()).unwrap_or_default());
+        let labels = format!("cloud_id=\"{cloud_id}\",registration={name}");
         let gauge = |metric: &str, help: &str| {
             say!("# HELP {metric} {help}");
             say!("# TYPE {metric} gauge");
@@ -334,13 +312,13 @@ impl View {
     /// Every prerequisite.
     pub(crate) fn prerequisites(self, list: &[Prerequisite]) {
         for one in list {
-            let word = match one.verdict {
-                Verdict::Ok => format!("{}     ", "ok".green()),
-                Verdict::Warning => format!("{}", "warning".yellow()),
-                Verdict::Failed => format!("{} ", "failed".red().bold()),
-                Verdict::NotKnown => format!("{}", "unknown".dimmed()),
+            let (word, pad, style) = match one.verdict {
+                Verdict::Ok => ("ok", "     ", green()),
+                Verdict::Warning => ("warning", "", yellow()),
+                Verdict::Failed => ("failed", " ", red().bold()),
+                Verdict::NotKnown => ("unknown", "", dimmed()),
             };
-            say!("  {word}  {}: {}", one.name, one.detail);
+            Line::of("  ").painted(word, style).then(&format!("{pad}  {}: {}", one.name, one.detail)).say();
             if let Some(problem) = &one.problem {
                 say!("           {} {}", problem.code.id, problem.then());
             }
@@ -444,13 +422,30 @@ fn until(end: Timestamp, at: Timestamp) -> String {
     format!("{} ({far})", end.strftime("%Y-%m-%d"))
 }
 
-fn step_line(step: &StepReport) -> String {
-    let word = match step.state {
-        StepState::Done => format!("{}     ", "done".green()),
-        StepState::AlreadyDone => format!("{}  ", "already".green()),
-        StepState::NotNeeded => format!("{}  ", "no need".dimmed()),
+/// How a step ended.
+pub(crate) fn step_line(step: &StepReport) -> Line {
+    let (word, pad, style) = match step.state {
+        StepState::Done => ("done", "     ", green()),
+        StepState::AlreadyDone => ("already", "  ", green()),
+        StepState::NotNeeded => ("no need", "  ", dimmed()),
     };
-    format!("  {word} {:<18} {}", step.step, step.detail)
+    Line::of("  ").painted(word, style).then(&format!("{pad} {:<18} {}", step.step, step.detail))
+}
+
+fn green() -> Style {
+    Style::new().green()
+}
+
+fn yellow() -> Style {
+    Style::new().yellow()
+}
+
+fn red() -> Style {
+    Style::new().red()
+}
+
+fn dimmed() -> Style {
+    Style::new().dimmed()
 }
 
 /// A problem, for programs.
@@ -458,13 +453,14 @@ pub(crate) fn problem_json(p: &Problem) -> serde_json::Value {
     json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
 }
 
-fn problem_text(problem: &Problem) -> String {
-    let label = |word: &str| format!("{:>6}", format!("{word}:")).bold().to_string();
-    let mut text = format!("{}: {}", format!("error[{}]", problem.code.id).red().bold(), problem.message);
-    text.push_str(&format!("\n{} {}", label("why"), problem.why()));
-    for detail in &problem.details {
-        text.push_str(&format!("\n{} {detail}", label("note")));
-    }
-    text.push_str(&format!("\n{} {}", label("next"), problem.then()));
-    text
+fn problem_lines(problem: &Problem) -> Vec<Line> {
+    let line = |word: &str, text: &str| {
+        let pad = " ".repeat(5usize.saturating_sub(word.len()));
+        Line::of(&pad).painted(&format!("{word}:"), Style::new().bold()).then(&format!(" {text}"))
+    };
+    let head = Line::default().painted(&format!("error[{}]", problem.code.id), red().bold());
+    let mut lines = vec![head.then(&format!(": {}", problem.message)), line("why", problem.why())];
+    lines.extend(problem.details.iter().map(|detail| line("note", detail)));
+    lines.push(line("next", problem.then()));
+    lines
 }
