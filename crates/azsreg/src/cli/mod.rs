@@ -58,7 +58,7 @@ pub(crate) struct Global {
         help_heading = "Global"
     )]
     pub(crate) output: Output,
-    /// No progress, even on a terminal
+    /// No progress: no line on a terminal, no lines of steps and waits elsewhere
     #[arg(long, global = true, env = "AZSREG_NO_PROGRESS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) no_progress: bool,
     /// Never ask: refuse instead

@@ -15,13 +15,11 @@ pub(crate) fn agree(
     what: &str,
     lost: &[String],
 ) -> Result<(), Problem> {
-    let mut text = format!("{what}\n");
-    for item in lost {
-        text.push_str(&format!("  lost: {item}\n"));
-    }
+    let mut lines = vec![what.to_owned()];
+    lines.extend(lost.iter().map(|item| format!("  lost: {item}")));
     if care.yes {
         if !lost.is_empty() {
-            screen.aside(text.trim_end());
+            screen.asides(&lines);
         }
         return Ok(());
     }
@@ -30,7 +28,9 @@ pub(crate) fn agree(
         problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
         return Err(problem);
     }
-    screen.aside(&format!("{text}Go on? Type yes: "));
+    lines.push("Go on? Type yes: ".into());
+    screen.asks();
+    screen.asides(&lines);
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") {

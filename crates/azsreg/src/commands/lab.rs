@@ -96,12 +96,12 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     noted.map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", note.display())))?;
     view.line(&text);
     let _ = std::io::stdout().flush();
-    anstream::eprintln!(
+    View::person(&format!(
         "azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.",
         options.seed,
         lab.descriptor().stamps.len()
-    );
-    anstream::eprintln!("Point azsreg at it with  eval \"$(azsreg lab env)\"  and stop it with ^C.");
+    ));
+    View::person("Point azsreg at it with  eval \"$(azsreg lab env)\"  and stop it with ^C.");
     interrupt::signal().await;
     if std::fs::read_to_string(&note).is_ok_and(|now| now == text) {
         let _ = std::fs::remove_file(&note);

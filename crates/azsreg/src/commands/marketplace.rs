@@ -65,7 +65,7 @@ async fn at_stamp<T>(
         let (shown, sent) = (screen.clone(), std::cell::Cell::new(0));
         let count = move |bytes| {
             sent.set(sent.get() + bytes);
-            shown.say(&format!("{} sent", amount(sent.get())));
+            shown.detail(&format!("{} sent", amount(sent.get())));
         };
         let port = MarketPort::new(records, &stamp.information, Box::new(count));
         work(Market { port, cloud_id: stamp.information.cloud_id, state_dir: stamp.state_dir }).await
@@ -349,9 +349,13 @@ async fn download(
 /// Shows the terms, and asks unless they were accepted beforehand.
 fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, String)]) -> Result<(), Problem> {
     let lines: Vec<String> = terms.iter().map(|(title, terms)| format!("{title}: {}", plain(terms))).collect();
-    let text = format!("The publishers' legal terms:\n  {}", lines.join("\n  "));
+    let shown = |last: &str| {
+        let terms = lines.iter().map(|line| format!("  {line}"));
+        let head = std::iter::once("The publishers' legal terms:".to_owned());
+        screen.asides(&head.chain(terms).chain([last.to_owned()]).collect::<Vec<_>>());
+    };
     if accepted {
-        screen.aside(&format!("{text}\nAccepted with --accept-legal-terms."));
+        shown("Accepted with --accept-legal-terms.");
         return Ok(());
     }
     let refused = |message: &str| {
@@ -362,7 +366,8 @@ fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, St
     if global.non_interactive || !std::io::stdin().is_terminal() {
         return Err(refused("the legal terms are not accepted, and nobody can be asked"));
     }
-    screen.aside(&format!("{text}\nDo you accept them? Type yes: "));
+    screen.asks();
+    shown("Do you accept them? Type yes: ");
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") {

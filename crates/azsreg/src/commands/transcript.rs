@@ -65,7 +65,8 @@ async fn take(stamp: &PrivilegedEndpoint) -> Result<Transcript, Ended> {
 /// Takes a transcript of a stamp and writes it.
 pub(crate) async fn write(stamp: &PrivilegedEndpoint, path: &Path) -> Result<(), Ended> {
     let transcript = take(stamp).await?;
-    let text = serde_json::to_string_pretty(&transcript).unwrap_or_default();
+    // It is for other people: what a cmdlet's error quotes of ours is not in it.
+    let text = crate::door::json_pretty(&transcript);
     std::fs::write(path, format!("{text}\n"))
         .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("{}: {error}", path.display())).into())
 }

@@ -238,7 +238,7 @@ impl Machine {
         subscription: Option<Uuid>,
     ) -> Result<StatusReport, Problem> {
         let options = &mut StatusOptions { subscription, ..options.clone() };
-        let screen = Screen::new(global, 0);
+        let screen = Screen::new(global, 0).quiet();
         let first = |ended: Ended| {
             let none = || Problem::new(&code::INTERRUPTED, "the stamp was not asked to the end");
             ended.problems.into_iter().next().unwrap_or_else(none)
