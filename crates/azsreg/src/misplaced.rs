@@ -49,6 +49,9 @@ fn value_of(word: &str) -> &str {
     }
 }
 
+/// How the options of secrets end.
+const ENDS: &[&str] = &["secret", "password", "passwd", "pass", "pwd", "token", "key", "license", "licence"];
+
 /// What follows the option of a secret, as far as the next option. A file's name is none.
 fn after(words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
@@ -57,11 +60,11 @@ fn after(words: &[&str]) -> Vec<String> {
         let value = if let Some(option) = word.strip_prefix("--") {
             let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
             let name = name.to_ascii_lowercase();
-            const ENDS: &[&str] =
-                &["secret", "password", "passwd", "pass", "pwd", "token", "key", "license", "licence"];
             secret = ENDS.iter().any(|end| name.ends_with(end));
             value
         } else {
+            // A short option ends it, as a long one does.
+            secret &= !word.starts_with('-') || *word == "-";
             Some(*word)
         };
         if let Some(value) =
@@ -160,7 +163,7 @@ fn is_base64(word: &str) -> bool {
     let longest = plain.split('/').max_by_key(|part| part.len()).unwrap_or_default();
     // The parts of a path are short.
     let path = if plain.starts_with('/') { 40 } else { 24 };
-    let parts = plain.contains('/').then_some(longest.len() >= path).unwrap_or(plain.len() > 40);
+    let parts = if plain.contains('/') { longest.len() >= path } else { plain.len() > 40 };
     parts && drawn(longest)
 }
 
@@ -254,7 +257,7 @@ mod tests {
             "x",
         ];
         assert_eq!(after(&line), ["two", "words", "hunter2"]);
-        assert!(after(&["--pep-password", "@/a/file", "--client-secret", "-", "--name", "n"]).is_empty());
+        assert!(after(&["--pep-password", "@/a/file", "-o", "json", "--client-secret", "-", "--name", "n"]).is_empty());
         assert_eq!(
             shortened("unexpected argument 'words' found", &after(&line)),
             "unexpected argument '... (5 characters)' found"
