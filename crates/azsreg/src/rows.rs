@@ -24,8 +24,12 @@ impl Rows {
     /// Rows under titles; a width below nought is of a column of numbers. `name` is the list's in JSON, `csv` are the
     /// titles of CSV.
     pub(crate) fn new(output: Output, name: &str, titles: &[(&str, i32)], csv: &[&str]) -> Self {
+        Self::to(Box::new(anstream::stdout()), output, name, titles, csv)
+    }
+
+    fn to(out: Box<dyn Write>, output: Output, name: &str, titles: &[(&str, i32)], csv: &[&str]) -> Self {
         Self {
-            out: BufWriter::with_capacity(64 << 10, Box::new(anstream::stdout())),
+            out: BufWriter::with_capacity(64 << 10, out),
             output,
             widths: titles.iter().map(|(_, width)| *width).collect(),
             titles: titles.iter().map(|(title, _)| (*title).to_owned()).collect(),
@@ -113,5 +117,47 @@ impl Rows {
             door::lose(None, &error);
         }
         self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    struct Into(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Into {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_stamp_calls_a_resource_is_one_cell_in_every_output() {
+        azsreg_model::redact::remember("canary-of-the-rows-0123456789");
+        let written = |output| {
+            let out = Rc::new(RefCell::new(Vec::new()));
+            let titles = [("name", 12), ("count", -6)];
+            let mut rows = Rows::to(Box::new(Into(Rc::clone(&out))), output, "rows", &titles, &["name", "count"]);
+            for name in ["=1+1", "a\u{1b}[2J\u{9b}\r\nnext: x", "canary-of-the-rows-0123456789"] {
+                let cells = || vec![name.to_owned(), "-5".to_owned()];
+                rows.row(&serde_json::json!({ "name": name, "count": -5 }), cells, cells);
+            }
+            assert_eq!(rows.end(true), 3);
+            String::from_utf8(out.borrow().clone()).unwrap()
+        };
+        assert_eq!(written(Output::Csv), "name,count\r\n'=1+1,-5\r\na\\x1b[2J\\x9b next: x,-5\r\n[redacted],-5\r\n");
+        let human = written(Output::Human);
+        assert_eq!(human.lines().count(), 4, "{human}");
+        assert!(human.contains("a\\x1b[2J\\x9b next: x") && !human.contains("canary"), "{human}");
+        let json = written(Output::Json);
+        assert!(!json.contains('\u{9b}') && !json.contains("canary"), "{json}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["rows"][1]["name"], "a\u{1b}[2J\u{9b}\r\nnext: x");
     }
 }
