@@ -192,7 +192,7 @@ impl Redactor {
         let mut before = 0;
         for byte in text.bytes() {
             let escape = matches!(byte, b'%' | b'\\' | b'&') || (byte == b'x' && before == b'_');
-            if escape || byte == b'\n' || byte == 0x1b || !byte.is_ascii() {
+            if escape || matches!(byte, b'\n' | b'\r' | 0x1b) || !byte.is_ascii() {
                 return false;
             }
             before = byte;
