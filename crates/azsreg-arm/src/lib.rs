@@ -3,6 +3,7 @@
 //! A thin layer: typed errors out of the ARM envelope, paging, 202 polling, Retry-After, request ids. It implements the
 //! ports `Azure` and `Records`; what an operation does with them is not its business.
 
+mod address;
 mod alerts;
 mod azure;
 mod blobs;
@@ -15,6 +16,7 @@ mod http;
 mod login;
 mod manager;
 mod market;
+mod place;
 mod products;
 mod records;
 mod storage;
@@ -31,6 +33,7 @@ pub use http::{Http, HttpOptions, clock_skew};
 pub use login::{Identity, Prompt, SignIn, certificate_from_pem};
 pub use manager::Manager;
 pub use market::MarketPort;
+pub use place::{Known, Place};
 pub use products::{details as product_details, item as stamp_item, product};
 pub use records::{RecordsPort, activation};
 pub use usage::page as usage_page;

@@ -202,6 +202,18 @@ codes! {
         "azsreg login --tenant TENANT  with an account of the subscription's tenant.";
     PASSWORD_CHANGE "AZR3019" Failed "AADSTS50055: the account must change its password",
         "The password has expired.", "Change the password in a browser, then azsreg login.";
+    AUDIENCE_OF_ANOTHER "AZR3020" CheckFailed "An endpoint asks for another endpoint's token",
+        "What the endpoint says of itself names an audience that is known to be a cloud's, or of an endpoint that a sign-in is kept for. With such a token it could act there in your name.",
+        "Check --cloud-endpoint. If the kept sign-in is the wrong one: azsreg whoami, then azsreg logout.";
+    SIGN_IN_ELSEWHERE "AZR3021" CheckFailed "The sign-in is for another endpoint",
+        "A sign-in is kept for the endpoint and the authority that it was made at, and used for no other.",
+        "azsreg login  with the same --cloud or --cloud-endpoint as this command";
+    TOKEN_UNUSABLE "AZR3022" Failed "The directory's answer to the sign-in can't be used",
+        "It holds no token, an expired one, or one for somebody else; or something in between answered instead.",
+        "Check proxies and the clock of this machine, then azsreg login.";
+    STAMP_NAMES_ANOTHER "AZR3023" CheckFailed "The stamp names a cloud's Resource Manager as its own",
+        "The stamp's information is wrong or was tampered with: the sign-in to the stamp would give the stamp a token for the cloud.",
+        "Compare AdminResourceManager in azsreg stamp info with the stamp's documents.";
 
     AZURE_UNREACHABLE "AZR4001" Failed "Azure can't be reached",
         "No route, a firewall, or a proxy in between.", "Check HTTPS_PROXY and NO_PROXY, then run the same command again.";
@@ -300,6 +312,30 @@ codes! {
         "The id is mistyped, or the customer's subscription is of another kind.", "Check the id in Partner Center.";
     CUSTOMERS_NOT_ALLOWED "AZR4036" CheckFailed "The registration can't have customers",
         "It uses capacity billing, which reports no usage.", "azsreg set --billing-model pay-as-you-use";
+    ADDRESS_REFUSED "AZR4040" CheckFailed "An address is not https",
+        "A document of the other side (metadata, the stamp's information, a link, a manifest) names an address where a secret would be readable, or none at all.",
+        "Have it mended there. For a test on this machine: --allow-http admits http on loopback.";
+    OTHER_HOST "AZR4041" Failed "A link leads to another host",
+        "The next page or an operation's address is not at the Resource Manager that was asked. Whoever answers there would get the sign-in's token.",
+        "Check --cloud-endpoint and proxies; if they are right, please report this with -v.";
+    LIST_ENDLESS "AZR4042" Failed "A list has no end",
+        "A page leads back to one that was read before, or page after page is empty.",
+        "Run the same command again; if it persists, please report this with -v.";
+    TOO_LARGE "AZR4043" Failed "An answer is larger than the limit",
+        "An answer may have 16 MiB, and need 64 MiB once it is read; so may a list. The limit that was reached is named above.",
+        "Check --cloud-endpoint and proxies: no answer of Azure or of a stamp comes near.";
+    NO_ANSWER_IN_TIME "AZR4044" Failed "An answer did not come in time",
+        "Who was asked took the call and did not answer, or did not end its answer. It was asked twice.",
+        "Run the same command again: it resumes. For a slow line: --answer-timeout SECONDS.";
+    REDIRECTED "AZR4045" Failed "The other side redirects elsewhere",
+        "azsreg never follows: it would show its secrets to whoever is there. Mostly a proxy's page for signing in, or a wrong address.",
+        "Check --cloud-endpoint and proxies.";
+    WAIT_TOO_LONG "AZR4046" Failed "A longer wait is asked for than a step has",
+        "A call to Azure has five minutes, a move or a download an hour.",
+        "Run the same command again after that time: it resumes.";
+    OPERATION_ENDLESS "AZR4047" Failed "An accepted operation did not end in time",
+        "Azure or the stamp took the call and still works on it. A call has five minutes, a move an hour.",
+        "Run the same command again: it resumes.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
