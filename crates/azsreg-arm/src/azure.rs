@@ -1,9 +1,10 @@
 //! The port of Azure: the providers that registration uses, by resource (`wire-azure.md`, `facts-azure-api.md`).
 
 use azsreg_model::{
-    ActivationKey, Cloud, CustomRole, Customer, LOCK_NAME, Lock, LockLevel, Permission, REGISTRATION_OWNER_ROLE_ID,
-    Registration, RegistrationId, RegistrationToken, RoleAssignment, lock_notes,
+    ActivationKey, Cloud, CustomRole, Customer, LOCK_NAME, Lock, LockLevel, Permission, Problem,
+    REGISTRATION_OWNER_ROLE_ID, Registration, RegistrationId, RegistrationToken, RoleAssignment, code, lock_notes,
 };
+use azsreg_operations::engine::retry::Policy;
 use azsreg_operations::ports::{Azure, Customers, DirectoryRights, PortError, Subscription};
 use jiff::SignedDuration;
 use reqwest::Method;
@@ -11,10 +12,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::address::same_origin;
 use crate::error::ArmError;
 use crate::graph;
 use crate::http::clock_skew;
-use crate::manager::Manager;
+use crate::manager::{Manager, Seen};
 
 const SUBSCRIPTIONS: &str = "2022-12-01";
 const RESOURCES: &str = "2021-04-01";
@@ -29,14 +31,16 @@ pub struct AzurePort<'a> {
     graph: Option<Manager<'a>>,
     cloud: &'a Cloud,
     bridge: Option<SecretString>,
+    /// The pages of usage that were read.
+    pub(crate) seen: Seen,
 }
 
 impl<'a> AzurePort<'a> {
     /// Azure as this manager's identity sees it. `bridge` is a refresh token to give to the stamp in place of the identity's.
     #[must_use]
     pub fn new(manager: Manager<'a>, cloud: &'a Cloud, bridge: Option<SecretString>) -> Self {
-        let graph = (!cloud.graph.is_empty()).then(|| manager.beside(&cloud.graph, &cloud.graph));
-        Self { manager, graph, cloud, bridge }
+        let graph = manager.graph();
+        Self { manager, graph, cloud, bridge, seen: Seen::default() }
     }
 
     pub(crate) fn manager(&self) -> &Manager<'a> {
@@ -72,7 +76,9 @@ impl AzurePort<'_> {
         let path = format!("/subscriptions/{}/resourceGroups/{}/{verb}", id.subscription, id.resource_group);
         let group = format!("/subscriptions/{}/resourceGroups/{}", to.subscription, to.resource_group);
         let body = json!({"resources": [id.to_string()], "targetResourceGroup": group});
-        self.manager.call(Method::POST, &path, RESOURCES, Some(&body)).await?;
+        // Azure takes longer for a move than for anything else.
+        let limit = Policy::STAMP.deadline;
+        self.manager.call_within(limit, Method::POST, &path, RESOURCES, Some(&body)).await?;
         Ok(())
     }
 }
@@ -385,6 +391,12 @@ impl Azure for AzurePort<'_> {
         if let Some(token) = &self.bridge {
             return Ok(token.clone());
         }
-        Ok(self.manager.identity().account(self.manager.audience()).await?.refresh_token)
+        // What the stamp's bridge redeems is of the cloud that the stamp is registered in, and of no other.
+        let identity = self.manager.identity();
+        if !same_origin(&identity.place().endpoint, &self.cloud.arm_endpoint) {
+            let message = format!("the sign-in for {} is not for {}", identity.place().endpoint, self.cloud);
+            return Err(PortError::permanent(Problem::new(&code::SIGN_IN_ELSEWHERE, message)));
+        }
+        Ok(identity.account().await?.refresh_token)
     }
 }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use azsreg_model::{Problem, code};
+use azsreg_operations::engine::retry::Policy;
 use azsreg_operations::marketplace::{BlobAbout, BlobError, Blobs, Sink};
 use azsreg_operations::ports::{Class, PortError};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
-use crate::http::{Http, host_of};
+use crate::address::wait_within;
+use crate::http::{Http, host_of, retry_after};
 
-/// A connection that gives nothing for so long is given up, and gone on with anew.
+/// A connection that gives less than `TRICKLE` bytes in so long is given up, and gone on with anew.
 const SILENCE: Duration = Duration::from_secs(60);
+const TRICKLE: usize = 1 << 10;
 
 /// Reads blobs over a client.
 pub struct BlobPort<'a>(pub &'a Http);
@@ -44,9 +48,10 @@ impl Blobs for BlobPort<'_> {
         headers.extend(etag.filter(|etag| !etag.is_empty()).map(|etag| ("if-match", etag.to_owned())));
         let mut answer = self.0.open(url, &headers).await.map_err(|error| {
             let error = PortError::from(error);
-            // A host that was never reached may be for a moment: how long to try is the caller's affair.
-            let certificate = error.problem.code == &code::AZURE_CERTIFICATE;
-            BlobError::Port(if certificate { error } else { PortError::new(Class::Transient, *error.problem) })
+            // A host that was never reached may be for a moment: how long to try is the caller's affair. What an address or
+            // an answer may not be does not pass.
+            let passing = [&code::AZURE_UNREACHABLE, &code::NO_ANSWER_IN_TIME].contains(&error.problem.code);
+            BlobError::Port(if passing { PortError::new(Class::Transient, *error.problem) } else { error })
         })?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let part = status == 206;
@@ -81,12 +86,15 @@ impl Blobs for BlobPort<'_> {
                 Problem::new(&code::AZURE_UNREACHABLE, format!("the download from {host} broke: {reason}")),
             ))
         };
+        let (mut since, mut came) = (Instant::now(), 0usize);
         loop {
-            match tokio::time::timeout(SILENCE, answer.chunk()).await {
-                Err(_) => return Err(broken("nothing came for a minute".into())),
+            match tokio::time::timeout_at(since + SILENCE, answer.chunk()).await {
+                Err(_) if came >= TRICKLE => (since, came) = (Instant::now(), 0),
+                Err(_) => return Err(broken(format!("{came} bytes came within a minute"))),
                 Ok(Err(error)) => return Err(broken(crate::http::chain(&error))),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(mut bytes))) => {
+                    came = came.saturating_add(bytes.len());
                     let passed = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
                     known -= passed as u64;
                     sink.bytes(bytes.split_off(passed)).map_err(BlobError::Sink)?;
@@ -111,8 +119,10 @@ fn refused(status: u16, headers: &HeaderMap, host: &str) -> BlobError {
         404 | 410 => BlobError::Address(PortError::permanent(problem)),
         412 | 416 => BlobError::Changed,
         429 | 503 => {
-            let after =
-                header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+            let after = retry_after(headers);
+            if let Some(Err(long)) = after.map(|after| wait_within(host, after, Policy::BLOBS.deadline)) {
+                return BlobError::Port(PortError::permanent(*long));
+            }
             match after {
                 Some(_) => BlobError::Port(PortError::new(Class::Throttled(after), problem)),
                 None => BlobError::Port(PortError::new(Class::Transient, problem)),

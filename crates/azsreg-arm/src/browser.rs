@@ -2,9 +2,13 @@
 
 use std::io;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
+
+/// How long a connection to the loopback port may take to say what it asks for.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opens a URL in the person's browser. The one call to the operating system of this crate.
 ///
@@ -37,7 +41,11 @@ pub(crate) async fn wait(listener: TcpListener) -> io::Result<String> {
         let (stream, _) = listener.accept().await?;
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
-        (&mut stream).take(16 << 10).read_line(&mut line).await?;
+        // Who connects and says nothing does not keep the browser out.
+        let asked = tokio::time::timeout(ASKED_WITHIN, (&mut stream).take(16 << 10).read_line(&mut line)).await;
+        if !matches!(asked, Ok(Ok(_))) {
+            continue;
+        }
         let path = line.split(' ').nth(1).unwrap_or_default();
         let query = path.split_once('?').map(|(_, query)| query.to_owned());
         // The browser may ask for an icon before or after: only the redirect has a query.
@@ -55,8 +63,12 @@ pub(crate) async fn wait(listener: TcpListener) -> io::Result<String> {
             "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
             page.len()
         );
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
+        // The answer is a courtesy: the sign-in goes on without it.
+        let said = async {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await
+        };
+        let _ = tokio::time::timeout(ASKED_WITHIN, said).await;
         if let Some(query) = query {
             return Ok(query);
         }

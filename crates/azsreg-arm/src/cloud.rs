@@ -1,19 +1,24 @@
 //! Clouds that describe themselves, and which tenant a subscription is of.
 
-use azsreg_model::Cloud;
+use azsreg_model::{Cloud, Problem, code};
 use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::address::{self, checked};
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
+use crate::login::is_tenant;
+use crate::place::{Known, Place};
 
 /// A custom cloud from its metadata (`wire-azure.md`, "Requests seen"): the newer form first, then that of 2015.
 ///
 /// # Errors
-/// The endpoint can't be reached or gives no metadata.
-pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError> {
+/// The endpoint can't be reached or gives no metadata; it names an address that is not https, or what is known to be
+/// another endpoint's.
+pub async fn custom_cloud(http: &Http, endpoint: &str, known: &Known) -> Result<Cloud, ArmError> {
     let base = endpoint.trim_end_matches('/');
+    let host = address::host(&checked(base, "the cloud's endpoint", http.allow_http())?);
     let mut last = None;
     for version in ["2022-09-01", "2015-01-01"] {
         let url = format!("{base}/metadata/endpoints?api-version={version}");
@@ -27,14 +32,21 @@ pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError
         let login = text("/authentication/loginEndpoint");
         let audience = text("/authentication/audiences/0");
         if let (true, Some(login), Some(audience)) = (answer.status.is_success(), login, audience) {
-            return Ok(Cloud {
+            let authority = authority(login, &host, http.allow_http())?;
+            let graph = text("/microsoftGraphResourceId").unwrap_or_default().trim_end_matches('/').to_owned();
+            if !graph.is_empty() {
+                checked(&graph, &format!("the Graph that {host} names"), http.allow_http())?;
+            }
+            let cloud = Cloud {
                 name: "CustomCloud".into(),
                 arm_endpoint: base.to_owned(),
-                authority: login.trim_end_matches('/').to_owned(),
+                authority,
                 audience: audience.to_owned(),
-                graph: text("/microsoftGraphResourceId").unwrap_or_default().trim_end_matches('/').to_owned(),
+                graph,
                 default_location: "westcentralus".into(),
-            });
+            };
+            known.check(&Place::from(&cloud))?;
+            return Ok(cloud);
         }
         last = Some(answer.status);
     }
@@ -42,6 +54,18 @@ pub async fn custom_cloud(http: &Http, endpoint: &str) -> Result<Cloud, ArmError
         host: host_of(endpoint),
         reason: format!("it is not the metadata of a cloud (HTTP status {})", last.map_or(0, |status| status.as_u16())),
     })
+}
+
+/// An authority as metadata of `host` names it, without a slash at the end: what is more than an address is refused.
+pub(crate) fn authority(login: &str, host: &str, allow_http: bool) -> Result<String, ArmError> {
+    let what = format!("the login endpoint that {host} names");
+    let url = checked(login, &what, allow_http)?;
+    let segments = url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty());
+    if url.query().is_some() || url.fragment().is_some() || !segments.into_iter().all(is_tenant) {
+        let message = format!("{what} is more than an address");
+        return Err(Problem::new(&code::ADDRESS_REFUSED, message).into());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The tenant of a subscription: who asks without a token is told where to sign in.
@@ -69,5 +93,5 @@ pub async fn tenant_of_subscription(
     let uri = challenge.split("authorization_uri=\"").nth(1).and_then(|rest| rest.split('"').next());
     // `https://login.example/{tenant}`, perhaps with more behind it.
     let tenant = uri.and_then(|uri| uri.split("://").nth(1)?.split('/').nth(1));
-    Ok(tenant.filter(|tenant| !tenant.is_empty()).map(str::to_owned))
+    Ok(tenant.filter(|tenant| is_tenant(tenant)).map(str::to_owned))
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
+use azsreg_operations::engine::retry::Policy;
 use azsreg_operations::ports::{Class, PortError};
 use thiserror::Error;
+
+use crate::address::wait_within;
 
 /// A failure of a call.
 #[derive(Debug, Error)]
@@ -35,6 +38,18 @@ pub enum ArmError {
         host: String,
         /// How.
         reason: String,
+    },
+    /// The answer did not come, or did not end, in time.
+    #[error("{host} did not answer in time: {what} was waited for, {} s long", waited.as_secs_f32())]
+    TooLate {
+        /// Who.
+        host: String,
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// Whether the call before was too late as well.
+        again: bool,
     },
     /// Resource Manager refused, in its envelope.
     #[error("{code}: {message}")]
@@ -105,10 +120,17 @@ impl From<ArmError> for PortError {
             }
             ArmError::Certificate { .. } => Self::permanent(Problem::new(&code::AZURE_CERTIFICATE, message)),
             ArmError::Broken { .. } => Self::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, message)),
+            ArmError::TooLate { again, .. } => {
+                let class = if again { Class::Permanent } else { Class::Transient };
+                Self::new(class, Problem::new(&code::NO_ANSWER_IN_TIME, message))
+            }
             ArmError::Unreadable { .. } => Self::permanent(Problem::new(&code::AZURE_PROTOCOL, message)),
             ArmError::Unavailable(problem) => Self::new(Class::Permanent, *problem),
             ArmError::SignIn { error, description, status, retry_after } => {
                 if status == 429 || (retry_after.is_some() && status >= 500) {
+                    if let Some(problem) = too_long("the directory", retry_after) {
+                        return Self::permanent(problem);
+                    }
                     return Self::new(Class::Throttled(retry_after), Problem::new(&code::THROTTLED, message));
                 }
                 if status >= 500 || status == 408 || error == "temporarily_unavailable" {
@@ -128,6 +150,11 @@ impl From<ArmError> for PortError {
     }
 }
 
+/// A wait that no step has the time for: it is not begun.
+pub(crate) fn too_long(who: &str, asked: Option<Duration>) -> Option<Problem> {
+    wait_within(who, asked?, Policy::AZURE.deadline).err().map(|problem| *problem)
+}
+
 fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, after: Option<Duration>) -> PortError {
     let problem = |entry, text: String| {
         let mut problem = Problem::new(entry, text).detail(format!("{arm}: {message}"));
@@ -137,6 +164,9 @@ fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, af
         problem
     };
     let permanent = |entry, text: String| PortError::permanent(problem(entry, text));
+    if let Some(long) = too_long("Azure", after).filter(|_| status == 429 || status == 408 || status >= 500) {
+        return PortError::permanent(long.detail(format!("{arm}: {message}")));
+    }
     let said = |text: &str| message.contains(text);
     match (status, arm) {
         (429, _) => {

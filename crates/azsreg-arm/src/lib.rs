@@ -26,7 +26,7 @@ pub use alerts::alert;
 pub use azure::{AzurePort, customer};
 pub use blobs::BlobPort;
 pub use browser::open as open_in_browser;
-pub use cache::{Account, SignInCache};
+pub use cache::{Account, Forgotten, SignInCache};
 pub use cloud::{custom_cloud, tenant_of_subscription};
 pub use error::ArmError;
 pub use http::{Http, HttpOptions, clock_skew};

@@ -15,17 +15,24 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::address::{self, checked};
 use crate::browser;
 use crate::cache::Account;
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
+use crate::place::{Known, Place};
 
 /// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
 const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2);
 /// A token that is about to expire is not used any more.
 const MARGIN: i64 = 120;
+/// A directory's tokens are some kilobytes; no Resource Manager takes a header of this size.
+const LONGEST_TOKEN: usize = 64 << 10;
+/// How long a person has to enter a code at most, whatever the directory says: its own is a quarter of an hour.
+const CODE_LIFE: i64 = 1_800;
 
 /// Who shows a person what to do.
 pub trait Prompt {
@@ -84,13 +91,16 @@ pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'stat
 struct Token {
     audience: String,
     text: SecretString,
-    expires: Timestamp,
+    /// When it is not used any more.
+    until: Timestamp,
 }
 
-/// A signed-in identity: gives tokens for audiences, and signs in when the first is asked for.
+/// A signed-in identity of one place: gives tokens for its Resource Manager and its Graph, for nobody else, and signs in
+/// when the first is asked for.
 pub struct Identity<'a> {
     http: &'a Http,
-    authority: String,
+    place: Place,
+    known: Known,
     tenant: String,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
@@ -99,16 +109,25 @@ pub struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// An identity of a tenant at an authority.
+    /// An identity of a tenant at a place. `known` are the other places, whose tokens are not taken here.
     #[must_use]
-    pub fn new(http: &'a Http, authority: &str, tenant: &str, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+    pub fn new(
+        http: &'a Http,
+        place: &Place,
+        known: &Known,
+        tenant: &str,
+        sign_in: SignIn,
+        prompt: &'a dyn Prompt,
+    ) -> Self {
         let user = match &sign_in {
             SignIn::Cached(account) => Some((**account).clone()),
             _ => None,
         };
+        let authority = place.authority.trim_end_matches('/').to_owned();
         Self {
             http,
-            authority: authority.trim_end_matches('/').to_owned(),
+            place: Place { authority, ..place.clone() },
+            known: known.clone(),
             tenant: tenant.to_owned(),
             sign_in,
             prompt,
@@ -120,14 +139,14 @@ impl<'a> Identity<'a> {
     fn endpoint(&self, what: &str) -> String {
         if self.is_adfs() {
             // AD FS has neither tenants nor versions in its paths.
-            return format!("{}/oauth2/{what}", self.authority);
+            return format!("{}/oauth2/{what}", self.place.authority);
         }
-        format!("{}/{}/oauth2/v2.0/{what}", self.authority, self.tenant)
+        format!("{}/{}/oauth2/v2.0/{what}", self.place.authority, self.tenant)
     }
 
     /// Whether the authority is Active Directory Federation Services: a stamp's own, mostly.
     fn is_adfs(&self) -> bool {
-        self.authority.to_ascii_lowercase().ends_with("/adfs")
+        self.place.authority.to_ascii_lowercase().ends_with("/adfs")
     }
 
     /// The tenant that is signed in to, as it was named.
@@ -136,21 +155,31 @@ impl<'a> Identity<'a> {
         &self.tenant
     }
 
+    /// Where it belongs.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Whether a person signs in here.
     #[must_use]
     pub fn is_user(&self) -> bool {
         self.sign_in.is_user()
     }
 
-    /// An access token for an audience.
+    /// An access token for an audience, to be shown to an endpoint.
     ///
     /// # Errors
-    /// The directory refuses, or can't be asked.
-    pub async fn token(&self, audience: &str) -> Result<SecretString, ArmError> {
+    /// The two are not of this identity's place; the directory refuses, or can't be asked.
+    pub(crate) async fn token(&self, endpoint: &str, audience: &str) -> Result<SecretString, ArmError> {
+        let kept_elsewhere = |account: &Account| !account.place.as_ref().is_some_and(|place| place.is(&self.place));
+        let elsewhere = matches!(&self.sign_in, SignIn::Cached(account) if kept_elsewhere(account));
+        if elsewhere || !self.place.gives(endpoint, audience) {
+            let message = format!("the sign-in for {} gives no token to {endpoint}", self.place.endpoint);
+            return Err(Problem::new(&code::SIGN_IN_ELSEWHERE, message).into());
+        }
         let mut tokens = self.tokens.lock().await;
-        let good = |token: &&Token| {
-            token.audience == audience && token.expires.as_second() - MARGIN > Timestamp::now().as_second()
-        };
+        let good = |token: &&Token| token.audience == audience && token.until > Timestamp::now();
         if let Some(token) = tokens.iter().find(good) {
             return Ok(token.text.clone());
         }
@@ -194,27 +223,43 @@ impl<'a> Identity<'a> {
         Ok(text)
     }
 
+    /// What the directory gave, if it can be used: a token that is expired or somebody else's would only be refused, and
+    /// the secret sent for it again.
     fn take(&self, audience: &str, answer: &Value) -> Result<Token, ArmError> {
-        let text = answer["access_token"].as_str().filter(|text| !text.is_empty());
-        let Some(text) = text else {
-            return Err(ArmError::Unreadable {
-                host: host_of(&self.authority),
-                reason: "it holds no access token".into(),
-            });
+        let unusable = |why: &str| {
+            let message = format!("{} answered the sign-in, but {why}", host_of(&self.place.authority));
+            ArmError::from(Problem::new(&code::TOKEN_UNUSABLE, message))
         };
-        let life = answer["expires_in"].as_i64().or_else(|| answer["expires_in"].as_str()?.parse().ok()).unwrap_or(300);
-        Ok(Token {
-            audience: audience.to_owned(),
-            text: text.to_owned().into(),
-            expires: Timestamp::now() + jiff::SignedDuration::from_secs(life.clamp(0, 86_400)),
-        })
+        let text = answer["access_token"].as_str().filter(|text| !text.is_empty());
+        let text = text.ok_or_else(|| unusable("the answer holds no access token"))?;
+        if text.len() > LONGEST_TOKEN {
+            return Err(address::too_large("the access token", "bytes", LONGEST_TOKEN));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(unusable("the access token has characters that no token has"));
+        }
+        let life = &answer["expires_in"];
+        let life = life.as_i64().or_else(|| life.as_str()?.parse().ok()).unwrap_or(300).clamp(0, 86_400);
+        let now = Timestamp::now();
+        // The directory's own clock counts: this machine's may be wrong.
+        let theirs = now.as_second() + self.http.skew().as_secs();
+        let claims = claims_of(Some(text)).unwrap_or_default();
+        if life == 0 || claims["exp"].as_i64().is_some_and(|end| end.saturating_add(300) < theirs) {
+            return Err(unusable("the access token has expired already"));
+        }
+        if claims["aud"].as_str().is_some_and(|own| self.known.is_of_another(&self.place, own)) {
+            return Err(unusable("the access token is for another endpoint"));
+        }
+        // One that lives for moments is used for half of them: it is not drawn anew for each call.
+        let until = now + jiff::SignedDuration::from_secs(life - MARGIN.min(life / 2));
+        Ok(Token { audience: audience.to_owned(), text: text.to_owned().into(), until })
     }
 
     /// The signed-in user, with the refresh token that the stamp's bridge needs.
     ///
     /// # Errors
     /// It is an application that is signed in, or the sign-in fails.
-    pub async fn account(&self, audience: &str) -> Result<Account, ArmError> {
+    pub async fn account(&self) -> Result<Account, ArmError> {
         if !self.is_user() {
             return Err(Problem::new(
                 &code::USER_SIGN_IN_NEEDED,
@@ -222,7 +267,7 @@ impl<'a> Identity<'a> {
             )
             .into());
         }
-        self.token(audience).await?;
+        self.token(&self.place.endpoint, &self.place.audience).await?;
         let user = self.user.lock().await;
         user.clone().ok_or_else(|| {
             ArmError::from(Problem::new(
@@ -263,9 +308,10 @@ impl<'a> Identity<'a> {
             let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
             *user = Some(Account {
                 user: claim(&["preferred_username", "upn"]).or(before).unwrap_or_default(),
-                tenant: claim(&["tid"]).unwrap_or_else(|| self.tenant.clone()),
+                tenant: claim(&["tid"]).filter(|tid| is_tenant(tid)).unwrap_or_else(|| self.tenant.clone()),
                 asked: self.tenant.clone(),
-                authority: self.authority.clone(),
+                place: Some(self.place.clone()),
+                authority: self.place.authority.clone(),
                 client,
                 refresh_token: refresh.to_owned().into(),
             });
@@ -279,35 +325,46 @@ impl<'a> Identity<'a> {
         let started = self.post("devicecode", &form[..if self.is_adfs() { 3 } else { 2 }]).await?;
         let text = |name: &str| started[name].as_str().unwrap_or_default();
         let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
+        // The person types a secret there.
+        checked(url, "the page to enter the code at", self.http.allow_http())?;
         self.prompt.device_code(url, text("user_code"), text("message"));
         let mut interval = Duration::from_secs(started["interval"].as_u64().unwrap_or(5).clamp(1, 60));
-        let deadline = Timestamp::now().as_second() + started["expires_in"].as_i64().unwrap_or(900);
+        let life = started["expires_in"].as_i64().unwrap_or(900).clamp(1, CODE_LIFE);
+        let deadline = Instant::now() + Duration::from_secs(life.unsigned_abs());
+        let late = || {
+            let message = format!("nobody entered the code within {life} s, which is as long as it lives");
+            ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, message))
+        };
         // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
         let mut first = true;
         loop {
             if !std::mem::take(&mut first) {
-                tokio::time::sleep(interval).await;
+                // A directory that asks for a longer wait than the code lives is not waited for.
+                let next = Instant::now() + interval;
+                tokio::time::sleep_until(next.min(deadline)).await;
+                if next >= deadline {
+                    return Err(late());
+                }
             }
-            let polled = self
-                .grant(&[
-                    ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-                    ("client_id", &client),
-                    ("device_code", text("device_code")),
-                ])
-                .await;
+            let form = [
+                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+                ("client_id", &client),
+                ("device_code", text("device_code")),
+            ];
+            let polled = tokio::time::timeout_at(deadline, self.grant(&form)).await.map_err(|_| late())?;
             match polled {
                 Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
                 Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
                 // A poll that broke costs nothing: the next one asks again, later if that was said.
-                Err(ArmError::Broken { .. }) => {}
+                Err(ArmError::Broken { .. } | ArmError::TooLate { .. }) => {}
                 Err(ArmError::SignIn { status, retry_after, .. }) if status == 429 || status >= 500 => {
                     interval = interval.max(retry_after.unwrap_or(interval));
                 }
                 Err(error) => return Err(error),
                 Ok(answer) => return Ok(answer),
             }
-            if Timestamp::now().as_second() > deadline {
-                return Err(Problem::new(&code::SIGN_IN_DECLINED, "nobody entered the code in time").into());
+            if Instant::now() > deadline {
+                return Err(late());
             }
         }
     }
@@ -384,7 +441,14 @@ impl<'a> Identity<'a> {
     }
 
     async fn post(&self, what: &str, form: &[(&str, &str)]) -> Result<Value, ArmError> {
-        let answer = self.http.call(Method::POST, &self.endpoint(what), None, Body::Form(form)).await?;
+        let asked = self.http.call(Method::POST, &self.endpoint(what), None, Body::Form(form)).await;
+        let answer = asked.map_err(|error| match error {
+            ArmError::Unreadable { host, reason } => {
+                let message = format!("{host} answered the sign-in, but the answer can't be read: {reason}");
+                ArmError::from(Problem::new(&code::TOKEN_UNUSABLE, message))
+            }
+            other => other,
+        })?;
         if answer.status.is_success() {
             return Ok(answer.body);
         }
@@ -396,6 +460,12 @@ impl<'a> Identity<'a> {
             retry_after: answer.retry_after(),
         })
     }
+}
+
+/// Whether a text is a tenant's id or name: it becomes a part of an address.
+pub(crate) fn is_tenant(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !text.is_empty() && text.len() <= 255 && text.chars().all(good) && text.chars().any(|c| c != '.')
 }
 
 /// 43 characters of the URL-safe alphabet from the system's randomness (RFC 7636 section 4.1).

@@ -1,21 +1,31 @@
 //! A Resource Manager: calls with a token, its envelope, pages, operations that end later.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use azsreg_model::{Problem, code};
+use azsreg_operations::engine::retry::Policy;
 use reqwest::Method;
 use serde_json::Value;
+use tokio::time::Instant;
 
+use crate::address::{self, too_large, wait_within};
 use crate::error::ArmError;
-use crate::http::{Answer, Body, Http, host_of};
+use crate::http::{Answer, Body, Http, MAX_HELD, host_of};
 use crate::login::Identity;
 
-/// A list has this many pages at most.
-const MAX_PAGES: usize = 1_000;
-/// How long an accepted operation is followed.
-const MAX_POLLS: usize = 600;
+/// How long an accepted operation is followed, and all pages of a list are read: as long as a step may take.
+const STEP: Duration = Policy::AZURE.deadline;
+/// What a page of a list weighs besides its items, so that a list of empty pages ends too.
+const PAGE: usize = 64 << 10;
+/// As many pages without a row may follow each other in a list that is passed on as it comes.
+const EMPTY_PAGES: u32 = 1_000;
+/// As many ids of requests are kept for the journal.
+const REQUEST_IDS: usize = 256;
 
-/// A Resource Manager at an endpoint, for an audience, with an identity.
+/// A Resource Manager, with an identity of its place.
 pub struct Manager<'a> {
     http: &'a Http,
     identity: &'a Identity<'a>,
@@ -25,9 +35,14 @@ pub struct Manager<'a> {
 }
 
 impl<'a> Manager<'a> {
-    /// The Resource Manager at `endpoint`.
+    /// The Resource Manager of the identity's place.
     #[must_use]
-    pub fn new(http: &'a Http, identity: &'a Identity<'a>, endpoint: &str, audience: &str) -> Self {
+    pub fn new(http: &'a Http, identity: &'a Identity<'a>) -> Self {
+        let place = identity.place();
+        Self::at(http, identity, &place.endpoint, &place.audience)
+    }
+
+    fn at(http: &'a Http, identity: &'a Identity<'a>, endpoint: &str, audience: &str) -> Self {
         Self {
             http,
             identity,
@@ -37,10 +52,10 @@ impl<'a> Manager<'a> {
         }
     }
 
-    /// Another service, with the same identity.
-    #[must_use]
-    pub fn beside(&self, endpoint: &str, audience: &str) -> Self {
-        Self::new(self.http, self.identity, endpoint, audience)
+    /// The Graph of the identity's place, where it has one.
+    pub(crate) fn graph(&self) -> Option<Self> {
+        let graph = &self.identity.place().graph;
+        (!graph.is_empty()).then(|| Self::at(self.http, self.identity, graph, graph))
     }
 
     /// The ids of the requests since this was last asked.
@@ -54,12 +69,6 @@ impl<'a> Manager<'a> {
         self.identity
     }
 
-    /// The audience of its tokens.
-    #[must_use]
-    pub fn audience(&self) -> &str {
-        &self.audience
-    }
-
     /// The endpoint, without a slash at the end.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
@@ -67,11 +76,15 @@ impl<'a> Manager<'a> {
 
     pub(crate) async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Answer, ArmError> {
         use secrecy::ExposeSecret as _;
-        let token = self.identity.token(&self.audience).await?;
+        let token = self.identity.token(&self.endpoint, &self.audience).await?;
         let body = body.map_or(Body::None, Body::Json);
         let answer = self.http.call(method, url, Some(token.expose_secret()), body).await?;
         if let Some(id) = answer.header("x-ms-request-id") {
-            self.requests.borrow_mut().push(id.to_owned());
+            let mut requests = self.requests.borrow_mut();
+            if requests.len() >= REQUEST_IDS {
+                requests.remove(0);
+            }
+            requests.push(id.chars().take(128).collect());
         }
         if answer.status.is_success() {
             return Ok(answer);
@@ -97,7 +110,7 @@ impl<'a> Manager<'a> {
     /// A call; one that goes on after its answer is followed to its end, as `Azure-AsyncOperation` or `Location` say.
     ///
     /// # Errors
-    /// Refused, or not to be reached.
+    /// Refused, or not to be reached; it does not end within the time that a step has.
     pub async fn call(
         &self,
         method: Method,
@@ -105,13 +118,29 @@ impl<'a> Manager<'a> {
         version: &str,
         body: Option<&Value>,
     ) -> Result<Value, ArmError> {
+        self.call_within(STEP, method, path, version, body).await
+    }
+
+    /// A call that may take so long to end.
+    ///
+    /// # Errors
+    /// As of `call`.
+    pub(crate) async fn call_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        version: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ArmError> {
+        let mut waits = Waits { until: Instant::now() + limit, limit, polls: 0 };
         let url = self.url(path, version);
         let wants_resource = method == Method::PUT || method == Method::PATCH;
         let mut answer = self.send(method, &url, body).await?;
         if let Some(operation) = answer.header("azure-asyncoperation").map(str::to_owned) {
             let operation = self.link(&operation)?;
-            for _ in 0..MAX_POLLS {
-                pause(&answer).await;
+            loop {
+                waits.pause(&answer, &operation).await?;
                 answer = self.send(Method::GET, &operation, None).await?;
                 let status = answer.body["status"].as_str().unwrap_or("Succeeded").to_owned();
                 let failed = ["Failed", "Canceled", "Cancelled"].iter().any(|word| status.eq_ignore_ascii_case(word));
@@ -131,17 +160,11 @@ impl<'a> Manager<'a> {
                     return Ok(body);
                 }
             }
-            return Err(endless(&operation));
         }
-        let mut polls = 0;
         while answer.status.as_u16() == 202 {
             let Some(location) = answer.header("location").map(str::to_owned) else { break };
             let location = self.link(&location)?;
-            polls += 1;
-            if polls > MAX_POLLS {
-                return Err(endless(&location));
-            }
-            pause(&answer).await;
+            waits.pause(&answer, &location).await?;
             answer = self.send(Method::GET, &location, None).await?;
         }
         if wants_resource && answer.body.get("id").is_none() {
@@ -229,50 +252,190 @@ impl<'a> Manager<'a> {
     /// All pages of a list; a scope that is not there has an empty one.
     ///
     /// # Errors
-    /// Refused otherwise, or not to be reached.
+    /// Refused otherwise, or not to be reached; the list has no end, or needs more memory than a list may.
     pub async fn list(&self, path: &str, version: &str) -> Result<Vec<Value>, ArmError> {
-        let mut items = Vec::new();
+        let host = self.host();
+        let (mut items, mut held, mut seen) = (Vec::new(), 0, HashSet::new());
+        let until = Instant::now() + STEP;
         let mut url = self.url(path, version);
-        for _ in 0..MAX_PAGES {
-            let mut body = match self.send(Method::GET, &url, None).await {
-                Ok(answer) => answer.body,
+        loop {
+            let asked = tokio::time::timeout_at(until, self.send(Method::GET, &url, None)).await;
+            let asked = asked.map_err(|_| ArmError::TooLate {
+                host: host.clone(),
+                what: format!("the end of the list {}", path.split('?').next().unwrap_or(path)),
+                waited: STEP,
+                again: true,
+            })?;
+            let mut answer = match asked {
+                Ok(answer) => answer,
                 Err(error) if error.is_not_found() => return Ok(items),
                 Err(error) => return Err(error),
             };
-            let Some(Value::Array(page)) = body.get_mut("value").map(Value::take) else {
+            held += PAGE + answer.weight;
+            if held > MAX_HELD {
+                return Err(too_large(&format!("a list of {host}"), "bytes once it is read", MAX_HELD));
+            }
+            let Some(Value::Array(page)) = answer.body.get_mut("value").map(Value::take) else {
                 return Err(ArmError::Unreadable { host: host_of(&url), reason: "a list without a value".into() });
             };
             items.extend(page);
-            match body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty()) {
+            seen.insert(hash(&url));
+            match answer.body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty()) {
                 None => return Ok(items),
                 Some(link) => url = self.link(link)?,
             }
+            if seen.contains(&hash(&url)) {
+                return Err(loops(&host));
+            }
         }
-        Err(ArmError::Unreadable { host: host_of(&url), reason: "a list without an end".into() })
     }
 
-    /// A link as a whole URL. One that leads elsewhere is not followed: it would be given our token.
+    /// A link as a whole address that may be given the bearer.
     fn link(&self, link: &str) -> Result<String, ArmError> {
-        let host = |url: &str| host_of(url).trim_end_matches(":443").to_ascii_lowercase();
-        if link.starts_with('/') && !link.starts_with("//") {
-            let (scheme, _) = self.endpoint.split_once("://").unwrap_or(("https", ""));
-            return Ok(format!("{scheme}://{}{link}", host_of(&self.endpoint)));
-        }
-        if link.starts_with("https://") && host(link) == host(&self.endpoint) {
-            return Ok(link.to_owned());
-        }
-        Err(ArmError::Unreadable {
-            host: host_of(&self.endpoint),
-            reason: format!("it links to {}, which is another host", host_of(link)),
-        })
+        Ok(address::link(&self.endpoint, link, self.http.allow_http())?.into())
     }
 }
 
-/// As long as was said, or a little.
-async fn pause(answer: &Answer) {
-    tokio::time::sleep(answer.retry_after().unwrap_or(Duration::from_secs(2))).await;
+/// The waits for an accepted operation.
+struct Waits {
+    until: Instant,
+    limit: Duration,
+    polls: u32,
 }
 
-fn endless(url: &str) -> ArmError {
-    ArmError::Broken { host: host_of(url), reason: "an accepted operation did not end".into() }
+impl Waits {
+    async fn pause(&mut self, answer: &Answer, url: &str) -> Result<(), ArmError> {
+        let wait = self.next(&host_of(url), answer.retry_after(), Instant::now())?;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// As long as was said, or a little; never beyond the limit, and a little longer each time where "at once" was said.
+    fn next(&mut self, host: &str, asked: Option<Duration>, now: Instant) -> Result<Duration, ArmError> {
+        self.polls = self.polls.saturating_add(1);
+        let least = Duration::from_millis(50 * u64::from(self.polls.min(20)));
+        let wait = asked.unwrap_or(Duration::from_secs(2)).max(least);
+        wait_within(host, wait, self.limit).map_err(|problem| ArmError::from(*problem))?;
+        if now + wait > self.until {
+            let message = format!("{host} did not end an accepted operation within {} s", self.limit.as_secs());
+            return Err(Problem::new(&code::OPERATION_ENDLESS, message).into());
+        }
+        Ok(wait)
+    }
+}
+
+/// The pages that were read of lists that are passed on as they come: as many as there are, but none twice.
+#[derive(Default)]
+pub(crate) struct Seen(RefCell<HashMap<u64, Pages>>);
+
+#[derive(Default)]
+struct Pages {
+    read: HashSet<u64>,
+    empty: u32,
+}
+
+impl Seen {
+    /// A page of the list at `path` was read: the first one, or that at `link`. `next` is where the list goes on.
+    ///
+    /// # Errors
+    /// It goes on where it has been before, or has gone on for long without a row.
+    pub(crate) fn page(
+        &self,
+        host: &str,
+        path: &str,
+        link: Option<&str>,
+        next: Option<&str>,
+        rows: usize,
+    ) -> Result<(), ArmError> {
+        let mut lists = self.0.borrow_mut();
+        let pages = lists.entry(hash(path)).or_default();
+        match link {
+            None => *pages = Pages::default(),
+            Some(link) => {
+                pages.read.insert(hash(link));
+            }
+        }
+        let Some(next) = next else {
+            lists.remove(&hash(path));
+            return Ok(());
+        };
+        pages.empty = if rows == 0 { pages.empty + 1 } else { 0 };
+        if pages.read.contains(&hash(next)) || pages.empty > EMPTY_PAGES {
+            return Err(loops(host));
+        }
+        Ok(())
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A list that leads back to itself.
+pub(crate) fn loops(host: &str) -> ArmError {
+    Problem::new(&code::LIST_ENDLESS, format!("a list of {host} leads back to a page that was read before")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streamed_list_may_be_long_but_not_go_round() {
+        let seen = Seen::default();
+        let page = |link: Option<&str>, next: Option<&str>, rows| seen.page("host", "/list", link, next, rows);
+        page(None, Some("p1"), 1).unwrap();
+        // A page whose answer was lost is asked for again.
+        for number in 1..50_000 {
+            let (this, next) = (format!("p{number}"), format!("p{}", number + 1));
+            page(Some(&this), Some(&next), 1).unwrap();
+        }
+        page(Some("p50000"), Some("p50000"), 1).unwrap_err();
+        page(None, Some("a"), 1).unwrap();
+        page(Some("a"), Some("b"), 1).unwrap();
+        seen.page("host", "/other", None, Some("a"), 1).unwrap();
+        let ArmError::Unavailable(problem) = page(Some("b"), Some("a"), 1).unwrap_err() else { panic!() };
+        assert_eq!(problem.code.id, "AZR4042");
+        // From the beginning again, and to the end.
+        page(None, Some("a"), 1).unwrap();
+        page(Some("a"), None, 1).unwrap();
+        assert_eq!(seen.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn an_accepted_operation_is_followed_as_long_as_a_step_has() {
+        let begun = Instant::now();
+        for asked in [None, Some(0), Some(7), Some(290)] {
+            let asked = asked.map(Duration::from_secs);
+            let mut waits = Waits { until: begun + STEP, limit: STEP, polls: 0 };
+            let (mut passed, mut polls) = (Duration::ZERO, 0);
+            let end = loop {
+                match waits.next("host", asked, begun + passed) {
+                    Ok(wait) => passed += wait,
+                    Err(ArmError::Unavailable(problem)) => break problem.code.id,
+                    Err(other) => panic!("{other}"),
+                }
+                polls += 1;
+            };
+            assert_eq!(end, "AZR4047");
+            assert!(passed <= STEP && polls < 320, "{asked:?}: {polls} polls in {passed:?}");
+        }
+        let mut waits = Waits { until: begun + STEP, limit: STEP, polls: 0 };
+        for week in [Duration::from_secs(604_800), Duration::from_secs(u64::MAX)] {
+            let Err(ArmError::Unavailable(problem)) = waits.next("host", Some(week), begun) else { panic!() };
+            assert_eq!(problem.code.id, "AZR4046");
+        }
+    }
+
+    #[test]
+    fn a_streamed_list_without_rows_ends() {
+        let seen = Seen::default();
+        let pages = (0..5_000).map(|number| {
+            let (this, next) = (format!("p{number}"), format!("p{}", number + 1));
+            seen.page("host", "/list", Some(&this), Some(&next), 0)
+        });
+        assert_eq!(pages.take_while(Result::is_ok).count(), 1_000);
+    }
 }

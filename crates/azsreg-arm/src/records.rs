@@ -6,10 +6,13 @@ use azsreg_operations::ports::{Class, PortError, Records};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::address::{self, checked};
+use crate::cloud::authority;
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
-use crate::login::{Identity, Prompt, SignIn};
-use crate::manager::Manager;
+use crate::login::{Identity, Prompt, SignIn, is_tenant};
+use crate::manager::{Manager, Seen};
+use crate::place::{Known, Place};
 
 const SUBSCRIPTIONS: &str = "2015-11-01";
 /// What the bridge's provider speaks.
@@ -23,20 +26,26 @@ pub struct RecordsPort<'a> {
     http: &'a Http,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
-    identity: tokio::sync::OnceCell<(Identity<'a>, String)>,
+    known: Known,
+    identity: tokio::sync::OnceCell<Identity<'a>>,
     /// The path of the activation record.
     record: tokio::sync::OnceCell<String>,
+    /// The pages of usage that were read.
+    pub(crate) seen: Seen,
 }
 
 impl<'a> RecordsPort<'a> {
-    /// Records over a client that takes no proxy; `login` is the client for the directory.
+    /// Records over a client that takes no proxy; `login` is the client for the directory. `known` are the clouds: the stamp
+    /// is none of them.
     #[must_use]
-    pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt) -> Self {
+    pub fn new(login: &'a Http, http: &'a Http, sign_in: SignIn, prompt: &'a dyn Prompt, known: Known) -> Self {
         Self {
             login,
             http,
             sign_in,
             prompt,
+            known,
+            seen: Seen::default(),
             identity: tokio::sync::OnceCell::new(),
             record: tokio::sync::OnceCell::new(),
         }
@@ -48,8 +57,11 @@ impl<'a> RecordsPort<'a> {
     }
 
     /// The stamp says where to sign in to it and for which audience.
-    async fn signed_in(&self, endpoint: &str, stamp: &StampInformation) -> Result<(Identity<'a>, String), ArmError> {
-        let url = format!("{endpoint}/metadata/endpoints?api-version=2015-01-01");
+    async fn signed_in(&self, endpoint: &str, stamp: &StampInformation) -> Result<Identity<'a>, ArmError> {
+        let allow_http = self.http.allow_http();
+        let host = address::host(&checked(endpoint, "the Resource Manager that the stamp names", allow_http)?);
+        self.known.check_stamp(endpoint)?;
+        let url = format!("{}/metadata/endpoints?api-version=2015-01-01", endpoint.trim_end_matches('/'));
         let answer = self.http.call(Method::GET, &url, None, Body::None).await?;
         let text = |pointer: &str| answer.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (login, audience) = (text("/authentication/loginEndpoint"), text("/authentication/audiences/0"));
@@ -59,21 +71,28 @@ impl<'a> RecordsPort<'a> {
                 reason: "it is not a stamp's metadata".into(),
             });
         }
+        let login = authority(login, &host, allow_http)?;
         // AD FS has no tenants: what its address ends with is part of it.
-        let plain = login.trim_end_matches('/');
-        if plain.to_ascii_lowercase().ends_with("/adfs") {
-            return Ok((
-                Identity::new(self.http, plain, "adfs", self.sign_in.clone(), self.prompt),
-                audience.to_owned(),
-            ));
-        }
+        let adfs = login.to_ascii_lowercase().ends_with("/adfs");
         // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
-        let (scheme, rest) = login.split_once("://").unwrap_or(("https", login));
-        let mut parts = rest.trim_end_matches('/').splitn(2, '/');
-        let authority = format!("{scheme}://{}", parts.next().unwrap_or_default());
-        let named = parts.next().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
-        let tenant = named.or_else(|| stamp.tenant_id.clone()).unwrap_or_else(|| "organizations".into());
-        Ok((Identity::new(self.login, &authority, &tenant, self.sign_in.clone(), self.prompt), audience.to_owned()))
+        let (scheme, rest) = login.split_once("://").unwrap_or(("https", &login));
+        let (at, named) = match rest.split_once('/') {
+            _ if adfs => (login.clone(), Some("adfs".to_owned())),
+            Some((host, tenant)) => (format!("{scheme}://{host}"), Some(tenant.to_owned())),
+            None => (login.clone(), None),
+        };
+        let tenant = named.or_else(|| stamp.tenant_id.clone()).filter(|tenant| is_tenant(tenant));
+        let place = Place {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            authority: at,
+            audience: audience.to_owned(),
+            graph: String::new(),
+        };
+        self.known.check(&place)?;
+        // The stamp's own authority is reached as the stamp is; a directory perhaps through a proxy.
+        let http = if adfs { self.http } else { self.login };
+        let tenant = tenant.unwrap_or_else(|| "organizations".into());
+        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt))
     }
 
     /// The manager, and the path of the activation record in the Default Provider Subscription.
@@ -82,7 +101,7 @@ impl<'a> RecordsPort<'a> {
             ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
         })?;
         let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
-        let manager = Manager::new(self.http, &signed_in.0, endpoint, &signed_in.1);
+        let manager = Manager::new(self.http, signed_in);
         let path = self.record.get_or_try_init(async || {
             let subscriptions = manager.list("/subscriptions", SUBSCRIPTIONS).await?;
             let provider = subscriptions
@@ -147,7 +166,9 @@ impl Records for RecordsPort<'_> {
 pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     let error = PortError::from(error);
     let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
-    if passing || error.problem.code == &code::STAMP_ARM {
+    // What a server may not do has a code of its own, at a stamp as elsewhere.
+    let own = ["AZR302", "AZR404"].iter().any(|range| error.problem.code.id.starts_with(range));
+    if passing || own || error.problem.code == &code::STAMP_ARM {
         return error;
     }
     let message = format!("the stamp's Resource Manager can't be used: {}", error.problem.message);

@@ -16,8 +16,10 @@ use reqwest::header::HeaderMap;
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 
-use crate::error::ArmError;
-use crate::http::{host_of, stamp_clock_skew};
+use crate::address::{checked, too_large};
+use crate::error::{ArmError, too_long};
+use crate::http::{MAX_HELD, host_of, retry_after, stamp_clock_skew};
+use crate::manager::loops;
 use crate::market::MarketPort;
 use crate::products::segment;
 use crate::records::at_the_stamp;
@@ -140,6 +142,8 @@ impl MarketPort<'_, '_> {
             polls += 1;
             resource = manager.find(&path, STORAGE).await.map_err(at_the_stamp)?.unwrap_or_default();
         };
+        // What goes there is signed with the account's key.
+        checked(&endpoint, "the stamp's blob endpoint", self.records.http().allow_http()).map_err(at_the_stamp)?;
         let keys =
             manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
         let key =
@@ -251,14 +255,20 @@ fn being_deleted(error: ArmError) -> PortError {
 
 fn refusal(answer: &Answer) -> PortError {
     let error = refused(answer.status, answer.header("x-ms-error-code").unwrap_or_default());
-    let after = answer.header("retry-after").and_then(|text| text.parse().ok()).map(std::time::Duration::from_secs);
+    let after = retry_after(&answer.headers);
     match after {
+        Some(_) if too_long("the stamp's blob service", after).is_some() => {
+            too_long("the stamp's blob service", after).map_or(error, PortError::permanent)
+        }
         Some(_) if error.class == Class::Transient => PortError::new(Class::Throttled(after), *error.problem),
         _ => error,
     }
 }
 
 fn storage_error(error: PortError, url: &str) -> PortError {
+    if error.problem.code.id.starts_with("AZR404") && error.problem.code != &code::NO_ANSWER_IN_TIME {
+        return error;
+    }
     let mut problem = Problem::new(&code::STAMP_STORAGE, format!("the stamp's blob endpoint {} failed", host_of(url)));
     problem.details.push(error.problem.message.clone());
     let class = if error.class == Class::Permanent { Class::Permanent } else { Class::Transient };
@@ -429,14 +439,23 @@ impl MarketPort<'_, '_> {
     /// All names of a list of the blob service.
     async fn all(&self, of: &str, query: &[(&str, &str)]) -> Result<Vec<String>, PortError> {
         let (mut names, mut marker) = (Vec::new(), String::new());
+        let (mut seen, mut held) = (std::collections::HashSet::new(), 0);
+        let host = "the stamp's blob service";
         loop {
             let mut query = query.to_vec();
             if !marker.is_empty() {
                 query.push(("marker", &marker));
             }
             let Some(answer) = self.find_blob(Method::GET, of, &query).await? else { return Ok(names) };
-            names.extend(texts(&answer.body, "Name"));
+            let page = texts(&answer.body, "Name");
+            // A page costs something even where it names nothing: a list of empty pages ends too.
+            held += 4_096 + page.iter().map(|name| 64 + name.len()).sum::<usize>();
+            if held > MAX_HELD {
+                return Err(at_the_stamp(too_large(&format!("a list of {host}"), "bytes", MAX_HELD)));
+            }
+            names.extend(page);
             match texts(&answer.body, "NextMarker").pop().filter(|marker| !marker.is_empty()) {
+                Some(next) if !seen.insert(next.clone()) => return Err(at_the_stamp(loops(host))),
                 Some(next) => marker = next,
                 None => return Ok(names),
             }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::azure::AzurePort;
-use crate::error::ArmError;
-use crate::manager::Manager;
+use crate::error::{ArmError, too_long};
+use crate::manager::{Manager, Seen};
 use crate::records::{RecordsPort, at_the_stamp};
 
 /// What both providers speak.
@@ -131,9 +131,17 @@ fn path(scope: &str, provider: &str, query: &UsageQuery, more: &str) -> String {
     )
 }
 
-async fn read(manager: &Manager<'_>, path: &str, next: Option<&str>, billed: bool) -> Result<UsagePage, ArmError> {
+async fn read(
+    manager: &Manager<'_>,
+    seen: &Seen,
+    path: &str,
+    next: Option<&str>,
+    billed: bool,
+) -> Result<UsagePage, ArmError> {
     let body = manager.page(path, COMMERCE, next).await?;
-    page(body, billed).map_err(|reason| ArmError::Unreadable { host: manager.host(), reason })
+    let page = page(body, billed).map_err(|reason| ArmError::Unreadable { host: manager.host(), reason })?;
+    seen.page(&manager.host(), path, next, page.next.as_deref(), page.rows.len())?;
+    Ok(page)
 }
 
 /// What the documented codes of the usage service mean to an operator (`facts-errors.md` rows 80 and 81).
@@ -166,6 +174,9 @@ fn explained(error: ArmError) -> PortError {
 /// 202: the usage of that time is still being worked on.
 fn not_ready(error: &ArmError) -> Option<PortError> {
     let ArmError::Refused { status: 202, retry_after, .. } = error else { return None };
+    if let Some(problem) = too_long("the service", *retry_after) {
+        return Some(PortError::permanent(problem));
+    }
     let problem = Problem::new(&code::USAGE_NOT_READY, "the usage of that time is still being processed");
     let class = if retry_after.is_some() { Class::Throttled(*retry_after) } else { Class::Transient };
     Some(PortError::new(class, problem))
@@ -182,7 +193,7 @@ impl Recorded for RecordsPort<'_> {
         let scope: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let only = query.subscription.map(|id| format!("&subscriberId={id}")).unwrap_or_default();
         let path = path(&scope, "Microsoft.Commerce.Admin/subscriberUsageAggregates", query, &only);
-        read(&manager, &path, next, false).await.map_err(|error| {
+        read(&manager, &self.seen, &path, next, false).await.map_err(|error| {
             let error = explained(error);
             // Only a query can be asked in halves; a page that takes too long is asked for again.
             let late = next.is_some() && error.problem.code == &code::USAGE_TOO_LONG;
@@ -195,7 +206,7 @@ impl Billed for AzurePort<'_> {
     async fn billed(&self, payer: Uuid, query: &UsageQuery, next: Option<&str>) -> Result<UsagePage, PortError> {
         let scope = format!("/subscriptions/{payer}");
         let path = path(&scope, "Microsoft.Commerce/UsageAggregates", query, "&showDetails=true");
-        let page = read(self.manager(), &path, next, true).await;
+        let page = read(self.manager(), &self.seen, &path, next, true).await;
         page.map_err(|error| not_ready(&error).unwrap_or_else(|| error.into()))
     }
 }

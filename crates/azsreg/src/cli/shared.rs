@@ -76,6 +76,12 @@ pub(crate) struct NetworkOptions {
     /// How long to wait for a connection, in seconds
     #[arg(long, value_name = "SECONDS", env = "AZSREG_CONNECT_TIMEOUT", default_value = "10", value_parser = seconds)]
     pub(crate) connect_timeout: Duration,
+    /// How long an HTTPS answer may take, from the request to its last byte, in seconds
+    #[arg(long, value_name = "SECONDS", env = "AZSREG_ANSWER_TIMEOUT", default_value = "120", value_parser = seconds)]
+    pub(crate) answer_timeout: Duration,
+    /// For tests on this machine: take http addresses too, on loopback alone (no variable sets this)
+    #[arg(long)]
+    pub(crate) allow_http: bool,
 }
 
 #[derive(Debug, Clone, Args)]

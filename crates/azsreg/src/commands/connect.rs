@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use azsreg_arm::{AzurePort, Http, Identity, Manager, RecordsPort, SignIn};
+use azsreg_arm::{AzurePort, Http, Identity, Manager, Place, RecordsPort, SignIn};
 use azsreg_model::{Problem, StampInformation, code};
 use azsreg_operations::engine::journal::History;
 use azsreg_operations::engine::retry::{self, Policy};
@@ -96,17 +96,20 @@ pub(crate) async fn both<T>(
             None
         };
         screen.say("signing in to Azure");
-        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
+        let known = shared::known(&state_dir);
+        let cloud = shared::cloud(&options.cloud, sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, needs.subscription).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
-        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
-        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
+        let identity =
+            shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
+        let manager = Manager::new(&http, &identity);
         let azure = AzurePort::new(manager, &cloud, needs.bridge);
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
+        let known = known.and(Place::from(&cloud));
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt, known));
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
         let outcome = work(Both { world, information, state_dir: state_dir.clone() }).await?;
-        keep(&identity, &cloud.audience, &state_dir).await;
+        keep(&identity, &state_dir).await;
         Ok(outcome)
     };
     let outcome = watched(screen, work).await;
@@ -115,9 +118,9 @@ pub(crate) async fn both<T>(
 }
 
 /// A directory may hand out a new refresh token each time and forget the one before.
-async fn keep(identity: &Identity<'_>, audience: &str, state_dir: &std::path::Path) {
+async fn keep(identity: &Identity<'_>, state_dir: &std::path::Path) {
     if identity.is_user()
-        && let Ok(account) = identity.account(audience).await
+        && let Ok(account) = identity.account().await
     {
         shared::keep(state_dir, &account);
     }
@@ -160,7 +163,7 @@ pub(crate) async fn azure<T>(
     subscription: Option<Uuid>,
     work: impl AsyncFnOnce(Azure<'_, '_>) -> Result<T, Ended>,
 ) -> Result<T, Ended> {
-    shared::check_cloud(&options.cloud, sources)?;
+    shared::check_cloud(&options.cloud, &options.network, sources)?;
     let asked = shared::sign_in(&options.sign_in, sources)?;
     let state_dir = state::directory(global)?;
     let ca = shared::ca(&options.network)?;
@@ -168,16 +171,18 @@ pub(crate) async fn azure<T>(
     let prompt = screen.clone();
     let work = async {
         screen.say("signing in to Azure");
-        let cloud = shared::cloud(&options.cloud, sources, &http).await?;
+        let known = shared::known(&state_dir);
+        let cloud = shared::cloud(&options.cloud, sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, subscription).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
-        let identity = shared::signed_in(&http, &cloud, &tenant, sign_in, &prompt, global, &state_dir).await?;
-        let manager = Manager::new(&http, &identity, &cloud.arm_endpoint, &cloud.audience);
+        let identity =
+            shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
+        let manager = Manager::new(&http, &identity);
         let azure = AzurePort::new(manager, &cloud, None);
         screen.say("asking Azure");
         let world = World { azure: &azure, stamp: &Nobody, records: None, clock: &CLOCK };
         let outcome = work(Azure { world, state_dir: state_dir.clone() }).await?;
-        keep(&identity, &cloud.audience, &state_dir).await;
+        keep(&identity, &state_dir).await;
         Ok(outcome)
     };
     watched(screen, work).await
@@ -203,7 +208,8 @@ pub(crate) async fn stamp<T>(
         screen.say("asking the stamp");
         let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
         sources.check_stamp(information.cloud_id)?;
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt));
+        let known = shared::known(&state_dir);
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt, known));
         let world = World { azure: &(), stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
         work(Stamp { world, information, state_dir: state_dir.clone() }).await
     };

@@ -1,6 +1,6 @@
 //! `azsreg login`, `logout`, `whoami`: one sign-in for several commands.
 
-use azsreg_arm::{Identity, SignIn, SignInCache};
+use azsreg_arm::{Identity, Place, SignIn, SignInCache};
 use azsreg_model::{ExitCode, Problem, code};
 use azsreg_operations::ports::PortError;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::watch::Screen;
 
 pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) -> Result<ExitCode, Ended> {
     let sources = Sources::default();
-    shared::check_cloud(&options.cloud, &sources)?;
+    shared::check_cloud(&options.cloud, &options.network, &sources)?;
     if global.non_interactive {
         return Err(Problem::new(&code::NO_SIGN_IN, "signing in needs a person").into());
     }
@@ -25,11 +25,12 @@ pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) 
     let http = shared::http(&options.network, ca.as_ref(), false)?;
     let screen = Screen::new(global, 0);
     let work = async {
-        let cloud = shared::cloud(&options.cloud, &sources, &http).await?;
+        let known = shared::known(&state_dir);
+        let cloud = shared::cloud(&options.cloud, &sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, options.subscription).await?;
         let sign_in = if options.browser { SignIn::Browser } else { SignIn::DeviceCode };
-        let identity = Identity::new(&http, &cloud.authority, &tenant, sign_in, &screen);
-        Ok(identity.account(&cloud.audience).await.map_err(PortError::from)?)
+        let identity = Identity::new(&http, &Place::from(&cloud), &known, &tenant, sign_in, &screen);
+        Ok(identity.account().await.map_err(PortError::from)?)
     };
     let account = interrupt::or(&screen.acting, work).await;
     screen.clear();
@@ -47,21 +48,20 @@ pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) 
 
 pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> Result<ExitCode, Ended> {
     let cache = SignInCache::new(&state::directory(global)?);
-    let mut gone = Vec::new();
-    for account in cache.all() {
-        if options.tenant.as_ref().is_none_or(|tenant| tenant.eq_ignore_ascii_case(&account.tenant)) {
-            cache.forget(&account).map_err(|error| {
-                Problem::new(&code::STATE_UNWRITABLE, format!("the sign-in could not be removed: {error}"))
-            })?;
-            gone.push(json!({"user": account.user, "tenant": account.tenant}));
-        }
-    }
+    let forgotten = cache
+        .forget(options.tenant.as_deref())
+        .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("the sign-in could not be removed: {error}")))?;
+    let (gone, others) = (forgotten.accounts, forgotten.others);
     if view.is_json() {
-        view.json(&json!({ "signed_out": gone }));
+        let gone: Vec<_> = gone.iter().map(|a| json!({"user": a.user, "tenant": a.tenant})).collect();
+        view.json(&json!({ "signed_out": gone, "other_files_removed": others }));
     } else if gone.is_empty() {
         view.line("Nobody was signed in.");
     } else {
         view.line(&format!("Signed out ({}).", gone.len()));
+    }
+    if others > 0 && !view.is_json() {
+        view.line(&format!("Removed {others} other file(s) of the sign-in directory: drafts or copies of sign-ins."));
     }
     Ok(ExitCode::Done)
 }
@@ -70,11 +70,12 @@ pub(crate) fn whoami(global: &Global, view: &View) -> Result<ExitCode, Ended> {
     let accounts = SignInCache::new(&state::directory(global)?).all();
     if view.is_json() {
         let list: Vec<_> =
-            accounts.iter().map(|a| json!({"user": a.user, "tenant": a.tenant, "authority": a.authority})).collect();
+            accounts.iter().map(|a| json!({"user": a.user, "tenant": a.tenant, "authority": a.authority, "endpoint": a.place.as_ref().map(|place| &place.endpoint)})).collect();
         view.json(&list);
     } else {
         for account in &accounts {
-            view.line(&format!("{}  tenant {}  {}", account.user, account.tenant, account.authority));
+            let endpoint = account.place.as_ref().map_or("kept by an older azsreg, not used", |place| &place.endpoint);
+            view.line(&format!("{}  tenant {}  {}  for {endpoint}", account.user, account.tenant, account.authority));
         }
     }
     if accounts.is_empty() {

@@ -111,6 +111,8 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
             network: NetworkOptions {
                 ca_file: Some(told.ca_file.clone()),
                 connect_timeout: std::time::Duration::from_secs(10),
+                answer_timeout: std::time::Duration::from_secs(120),
+                allow_http: false,
             },
         },
     };

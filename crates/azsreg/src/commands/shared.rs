@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use azsreg_arm::{
-    Account, Http, HttpOptions, Identity, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
+    Account, Http, HttpOptions, Identity, Known, Place, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
 };
 use azsreg_model::{Cloud, NamedCloud, Problem, code};
 use azsreg_operations::engine::retry::{self, Policy};
@@ -30,7 +30,13 @@ pub(crate) fn ca(network: &NetworkOptions) -> Result<Option<Vec<u8>>, Problem> {
 
 /// An HTTPS client.
 pub(crate) fn http(network: &NetworkOptions, ca: Option<&Vec<u8>>, direct: bool) -> Result<Http, Problem> {
-    let options = HttpOptions { ca_pem: ca.cloned(), connect_timeout: network.connect_timeout, direct };
+    let options = HttpOptions {
+        ca_pem: ca.cloned(),
+        connect_timeout: network.connect_timeout,
+        answer_timeout: network.answer_timeout,
+        allow_http: network.allow_http,
+        direct,
+    };
     Http::new(&options).map_err(|error| *PortError::from(error).problem)
 }
 
@@ -53,7 +59,7 @@ pub(crate) struct Sides {
 impl Sides {
     /// Checks the words, reads files and asks for the password.
     pub(crate) fn of(global: &Global, options: &SidesOptions, sources: &Sources) -> Result<Self, Problem> {
-        check_cloud(&options.cloud, sources)?;
+        check_cloud(&options.cloud, &options.network, sources)?;
         let asked = sign_in(&options.sign_in, sources)?;
         let stamp_sign_in = stamp_sign_in(&options.stamp_sign_in, sources)?;
         let state_dir = state::directory(global)?;
@@ -143,7 +149,7 @@ pub(crate) fn endpoint(options: Options, screen: &Screen) -> PrivilegedEndpoint 
 }
 
 /// Refuses the German cloud and two clouds at once, from the words alone.
-pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(), Problem> {
+pub(crate) fn check_cloud(options: &CloudOptions, network: &NetworkOptions, sources: &Sources) -> Result<(), Problem> {
     if options.cloud == Some(NamedCloud::AzureGermanCloud) {
         return Err(Problem::new(&code::GERMAN_CLOUD, "AzureGermanCloud is not supported for registration"));
     }
@@ -155,6 +161,7 @@ pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(
     }
     if let Some(url) = &options.cloud_endpoint
         && !url.starts_with("https://")
+        && !(network.allow_http && url.starts_with("http://"))
     {
         return Err(Problem::new(&code::BAD_ARGUMENT, format!("--cloud-endpoint {url} is not an https URL"))
             .next("Give the Resource Manager's address, such as https://management.example.com."));
@@ -162,12 +169,23 @@ pub(crate) fn check_cloud(options: &CloudOptions, sources: &Sources) -> Result<(
     Ok(())
 }
 
+/// The endpoints that sign-ins are kept for: none of them is another's.
+pub(crate) fn known(state_dir: &Path) -> Known {
+    Known::new(SignInCache::new(state_dir).places())
+}
+
 /// The cloud: a named one, or one that is asked for its endpoints.
-pub(crate) async fn cloud(options: &CloudOptions, sources: &Sources, http: &Http) -> Result<Cloud, Problem> {
+pub(crate) async fn cloud(
+    options: &CloudOptions,
+    sources: &Sources,
+    http: &Http,
+    known: &Known,
+) -> Result<Cloud, Problem> {
     let custom = options.cloud_endpoint.as_ref().filter(|_| !sources.on_command_line("cloud"));
     match (custom, options.cloud) {
         (Some(endpoint), _) => {
-            let read = retry::read(&SystemClock, Policy::AZURE, async || Ok(custom_cloud(http, endpoint).await?));
+            let read =
+                retry::read(&SystemClock, Policy::AZURE, async || Ok(custom_cloud(http, endpoint, known).await?));
             read.await.map_err(|error| *error.problem)
         }
         (None, named) => Cloud::named(named.unwrap_or(NamedCloud::AzureCloud))
@@ -286,10 +304,17 @@ pub(crate) fn chosen_sign_in(
     if let Some(sign_in) = asked {
         return Ok(sign_in);
     }
-    if let Some(account) = SignInCache::new(state_dir).get(&cloud.authority, tenant) {
+    let cache = SignInCache::new(state_dir);
+    let place = Place::from(cloud);
+    if let Some(account) = cache.get(&place, tenant) {
         return Ok(SignIn::Cached(Box::new(account)));
     }
     if global.non_interactive {
+        if let Some(account) = cache.elsewhere(&place, tenant) {
+            let made = account.place.map_or_else(|| "another cloud".to_owned(), |place| place.endpoint);
+            let message = format!("the sign-in of {} is for {made}, not for {}", account.user, place.endpoint);
+            return Err(Problem::new(&code::SIGN_IN_ELSEWHERE, message));
+        }
         let message = format!("nobody is signed in to {cloud} for the tenant {tenant}, and nobody can be asked");
         return Err(Problem::new(&code::NO_SIGN_IN, message));
     }
@@ -300,7 +325,7 @@ pub(crate) fn chosen_sign_in(
 /// a person can be asked.
 pub(crate) async fn signed_in<'a>(
     http: &'a Http,
-    cloud: &Cloud,
+    (cloud, known): (&Cloud, &Known),
     tenant: &str,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
@@ -309,16 +334,16 @@ pub(crate) async fn signed_in<'a>(
 ) -> Result<Identity<'a>, Problem> {
     let kept = matches!(sign_in, SignIn::Cached(_));
     let person = sign_in.is_user();
-    let mut identity = Identity::new(http, &cloud.authority, tenant, sign_in, prompt);
+    let place = Place::from(cloud);
+    let mut identity = Identity::new(http, &place, known, tenant, sign_in, prompt);
     if !person {
         return Ok(identity);
     }
-    let audience = cloud.audience.as_str();
-    let mut account = retry::read(&SystemClock, Policy::AZURE, async || Ok(identity.account(audience).await?)).await;
+    let mut account = retry::read(&SystemClock, Policy::AZURE, async || Ok(identity.account().await?)).await;
     let stale = account.as_ref().is_err_and(|error| error.class == Class::Refused);
     if kept && stale && !global.non_interactive {
-        identity = Identity::new(http, &cloud.authority, tenant, SignIn::DeviceCode, prompt);
-        account = identity.account(&cloud.audience).await.map_err(PortError::from);
+        identity = Identity::new(http, &place, known, tenant, SignIn::DeviceCode, prompt);
+        account = identity.account().await.map_err(PortError::from);
     }
     let account = account.map_err(|error| *error.problem)?;
     keep(state_dir, &account);
