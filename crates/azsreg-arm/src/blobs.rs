@@ -132,3 +132,38 @@ fn refused(status: u16, headers: &HeaderMap, host: &str) -> BlobError {
         _ => BlobError::Port(PortError::permanent(problem)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{http, server};
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn begun(&mut self, _: &BlobAbout) -> Result<bool, Problem> {
+            Ok(true)
+        }
+        fn bytes(&mut self, _: bytes::Bytes) -> Result<(), Problem> {
+            Ok(())
+        }
+    }
+
+    async fn fetched(address: &str, allow_http: bool) -> String {
+        let http = http(allow_http);
+        match BlobPort(&http).read(&address.to_owned().into(), 0, None, &mut Nowhere).await {
+            Ok(()) => "read".into(),
+            Err(BlobError::Port(error)) => format!("{} {:?}", error.problem.code.id, error.class),
+            Err(_) => "other".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_fetched_over_https_alone() {
+        let (address, received) = server(vec![("/", "{}".into())]).await;
+        assert_eq!(fetched(&format!("{address}/a?sig=secret"), false).await, "AZR4040 Permanent");
+        assert_eq!(fetched("http://blobs.example/a?sig=secret", true).await, "AZR4040 Permanent");
+        assert!(received.lock().unwrap().is_empty());
+        assert_eq!(fetched(&format!("{address}/a?sig=secret"), true).await, "read");
+    }
+}

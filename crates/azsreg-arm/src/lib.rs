@@ -20,6 +20,8 @@ mod place;
 mod products;
 mod records;
 mod storage;
+#[cfg(test)]
+mod testing;
 mod usage;
 
 pub use alerts::alert;

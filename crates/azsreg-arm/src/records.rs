@@ -176,3 +176,74 @@ pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
     problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
     PortError { problem: Box::new(problem), class: error.class }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Nobody, http, metadata, server, stamp};
+    use serde_json::json;
+
+    fn place(endpoint: &str, audience: &str) -> Place {
+        Place {
+            endpoint: endpoint.into(),
+            authority: "https://login.example".into(),
+            audience: audience.into(),
+            graph: String::new(),
+        }
+    }
+
+    /// What asking the stamp for its record ends with, of a stamp that names this Resource Manager.
+    async fn asked(endpoint: &str, known: Known, allow_http: bool) -> String {
+        let http = http(allow_http);
+        let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "the secret".to_owned().into() };
+        let port = RecordsPort::new(&http, &http, sign_in, &Nobody, known);
+        match port.activation(&stamp(endpoint)).await {
+            Ok(_) => "read".into(),
+            Err(error) => error.problem.code.id.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stamp_gets_no_token_of_anybody_else() {
+        let (login, given) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
+        let own = "https://adminmanagement.contoso.onmicrosoft.com/8e2f1ee1-0000-4000-8000-000000000001";
+        let cloud = "https://management.contoso.example/";
+        for (audience, expected) in [
+            (own, "AZR2017"),
+            (cloud, "AZR3020"),
+            ("https://management.azure.com/", "AZR3020"),
+            ("797f4846-ba00-4fd7-ba43-dac1f8f63013", "AZR3020"),
+        ] {
+            given.lock().unwrap().clear();
+            let (stamp, received) = server(vec![
+                ("/metadata", metadata(&format!("{login}/tenant-1"), audience)),
+                ("/subscriptions", json!({"value": []}).to_string()),
+            ])
+            .await;
+            let known = Known::new(vec![place("https://management.contoso.example", cloud)]);
+            // An honest one is asked, and has no Default Provider Subscription.
+            assert_eq!(asked(&stamp, known, true).await, expected, "{audience}");
+            let honest = usize::from(audience == own);
+            assert_eq!(given.lock().unwrap().len(), honest, "{audience}");
+            let bearers = received.lock().unwrap().iter().filter(|sent| sent.contains("Bearer")).count();
+            assert_eq!(bearers, honest, "{audience}");
+        }
+        // A cloud that the stamp calls its own is not even asked for its metadata.
+        let (cloud, received) = server(vec![("/metadata", metadata(&login, own))]).await;
+        assert_eq!(asked(&cloud, Known::new(vec![place(&cloud, "https://x.example/")]), true).await, "AZR3023");
+        assert_eq!(asked("https://management.azure.com", Known::default(), true).await, "AZR3023");
+        assert!(received.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stamp_is_asked_over_https_alone() {
+        let (login, given) = server(vec![]).await;
+        let (stamp, received) = server(vec![("/metadata", metadata(&login, "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), false).await, "AZR4040");
+        assert_eq!(asked("http://adminmanagement.east.corp", Known::default(), true).await, "AZR4040");
+        assert!(received.lock().unwrap().is_empty() && given.lock().unwrap().is_empty());
+        // The stamp's own address is on loopback, but its directory's is elsewhere, and in clear.
+        let (stamp, _) = server(vec![("/metadata", metadata("http://login.example/", "https://a.example/x"))]).await;
+        assert_eq!(asked(&stamp, Known::default(), true).await, "AZR4040");
+    }
+}

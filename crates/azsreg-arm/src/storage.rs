@@ -466,11 +466,59 @@ impl MarketPort<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::SignIn;
+    use crate::place::Known;
+    use crate::records::RecordsPort;
+    use crate::testing::{Nobody, http, metadata, server, stamp};
 
     #[test]
     fn names_come_out_of_a_list_as_they_are() {
         let xml = "\u{feff}<?xml version=\"1.0\"?><E><Blobs><Blob><Name>a &amp; b</Name></Blob><Blob><Name>c</Name></Blob></Blobs><NextMarker /></E>";
         assert_eq!(texts(xml.as_bytes(), "Name"), ["a & b", "c"]);
         assert!(texts(xml.as_bytes(), "NextMarker").is_empty());
+    }
+
+    /// What closing the account ends with, of a stamp whose blob service is at `blobs` and lists its containers so.
+    async fn closed(blobs: Option<&str>, containers: &str) -> String {
+        let (login, _) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
+        let (own, received) = server(vec![("/", containers.to_owned())]).await;
+        let group = "/subscriptions/s/resourceGroups/System.syndication";
+        let account = "/subscriptions/s/resourceGroups/System.syndication/providers/Microsoft.Storage/storageAccounts";
+        let (named, keys) =
+            (format!("{account}/syndicationstorage?"), format!("{account}/syndicationstorage/listKeys"));
+        let blob = blobs.unwrap_or(&own);
+        let text = |body: Value| body.to_string();
+        let leak = |path: String| -> &'static str { Box::leak(path.into_boxed_str()) };
+        let (arm, _) = server(vec![
+            ("/metadata", metadata(&format!("{login}/t"), "https://adminmanagement.c.onmicrosoft.com/1")),
+            (
+                "/subscriptions?",
+                text(json!({"value": [{"displayName": "Default Provider Subscription", "subscriptionId": "s"}]})),
+            ),
+            (leak(keys), text(json!({"keys": [{"value": "a2V5"}]}))),
+            (leak(named), text(json!({"properties": {"primaryEndpoints": {"blob": blob}}}))),
+            (account, text(json!({"value": [{"name": "syndicationstorage"}]}))),
+            (group, text(json!({"tags": {"azsreg": "import"}}))),
+        ])
+        .await;
+        let http = http(true);
+        let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "s".to_owned().into() };
+        let records = RecordsPort::new(&http, &http, sign_in, &Nobody, Known::default());
+        let port = MarketPort::new(&records, &stamp(&arm), Box::new(|_| {}));
+        let ended = match port.close().await {
+            Ok(why) => format!("closed: {}", why.unwrap_or_default()),
+            Err(error) => error.problem.code.id.to_owned(),
+        };
+        let signed = received.lock().unwrap().iter().filter(|sent| sent.contains("SharedKey")).count();
+        format!("{ended}, {signed} calls")
+    }
+
+    #[tokio::test]
+    async fn a_list_of_blobs_does_not_go_round_and_its_service_is_https() {
+        let page =
+            |more: &str| format!("<E><Containers><Container><Name>other</Name></Container></Containers>{more}</E>");
+        assert_eq!(closed(None, &page("")).await, "closed: its account has another container, other, 1 calls");
+        assert_eq!(closed(None, &page("<NextMarker>m</NextMarker>")).await, "AZR4042, 2 calls");
+        assert_eq!(closed(Some("http://blob.east.corp/"), &page("")).await, "AZR4040, 0 calls");
     }
 }
