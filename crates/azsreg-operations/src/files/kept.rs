@@ -19,6 +19,7 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     if parent != path {
         make_directory(parent)?;
     }
+    #[cfg_attr(not(unix), allow(unused_mut))]
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
