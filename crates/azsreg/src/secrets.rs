@@ -116,7 +116,10 @@ pub(crate) fn read(sources: &Sources, id: &str, option: &str, given: &SecretArgu
         utf8(read.map_err(|error| error.problem(&format!("{option} {shown}"), &code::SECRET_UNREADABLE))?, option)?
     } else if text == "-" {
         let read = input::stdin(Input::Secret);
-        utf8(read.map_err(|error| error.problem(&format!("{option} -"), &code::SECRET_UNREADABLE))?, option)?
+        utf8(
+            read.map_err(|error| error.problem(&format!("{option} -: standard input"), &code::SECRET_UNREADABLE))?,
+            option,
+        )?
     } else if sources.on_command_line(id) {
         return Err(Problem::new(
             &code::SECRET_ON_COMMAND_LINE,

@@ -114,33 +114,23 @@ fn what_is_named_is_looked_at_before_it_is_read() {
     std::fs::write(dir.path().join("secret"), "x").unwrap();
     std::fs::create_dir(dir.path().join("state")).unwrap();
     std::fs::File::create(dir.path().join("state/stamps.json")).unwrap().set_len(1 << 43).unwrap();
-    let info = |more: &[&'static str]| [INFO, more].concat();
-    let inputs: Vec<(&str, Box<dyn Fn(&'static str) -> Vec<&'static str>>)> = vec![
-        ("@", Box::new(|name| info(&["--pep-password", name]))),
-        ("", Box::new(|name| info(&["--pep-password", "@secret", "--ca-file", name]))),
-        ("", Box::new(|name| vec!["offline", "inspect", name])),
-        ("", Box::new(|name| vec!["explain", "--from-log", name])),
-        ("", Box::new(|name| vec!["lab", "compare", name])),
-        (
-            "",
-            Box::new(|name| {
-                vec![
-                    "list",
-                    "--subscription",
-                    "11111111-1111-4111-8111-111111111111",
-                    "--client-id",
-                    "11111111-1111-4111-8111-111111111111",
-                    "--client-certificate",
-                    name,
-                ]
-            }),
-        ),
-        ("", Box::new(|name| vec!["offline", "activate", name])),
+    const ID: &str = "11111111-1111-4111-8111-111111111111";
+    // Where the name stands, in the line of each option that takes a file.
+    let lines = [
+        format!("{} --pep-password @NAME", INFO.join(" ")),
+        format!("{} --pep-password @secret --ca-file NAME", INFO.join(" ")),
+        format!("list --subscription {ID} --client-id {ID} --client-certificate NAME"),
+        format!("usage compare --subscription {ID} --meters NAME"),
+        "offline inspect NAME".into(),
+        "offline activate NAME".into(),
+        "explain --from-log NAME".into(),
+        "lab compare NAME".into(),
     ];
     for (name, code) in [("huge", "AZR5015"), ("/dev/zero", "AZR5016"), ("/dev/null", "AZR5016"), (".", "AZR5016")] {
-        for (before, arguments) in &inputs {
-            let name: &'static str = Box::leak(format!("{before}{name}").into_boxed_str());
-            run(&mut alone(dir.path(), &arguments(name))).ends(2).says(code);
+        for line in &lines {
+            let line = line.replace("NAME", name);
+            let arguments: Vec<&str> = line.split(' ').collect();
+            run(&mut alone(dir.path(), &arguments)).ends(2).says(code);
         }
     }
     run(&mut alone(dir.path(), &["stamp", "info", "--at", "s1"])).ends(2).says("AZR5015").says("stamps.json");
@@ -331,4 +321,28 @@ fn a_group_shares_one_state_directory() {
     let held = hold(&world, &state);
     drop(held);
     world.both(0, &state, REGISTER).output().map(Ran::of).unwrap().ends(0).says("othing to do");
+}
+
+#[test]
+fn what_a_lab_says_of_itself_is_its_owners_alone() {
+    use std::io::BufRead as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (lab, mine) = (dir.path().join("state/lab"), dir.path().join("mine"));
+    std::fs::write(&mine, "mine").unwrap();
+    std::fs::create_dir_all(&lab).unwrap();
+    for name in ["current.new", "current.json"] {
+        symlink(&mine, lab.join(name)).unwrap();
+    }
+    let mut child = alone(dir.path(), &["lab", "up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    // The line is written when the note is there.
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let note = lab.join("current.json");
+    let (is_file, rights) = (note.symlink_metadata().unwrap().is_file(), mode(&note));
+    let noted = std::fs::read_to_string(&note).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_file && rights == 0o600, "{rights:o}");
+    assert_eq!(noted.trim(), line.trim());
+    assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
 }

@@ -335,6 +335,7 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     const SHORT: Duration = Duration::from_millis(300);
 
     #[test]

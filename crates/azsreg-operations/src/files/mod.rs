@@ -70,7 +70,8 @@ pub fn room_for(count: usize) -> Result<(), Problem> {
         let stderr = io::stderr();
         let probe: io::Result<Vec<_>> = (0..count).map(|_| stderr.as_fd().try_clone_to_owned()).collect();
         if probe.is_err_and(|error| no_descriptors(&error)) {
-            return Err(out_of_descriptors(&format_args!("azsreg needs to open {count}")));
+            let message = format!("azsreg needs {count} files and sockets at a time, and may not open so many here");
+            return Err(Problem::new(&code::TOO_MANY_FILES, message));
         }
     }
     #[cfg(not(unix))]
