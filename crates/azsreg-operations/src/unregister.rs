@@ -278,7 +278,9 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         Some(id) if there.is_some() || recorded == Some(id) || !past.open.is_empty() => Some(id.clone()),
         named => {
             let found = status::find(azure, clock, request.subscription, stamp.cloud_id).await?;
-            if let Some(id) = named.as_ref().filter(|_| !found.is_empty() || recorded.is_some()) {
+            // A name that is not there may be mistyped, unless this machine has removed it itself.
+            let mistyped = !found.is_empty() || recorded.is_some() || past.finished.is_empty();
+            if let Some(id) = named.as_ref().filter(|_| mistyped) {
                 let message =
                     format!("there is no registration {} in the resource group {}", id.name, id.resource_group);
                 let next = format!("azsreg list --subscription {}", id.subscription);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use azsreg_arm::{AzurePort, Http, Identity, Manager, Place, RecordsPort, SignIn};
 use azsreg_model::{Problem, StampInformation, code};
+use azsreg_operations::FileJournal;
 use azsreg_operations::engine::history::OnDamage;
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::engine::session::FileBooks;
@@ -12,6 +13,7 @@ use azsreg_pep::PrivilegedEndpoint;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::files::Writer;
 use super::shared::{self, Sides};
 use crate::Ended;
 use crate::cli::{AzureOptions, BridgeOptions, Global, SidesOptions, StampOptions};
@@ -222,4 +224,12 @@ pub(crate) async fn stamp<T>(
 pub(crate) fn books(global: &Global, state_dir: &std::path::Path) -> FileBooks {
     let on_damage = if global.without_journal { OnDamage::WorldOnly } else { OnDamage::Stop };
     FileBooks { directory: state_dir.to_owned(), on_damage }
+}
+
+/// Whether a command goes on from an interrupted run of the same operation.
+pub(crate) fn writer(state_dir: &std::path::Path, cloud_id: Uuid, operation: &str) -> Writer {
+    match FileJournal::newest(state_dir, cloud_id) {
+        Some((newest, _, false)) if newest == operation => Writer::Resumed,
+        _ => Writer::New,
+    }
 }

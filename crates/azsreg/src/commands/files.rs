@@ -62,9 +62,24 @@ fn receipt_path(out: &Path) -> PathBuf {
     path.into()
 }
 
-/// Refuses to write over a file, unless it is an earlier one of the same kind for the same stamp: a token is not replaced by a
-/// key, and what is read (`inputs`) is not what is written. Makes nothing.
-pub(crate) fn check_out(out: &Path, kind: BundleKind, cloud_id: Uuid, inputs: &[&Path]) -> Result<(), Problem> {
+/// Who writes a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// A run that begins.
+    New,
+    /// One that goes on from an interrupted one, which may have written it.
+    Resumed,
+}
+
+/// Refuses to write over a file, unless it is an earlier key for the same stamp, or this run's own: a token or a receipt may be
+/// on its way, a key can be fetched again. What is read (`inputs`) is not what is written. Makes nothing.
+pub(crate) fn check_out(
+    out: &Path,
+    kind: BundleKind,
+    cloud_id: Uuid,
+    inputs: &[&Path],
+    writer: Writer,
+) -> Result<(), Problem> {
     let Some(there) = plain_file(out)? else {
         return output::writable(out).map_err(|error| failed(out, &error));
     };
@@ -84,7 +99,8 @@ pub(crate) fn check_out(out: &Path, kind: BundleKind, cloud_id: Uuid, inputs: &[
                 && key.decode().is_ok_and(|claims| claims.cloud_id == cloud_id)
         }
     };
-    if !earlier {
+    let kept = matches!(kind, BundleKind::RegistrationToken | BundleKind::RenewalToken | BundleKind::Deactivation);
+    if !earlier || kept && writer == Writer::New {
         let (holds, of) = match &there {
             Carried::Bundle(bundle) => (bundle.kind.title(), Some(bundle.cloud_id)),
             Carried::Token(_) => ("a registration token", None),
@@ -179,7 +195,7 @@ pub(crate) fn hand_over(out: &OutOptions, bundle: &Bundle) -> Result<(), Problem
         bundle.to_text().into_bytes()
     };
     // The file may have come since it was looked at before the work.
-    check_out(&out.out, bundle.kind, bundle.cloud_id, &[])?;
+    check_out(&out.out, bundle.kind, bundle.cloud_id, &[], Writer::Resumed)?;
     if bundle.kind == BundleKind::Deactivation {
         check_poorer(&out.out, bundle)?;
     }

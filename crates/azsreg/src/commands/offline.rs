@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::confirm::Person;
 use super::connect::{self, Azure, CLOCK, Stamp};
-use super::files::{carried, carry, check_out, check_receipt, hand_over, receipt_file, wrong_kind};
+use super::files::{Writer, carried, carry, check_out, check_receipt, hand_over, receipt_file, wrong_kind};
 use super::inspect;
 use super::register::{broken_rule, usage};
 use crate::Ended;
@@ -92,7 +92,9 @@ async fn token(
     let kind = if renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
-        check_out(&options.out.out, kind, information.cloud_id, &[])?;
+        let name = if renewal { "offline-renew-start" } else { "offline-token" };
+        let writer = connect::writer(&state_dir, information.cloud_id, name);
+        check_out(&options.out.out, kind, information.cloud_id, &[], writer)?;
         let books = connect::books(global, &state_dir);
         let mut person = Person::new(global, Some(&options.care), &screen);
         let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
@@ -138,7 +140,7 @@ async fn register_file(
     }
     let cloud_id = contents.cloud_id;
     let made = if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey };
-    check_out(&options.out.out, made, cloud_id, &[&options.file])?;
+    check_out(&options.out.out, made, cloud_id, &[&options.file], Writer::New)?;
     check_receipt(&options.out.out, cloud_id)?;
     let screen = Screen::new(global, offline::STEPS);
     let work = async |azure: Azure<'_, '_>| {
@@ -207,7 +209,7 @@ async fn key(global: &Global, options: &OfflineKeyOptions, view: &View, sources:
     let work = async |azure: Azure<'_, '_>| {
         let id = which(azure.world.azure, &options.which).await?;
         let bundle = offline::key(azure.world.azure, &CLOCK, &id).await?;
-        check_out(&options.out.out, bundle.kind, bundle.cloud_id, &[])?;
+        check_out(&options.out.out, bundle.kind, bundle.cloud_id, &[], Writer::New)?;
         hand_over(&options.out, &bundle)?;
         Ok(bundle)
     };
@@ -262,7 +264,8 @@ async fn deactivate(
     let screen = Screen::new(global, offline::STEPS);
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
-        check_out(&options.out, BundleKind::Deactivation, information.cloud_id, &[])?;
+        let writer = connect::writer(&state_dir, information.cloud_id, "offline-deactivate");
+        check_out(&options.out, BundleKind::Deactivation, information.cloud_id, &[], writer)?;
         let books = connect::books(global, &state_dir);
         let (mut person, mut watch) = (Person::new(global, Some(&options.care), &screen), screen.clone());
         let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.care.plan };
