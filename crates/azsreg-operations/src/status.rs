@@ -67,7 +67,7 @@ async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Re
 const SEARCHED: usize = 50;
 const SEARCHED_FOR: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Looks for a registration of a stamp in every other subscription that the sign-in sees, side by side.
+/// Looks for a registration of a stamp in every other subscription that the sign-in sees.
 ///
 /// # Errors
 /// The subscriptions can't be listed.
@@ -77,34 +77,43 @@ pub async fn elsewhere<A: Azure, C: Clock>(
     known: Uuid,
     cloud_id: Uuid,
 ) -> Result<(Option<azsreg_model::Registration>, Searched), PortError> {
+    let (mut found, searched) = all_elsewhere(azure, clock, known).await?;
+    let at = found.iter().position(|one| one.cloud_id == Some(cloud_id));
+    Ok((at.map(|at| found.swap_remove(at)), searched))
+}
+
+/// The registrations of all other subscriptions that the sign-in sees, asked side by side.
+///
+/// # Errors
+/// The subscriptions can't be listed.
+pub async fn all_elsewhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    known: Uuid,
+) -> Result<(Vec<azsreg_model::Registration>, Searched), PortError> {
     let visible = retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await?;
-    let all = visible.into_iter().map(|subscription| subscription.id).filter(|id| *id != known);
-    let all: Vec<Uuid> = all.collect();
+    let all: Vec<Uuid> = visible.into_iter().map(|subscription| subscription.id).filter(|id| *id != known).collect();
     // The one that was named has been looked at.
     let mut searched = Searched { subscriptions: 1, not_looked_at: all.len() };
     let look = |id: Uuid| async move {
-        let found = async {
-            for listed in azure.registrations(id).await? {
-                let whole =
-                    if listed.cloud_id.is_some() { Some(listed) } else { azure.registration(&listed.id).await? };
-                if let Some(whole) = whole.filter(|whole| whole.cloud_id == Some(cloud_id)) {
-                    return Ok(Some(whole));
-                }
-            }
-            Ok::<_, PortError>(None)
-        };
-        found.await
+        let mut whole = Vec::new();
+        for listed in azure.registrations(id).await? {
+            // Some api-versions leave the cloud id out of lists.
+            let read = if listed.cloud_id.is_some() { Some(listed) } else { azure.registration(&listed.id).await? };
+            whole.extend(read);
+        }
+        Ok::<_, PortError>(whole)
     };
     let mut looks: FuturesUnordered<_> = all.iter().take(SEARCHED).map(|id| look(*id)).collect();
     let mut over = std::pin::pin!(clock.sleep(SEARCHED_FOR));
-    let mut registration = None;
+    let mut found = Vec::new();
     while let Either::Left((Some(looked), _)) = select(looks.next(), over.as_mut()).await {
-        let Ok(found) = looked else { continue };
+        let Ok(whole) = looked else { continue };
         searched.subscriptions += 1;
         searched.not_looked_at -= 1;
-        registration = registration.or(found);
+        found.extend(whole);
     }
-    Ok((registration, searched))
+    Ok((found, searched))
 }
 
 /// Looks at the stamp's side. A record that can't be told to be there or not is not read.

@@ -487,6 +487,15 @@ async fn act(
         }
         "New-AzureStackActivation" => activate(state, stamp, push, bound).await,
         "Remove-AzureStackActivation" => {
+            let inactive = {
+                let mut world = stamp.world();
+                world.settle(now);
+                world.activation.is_none() && world.running().is_none()
+            };
+            if inactive {
+                let message = "NotActivated: Azure Stack is not activated, there is nothing to remove.".to_owned();
+                return Err(CmdletError { id: "NotActivated", ..CmdletError::failed(message) });
+            }
             let takes = stamp.world().options.activation;
             timed(state, stamp, push, cmdlet, takes, ActivationKind::Remove).await?;
             Ok(Vec::new())

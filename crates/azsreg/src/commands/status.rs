@@ -175,15 +175,33 @@ pub(crate) async fn list(
                 "expires": end.map(|end| end.to_string()), "notes": notes,
             }));
         }
-        Ok(rows)
+        // An empty list is not the last word: the registration may be in another subscription.
+        let elsewhere = match all.is_empty() {
+            true => Some(status::all_elsewhere(azure, &CLOCK, options.subscription).await?),
+            false => None,
+        };
+        Ok((rows, elsewhere))
     };
-    let rows = connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+    let (rows, elsewhere) =
+        connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
     if view.is_json() {
-        view.json(&json!({ "subscription": options.subscription, "registrations": rows }));
+        let mut document = json!({ "subscription": options.subscription, "registrations": rows });
+        if let Some((found, searched)) = &elsewhere {
+            document["elsewhere"] = json!(found.iter().map(|one| &one.id).collect::<Vec<_>>());
+            document["searched"] = json!(searched);
+        }
+        view.json(&document);
         return Ok(ExitCode::Done);
     }
-    if rows.is_empty() {
+    if let Some((found, searched)) = elsewhere {
         view.line(&format!("The subscription {} has no registrations.", options.subscription));
+        match found.len() {
+            0 => view.line(&format!("None was found in {}.", searched.text())),
+            _ => {
+                view.line(&format!("Others were found, in {}:", searched.text()));
+                found.iter().for_each(|one| view.line(&format!("  {}", one.id)));
+            }
+        }
         return Ok(ExitCode::Done);
     }
     let cell = |row: &Value, name: &str| match &row[name] {
