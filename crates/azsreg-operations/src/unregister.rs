@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::change::items;
 use crate::checks;
-use crate::engine::history::{Past, is_as_seen, seen};
-use crate::engine::journal::{Event, Journal, Mark, Marked, succeeded};
+use crate::engine::history::{Past, is_as_seen, seen, started};
+use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
@@ -134,7 +134,11 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     // Whose it is has to be known before the lock is taken; all that counts is looked at under it.
     let owner = match (cloud_id.as_ref(), target) {
         (Some(cloud_id), _) | (None, Target::OfStamp(cloud_id)) => *cloud_id,
-        (None, Target::Named(id)) => prepare_azure(azure, clock, id.clone()).await?.cloud_id(),
+        (None, Target::Named(id)) => match prepare_azure(azure, clock, id.clone()).await {
+            Ok(prepared) => prepared.cloud_id(),
+            // What is gone does not say whose it was; the journal of the run that removed it does.
+            Err(failure) => owner_of_removed(desk.books, id).ok_or(failure)?,
+        },
     };
     let session = desk.begin(clock, owner, operation)?;
     let removed = session.history.ended.last().is_some_and(|events| {
@@ -145,11 +149,11 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         Target::Named(id) => Some(id.clone()),
         Target::OfStamp(cloud_id) => one_of_stamp(azure, clock, subscription, *cloud_id, removed).await?,
     };
+    // A receipt names what is to be removed: that it is not there is what was wanted. A name may be mistyped.
+    let known = removed || deactivated_at.is_some();
     let gone = match &id {
         None => true,
-        Some(id) => {
-            removed && retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none()
-        }
+        Some(id) => known && retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none(),
     };
     let Some(id) = id.filter(|_| !gone) else {
         return Ok(Report::new(operation, Outcome::NothingToDo, owner, None));
@@ -186,6 +190,20 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     };
     let report = decide(world, &request, owner, (past, open), operation, desk, look).await?;
     Ok(Report { operation, ..report })
+}
+
+/// The stamp whose newest run on this machine removed this registration.
+fn owner_of_removed<B: Books>(books: &B, id: &RegistrationId) -> Option<Uuid> {
+    let named = serde_json::to_value(id).ok()?;
+    books.stamps().into_iter().find(|cloud_id| {
+        books.history(*cloud_id).is_ok_and(|history| {
+            let newest = history.ended.last().map(Vec::as_slice).unwrap_or_default();
+            let events = if history.open.is_some() { history.begun() } else { newest };
+            matches!(events.first(), Some(Event::Opened { operation, .. }) if operation == NAME)
+                && request_of(events).is_some_and(|request| request["named"] == named)
+                && started(events, "removal")
+        })
+    })
 }
 
 /// The one registration of a stamp in a subscription; none where this machine's journal knows that it was removed.

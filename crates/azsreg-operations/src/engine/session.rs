@@ -30,6 +30,10 @@ pub trait Books {
     /// # Errors
     /// It can't be read.
     fn history(&self, cloud_id: Uuid) -> Result<History<Self::Journal>, Problem>;
+    /// The stamps that there are journals of.
+    fn stamps(&self) -> Vec<Uuid> {
+        Vec::new()
+    }
     /// Begins a journal.
     ///
     /// # Errors
@@ -60,6 +64,10 @@ impl Books for FileBooks {
 
     fn history(&self, cloud_id: Uuid) -> Result<History, Problem> {
         History::read(&self.directory, cloud_id, self.on_damage)
+    }
+
+    fn stamps(&self) -> Vec<Uuid> {
+        FileJournal::stamps(&self.directory).unwrap_or_default()
     }
 
     fn begin(&self, cloud_id: Uuid, operation: &str, now: Timestamp) -> Result<FileJournal, JournalError> {

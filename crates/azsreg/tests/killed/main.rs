@@ -334,6 +334,37 @@ fn unregister_ends_the_same_wherever_it_is_killed() {
     });
 }
 
+/// Our own lock is lifted for it: killed anywhere, it is back at the end.
+#[test]
+fn customer_remove_ends_the_same_wherever_it_is_killed() {
+    let customer = |world: &World, line: &[&str]| {
+        let kept = world.dir.path().join("customer");
+        if !kept.exists() {
+            let made = world.control("/subscriptions", &json!({}));
+            std::fs::write(&kept, made["subscription_id"].as_str().unwrap()).unwrap();
+        }
+        let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+        let mut command = world.at_azure(&["customer", line[0], &std::fs::read_to_string(kept).unwrap()]);
+        command.args(&line[1..]).args(["--cloud-id", &cloud_id]);
+        command
+    };
+    at_every_point(&Scenario {
+        before: &|world| {
+            register(world);
+            run(&mut customer(world, &["add", "--tenant", "dbab3982-796f-4d03-9908-044c08aef8a2"])).ends(0);
+        },
+        stamp: stamp(),
+        command: &|world| customer(world, &["remove", "--yes"]),
+        end: &|world, what| {
+            registered(world, what);
+            // Azure keeps what was: the mapping has an end.
+            let mappings = world.lab.export()["arm"]["customers"].clone();
+            assert!(mappings.as_array().unwrap().iter().all(|one| !one["ended"].is_null()), "{what}: {mappings}");
+        },
+        codes: &[0],
+    });
+}
+
 /// A fresh world for the stamp's own slow actions: the client vanishes, the stamp goes on, the next run waits for it.
 #[test]
 fn an_activation_that_outlives_its_client_is_waited_for() {
