@@ -95,15 +95,7 @@ pub async fn all_elsewhere<A: Azure, C: Clock>(
     let all: Vec<Uuid> = visible.into_iter().map(|subscription| subscription.id).filter(|id| *id != known).collect();
     // The one that was named has been looked at.
     let mut searched = Searched { subscriptions: 1, not_looked_at: all.len() };
-    let look = |id: Uuid| async move {
-        let mut whole = Vec::new();
-        for listed in azure.registrations(id).await? {
-            // Some api-versions leave the cloud id out of lists.
-            let read = if listed.cloud_id.is_some() { Some(listed) } else { azure.registration(&listed.id).await? };
-            whole.extend(read);
-        }
-        Ok::<_, PortError>(whole)
-    };
+    let look = |id: Uuid| registrations(azure, clock, id);
     let mut looks: FuturesUnordered<_> = all.iter().take(SEARCHED).map(|id| look(*id)).collect();
     let mut over = std::pin::pin!(clock.sleep(SEARCHED_FOR));
     let mut found = Vec::new();
