@@ -606,7 +606,9 @@ impl Pep {
             Evil::Drop => return Ok(false),
             // Until the other side gives up.
             Evil::Hang => {
-                let _ = stream.read(&mut [0; 16])?;
+                if stream.read(&mut [0; 16])? > 0 {
+                    self.wrong("another request while the first had no answer");
+                }
                 return Ok(false);
             }
             Evil::Status(status) => answer(stream, &format!("{status} Odd"), "", b"")?,
