@@ -1,4 +1,5 @@
 //! A small server in plain HTTP, and a stamp that names it: for tests of what is taken from whom.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

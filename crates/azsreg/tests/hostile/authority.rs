@@ -193,10 +193,8 @@ fn no_endpoint_chooses_whose_token_it_gets() {
         asks("its directory and its audience, with a secret", "AZR3020", Who::Other, move |stage| {
             (authority(stage), own(stage, Who::Arm))
         })
-        .with(|row| row.arguments.extend(["--client-id", server::SUBSCRIPTION, "--client-secret", "@/dev/null"])),
+        .with(|row| row.sign_in = SignedIn::SecretBesideKept),
     );
-    let with_secret = rows.last_mut().unwrap();
-    with_secret.arguments = vec!["list"];
     play(rows);
 }
 

@@ -86,6 +86,8 @@ pub(crate) enum SignedIn {
     Secret,
     /// What `azsreg login` at the first cloud has kept.
     Kept,
+    /// An application's secret, after somebody has logged in at the first cloud.
+    SecretBesideKept,
     /// A person is shown a code.
     Device,
 }
@@ -141,7 +143,7 @@ fn played(row: Row) -> Result<(), String> {
     let stage = Stage::open(row.scene);
     std::fs::write(dir.path().join("ca.pem"), server::ca_pem()).unwrap();
     std::fs::write(dir.path().join("secret"), SECRET).unwrap();
-    if row.sign_in == SignedIn::Kept {
+    if matches!(row.sign_in, SignedIn::Kept | SignedIn::SecretBesideKept) {
         stage.honest(true);
         let ran = watched(&mut command(&stage, dir.path(), Who::Arm, SignedIn::Device, &["login"]));
         if ran.code != Some(0) {
@@ -150,6 +152,7 @@ fn played(row: Row) -> Result<(), String> {
         stage.honest(false);
     }
     let ran = watched(&mut command(&stage, dir.path(), row.at, row.sign_in, &row.arguments));
+    println!("{:6} {:7} KiB {:5} ms  {}", row.code.unwrap_or("well"), ran.held, ran.took.as_millis(), row.name);
     let shown = format!("exit {:?} after {:?}, {} KiB: {}", ran.code, ran.took, ran.held, ran.said);
     match row.code {
         Some(code) if ran.code == Some(0) || !ran.said.contains(code) => return Err(format!("not {code}: {shown}")),
@@ -189,7 +192,7 @@ pub(crate) fn command(stage: &Stage, dir: &Path, at: Who, sign_in: SignedIn, arg
         .env("AZSREG_ANSWER_TIMEOUT", "2")
         .env("AZSREG_NON_INTERACTIVE", (sign_in != SignedIn::Device).to_string());
     match sign_in {
-        SignedIn::Secret => {
+        SignedIn::Secret | SignedIn::SecretBesideKept => {
             command.env("AZSREG_CLIENT_ID", server::SUBSCRIPTION);
             command.env("AZSREG_CLIENT_SECRET", format!("@{}", dir.join("secret").display()));
         }
