@@ -152,7 +152,10 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
-        let list = self.manager.resources("/subscriptions", SUBSCRIPTIONS, absent::NEVER, "subscriptions").await?;
+        let list = self.manager.list("/subscriptions", SUBSCRIPTIONS, absent::NEVER).await?;
+        if list.iter().any(|one| guid(one, "/subscriptionId").is_none()) {
+            return Err(self.manager.unclear("/subscriptions", "the list holds something else").into());
+        }
         let all: Vec<Subscription> = list
             .iter()
             .filter_map(|s| {
@@ -172,10 +175,11 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
-        let list = self
-            .manager
-            .resources(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS, absent::NEVER, "locations")
-            .await?;
+        let path = format!("/subscriptions/{subscription}/locations");
+        let list = self.manager.list(&path, SUBSCRIPTIONS, absent::NEVER).await?;
+        if list.iter().any(|one| text(one, "/name").is_empty()) {
+            return Err(self.manager.unclear(&path, "the list holds something else").into());
+        }
         Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())
     }
 

@@ -155,9 +155,10 @@ impl<'a> RecordsPort<'a> {
 /// What a body says of the activation at a path: the record, or that there is none, which a deactivation may leave as a record
 /// that names no registration. `None` where it is no activation record, or names a registration in a way that can't be read.
 fn read(body: &Value, path: &str) -> Option<Option<ActivationRecord>> {
-    let properties = body["properties"].as_object().filter(|_| is_resource(body, path))?;
+    let properties = body["properties"].as_object()?;
     match properties.get("azureRegistrationResourceIdentifier").and_then(Value::as_str).map(str::trim) {
-        None | Some("") => Some(None),
+        // Only the record itself may say that there is none.
+        None | Some("") => is_resource(body, path).then_some(None),
         Some(_) => activation(body).map(Some),
     }
 }

@@ -342,7 +342,6 @@ fn disable_or_enable_usage_reporting_with_a_disconnected_azure_stack() {
     run(&mut world.at_stamp(&["offline", "activate", &key])).ends(0);
     let (token, key) = (world.path("token-2.json"), world.path("key-2.json"));
     // A plain update: nothing is deactivated or removed, and the tool says so.
-    let token = world.path("renewal.json");
     let start = ["offline", "renew", "start", "--billing-model", "development", "--out", &token];
     run(&mut world.at_stamp(&start)).ends(0).says("A plain update");
     assert_ne!(activation(&world), Value::Null);
