@@ -426,7 +426,7 @@ impl Lab {
                 }
                 (None, Some(store)) => {
                     state.books = Mutex::new(Books::open(Some(&data_dir), mark.as_ref())?);
-                    store.put(&[identity]).await?;
+                    store.put(vec![identity]).await?;
                 }
                 (None, None) => {}
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -28,6 +29,8 @@ const FORMAT: i64 = 2;
 const FILE: &str = "lab.sqlite";
 /// How long the store is waited for that another process has.
 const BUSY: Duration = Duration::from_millis(500);
+/// How long the store's connection is waited for.
+const WAIT: Duration = Duration::from_secs(10);
 /// The documents that every store has.
 const IDENTITY: &str = "identity";
 pub(crate) const WORLD: &str = "world";
@@ -181,7 +184,8 @@ impl Store {
             // The log holds nothing alone for longer than it takes to copy it.
             .pragma("wal_autocheckpoint", "1");
         // The one connection stays: with it goes the store's own lock.
-        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let pool =
+            SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None).acquire_timeout(WAIT);
         let pool = pool.connect_with(options).await.map_err(failed)?;
         let (format,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await.map_err(failed)?;
         if format > FORMAT {
@@ -244,16 +248,32 @@ impl Store {
     }
 
     /// Writes documents, all or none, and returns when they are on the disk.
-    pub(crate) async fn put(&self, documents: &[(&'static str, String)]) -> Result<(), StoreError> {
-        let written = async {
-            let mut all = self.pool.begin().await?;
-            for (name, json) in documents {
-                put(&mut all, name, json).await?;
-            }
-            all.commit().await
-        };
-        written.await.map_err(|error| StoreError::sqlite(&self.file, &error))
+    pub(crate) async fn put(&self, documents: Vec<(&'static str, String)>) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        // To its end, whoever waits for it: a client that goes away leaves no transaction open.
+        let written = tokio::spawn(async move { put_all(&pool, &documents).await }).await;
+        let written = written.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed));
+        written.map_err(|error| StoreError::sqlite(&self.file, &error))
     }
+}
+
+async fn put_all(pool: &SqlitePool, documents: &[(&'static str, String)]) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let written = async {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        for (name, json) in documents {
+            put(&mut connection, name, json).await?;
+        }
+        sqlx::query("COMMIT").execute(&mut *connection).await?;
+        Ok(())
+    };
+    let written: Result<(), sqlx::Error> = written.await;
+    if written.is_err() {
+        // A transaction that failed may be over or still open, by what it failed of. In one that is still open a later write
+        // would look as if it were on the disk: the connection goes, and the transaction with it.
+        let _ = connection.detach().close_hard().await;
+    }
+    written
 }
 
 async fn put(all: &mut sqlx::SqliteConnection, name: &str, json: &str) -> Result<(), sqlx::Error> {
@@ -321,7 +341,7 @@ mod tests {
         let world = serde_json::json!({"world": (0..2_000).collect::<Vec<_>>()}).to_string();
         let Err(new) = DataDirectory::hold(dir).unwrap().open().await.unwrap() else { panic!("it is new") };
         let store = new.create(&documents("{}")).await.unwrap();
-        store.put(&documents(&world)).await.unwrap();
+        store.put(documents(&world)).await.unwrap();
         store.pool.close().await;
         world
     }

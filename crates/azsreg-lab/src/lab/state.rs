@@ -212,7 +212,7 @@ impl State {
             return Ok(());
         }
         let changed: Vec<_> = documents.iter().filter(|document| !kept.contains(document)).cloned().collect();
-        let written = store.put(&changed).await;
+        let written = store.put(changed).await;
         self.unkept.store(written.is_err(), Ordering::Relaxed);
         match written {
             Ok(()) => *kept = documents,
