@@ -104,13 +104,6 @@ fn assert_gone(world: &World) {
     assert_eq!(world.lab.world()["registrations"], json!([]));
 }
 
-/// Not every stamp takes the deactivation of what is not activated in silence: the next one says that it is not.
-fn says_not_activated(world: &World) {
-    let rule = json!({"when": {"plane": "pep", "route": "Remove-AzureStackActivation"},
-        "then": {"error": "NotActivated: Azure Stack is not activated."}, "limit": 1});
-    world.lab.fault(rule).unwrap();
-}
-
 /// The state that many of these begin with: A's removal was killed after the deactivation; B ended it and registered again.
 fn left_weeks_ago() -> World {
     let world = World::new();
@@ -118,7 +111,6 @@ fn left_weeks_ago() -> World {
     let mut removal = operator(&world, "a", &["unregister", "--yes"]);
     killed_at(&world, &mut removal, &directory(&world, "a"), ("DELETE", "locks"), "unlock");
     assert_eq!(activation(&world), Value::Null);
-    says_not_activated(&world);
     run(&mut operator(&world, "b", &["unregister", "--yes"])).ends(0).says("run again: the stamp was not activated");
     assert_gone(&world);
     run(&mut operator(&world, "b", &["register", "--billing-model", "pay-as-you-use"])).ends(0);
@@ -259,7 +251,6 @@ fn an_offline_deactivation_left_weeks_ago_writes_no_receipt_of_what_it_did_not_d
     assert!(!child.wait().unwrap().success());
     // B ends it and registers again.
     let of_b = world.path("b.json");
-    says_not_activated(&world);
     at_stamp(&world, "b", &["offline", "deactivate", "--out", &of_b, "--yes"]).ends(0).says("run again");
     let subscription = world.lab.descriptor().subscription_id.to_string();
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
@@ -430,6 +421,7 @@ fn status_finds_a_registration_wherever_the_sign_in_sees_it() {
         let found = run(&mut way(&world, "a", &["status"]));
         assert!(found.stdout.contains(&fresh), "{}{}", found.stdout, found.stderr);
         assert!(!found.stdout.contains("azsreg register"), "it is registered: {}", found.stdout);
+        run(&mut way(&world, "a", &["list"])).ends(0).says("Others were found").says(&fresh);
         // Nor is it removed as if it were in the subscription that is named.
         run(&mut way(&world, "a", &["unregister", "--yes"])).ends(7).says(&fresh);
         assert_registered_once(&world.lab.world(), "in the other subscription");
@@ -599,7 +591,7 @@ fn a_move_that_can_not_put_the_lock_back_says_so_first() {
 /// One odd 404 at each look of a move: it ends locked, where it says it is.
 #[test]
 fn a_move_with_one_missing_answer_ends_locked() {
-    for nth in 1..=8 {
+    for nth in 1..=4 {
         let world = World::new();
         world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
         let rule = json!({"when": {"plane": "arm", "method": "GET", "route": "microsoft.azurestack/registrations/", "nth": nth},

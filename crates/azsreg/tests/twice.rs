@@ -318,7 +318,7 @@ const TABLE: &[Row] = &[
                 &scene.path("t.json"),
             ])
         },
-        [ends(0, ""); 4],
+        [THERE; 4],
     ),
     away(
         "offline register",
@@ -346,12 +346,7 @@ const TABLE: &[Row] = &[
         Stamp,
         |scene| scene.visits(3),
         |scene| line(&["offline", "deactivate", "--out", &scene.path("r.json"), "--yes"]),
-        [
-            ends(0, ""),
-            THERE,
-            ends(0, "run again: the stamp was not activated"),
-            ends(0, "run again: the stamp was not activated"),
-        ],
+        [THERE; 4],
     ),
     away(
         "offline unregister, by a receipt",
@@ -385,7 +380,7 @@ const TABLE: &[Row] = &[
                 "--yes",
             ])
         },
-        [ends(0, ""); 4],
+        [THERE; 4],
     ),
     away(
         "offline renew register",
@@ -520,41 +515,51 @@ fn differences(path: &str, before: &Value, after: &Value, found: &mut Vec<String
     }
 }
 
-/// Runs a verb twice and gives what is not as it should be.
-fn twice(row: &Row, who: Who) -> Option<String> {
+/// Runs a verb once, then again by each of these, and gives what is not as it should be.
+fn twice(row: &Row, again: [Who; 2]) -> Vec<String> {
     let options = if row.away {
         StampOptions { identity: "adfs".into(), connected: false, ..StampOptions::default() }
     } else {
         StampOptions::default()
     };
     let world = World::of(vec![options]);
-    let scene = Scene { world: &world, who };
-    let expected = row.second[WHO.iter().position(|one| *one == who).unwrap()];
+    let scene = Scene { world: &world, who: again[0] };
     (row.before)(&scene);
     let words = (row.line)(&scene);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let first = run(&mut scene.command(row.place, "first", &words));
-    if first.code != Some(0) {
-        // What can't be done without a sign-in can't be done twice either.
-        let as_said = first.code == Some(expected.code) && first.stderr.contains(expected.says);
-        return (!as_said || expected.code == 0).then(|| format!("the first run: {}{}", first.stdout, first.stderr));
+    let mut found = Vec::new();
+    for who in again {
+        let expected = row.second[WHO.iter().position(|one| *one == who).unwrap()];
+        let mut wrong = Vec::new();
+        if first.code != Some(0) {
+            // What can't be done without a sign-in can't be done twice either.
+            let as_said = first.code == Some(expected.code) && first.stderr.contains(expected.says);
+            if !as_said || expected.code == 0 {
+                wrong.push(format!("the first run: {}{}", first.stdout, first.stderr));
+            }
+        } else {
+            second(&scene, who, (row.place, &words), expected, &mut wrong);
+        }
+        if !wrong.is_empty() {
+            found.push(format!("{}, {who:?}: {}", row.verb, wrong.join("\n")));
+        }
     }
-    let mut before = world.lab.export();
-    if world.lab.world()["stamps"][0]["activation"].is_null() {
-        // Not every stamp takes the deactivation of what is not activated in silence.
-        let said = json!({"error": "NotActivated: Azure Stack is not activated."});
-        let rule = json!({"when": {"plane": "pep", "route": "Remove-AzureStackActivation"}, "then": said});
-        world.lab.fault(rule).unwrap();
-    }
+    found
+}
+
+/// Runs it again, and compares the world with what it was.
+fn second(scene: &Scene<'_>, who: Who, (place, words): (Place, &[&str]), expected: Second, wrong: &mut Vec<String>) {
+    let lab = &scene.world.lab;
+    let mut before = lab.export();
     let state = if matches!(who, Who::Own | Who::Unsigned) { "first" } else { "second" };
-    let second = run(&mut scene.command(row.place, state, &words));
-    let mut after = world.lab.export();
+    let second = run(&mut scene.command(place, state, words));
+    let mut after = lab.export();
     if expected.writes {
         unwritten(&mut before);
         unwritten(&mut after);
     }
-    let mut wrong = Vec::new();
-    differences("", &before, &after, &mut wrong);
+    differences("", &before, &after, wrong);
     if second.code != Some(expected.code) {
         wrong.push(format!("it ended with {:?}, not with {}", second.code, expected.code));
     }
@@ -564,23 +569,25 @@ fn twice(row: &Row, who: Who) -> Option<String> {
     if expected.says != NOTHING.says && second.stdout.contains(NOTHING.says) {
         wrong.push("it said that there is nothing to do".into());
     }
-    (!wrong.is_empty()).then(|| format!("{}\n{}{}", wrong.join("\n"), second.stdout, second.stderr))
+    if !wrong.is_empty() {
+        wrong.push(format!("{}{}", second.stdout, second.stderr));
+    }
 }
 
-/// Every verb of the table, a world each.
-fn all(who: Who) {
+/// Every verb of a part of the table, a world each.
+fn all(again: [Who; 2], away: bool) {
     let next = AtomicUsize::new(0);
     let found = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..3 {
+        for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(row) = TABLE.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    if row.place == Azure && !row.away && matches!(who, Who::Unsigned | Who::Stranger) {
-                        // No stamp is asked: it is all the same.
-                        continue;
+                    // Where no stamp is asked it is all the same whether somebody is signed in there.
+                    let same = row.place == Azure && !row.away && again == UNSIGNED;
+                    if row.away == away && !same {
+                        let wrong = twice(row, again);
+                        found.lock().unwrap().extend(wrong);
                     }
-                    let wrong = twice(row, who);
-                    found.lock().unwrap().extend(wrong.map(|wrong| format!("{}, {who:?}: {wrong}", row.verb)));
                 }
             });
         }
@@ -589,22 +596,25 @@ fn all(who: Who) {
     assert!(found.is_empty(), "{}", found.join("\n\n"));
 }
 
+const SIGNED_IN: [Who; 2] = [Who::Own, Who::Empty];
+const UNSIGNED: [Who; 2] = [Who::Unsigned, Who::Stranger];
+
 #[test]
-fn twice_with_the_state_directory_of_the_first_run() {
-    all(Who::Own);
+fn twice_at_a_connected_stamp() {
+    all(SIGNED_IN, false);
 }
 
 #[test]
-fn twice_with_an_empty_state_directory() {
-    all(Who::Empty);
+fn twice_at_a_connected_stamp_without_a_sign_in_to_it() {
+    all(UNSIGNED, false);
 }
 
 #[test]
-fn twice_without_a_sign_in_to_the_stamp() {
-    all(Who::Unsigned);
+fn twice_at_a_disconnected_stamp() {
+    all(SIGNED_IN, true);
 }
 
 #[test]
-fn twice_without_a_sign_in_to_the_stamp_and_with_an_empty_state_directory() {
-    all(Who::Stranger);
+fn twice_at_a_disconnected_stamp_without_a_sign_in_to_it() {
+    all(UNSIGNED, true);
 }
