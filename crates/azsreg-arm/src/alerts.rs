@@ -67,7 +67,7 @@ impl<'a> RecordsPort<'a> {
 impl Alerts for RecordsPort<'_> {
     async fn alerts(&self, stamp: &StampInformation) -> Result<Vec<Alert>, PortError> {
         let (manager, path) = self.insights(stamp).await?;
-        let found = manager.list(&path, INSIGHTS, absent::NEVER).await.map_err(at_the_stamp)?;
+        let found = manager.resources(&path, INSIGHTS, absent::NEVER, "alerts").await.map_err(at_the_stamp)?;
         Ok(found.iter().filter_map(alert).collect())
     }
 
@@ -75,9 +75,13 @@ impl Alerts for RecordsPort<'_> {
         let (manager, path) = self.insights(stamp).await?;
         let path = format!("{path}/{}", segment(name));
         // The whole resource goes back, with its state changed: as the official client does it.
-        let Some(mut resource) = manager.find(&path, INSIGHTS, absent::RESOURCE).await.map_err(at_the_stamp)? else {
+        let Some(mut resource) = manager.find(&path, INSIGHTS, absent::ALERT).await.map_err(at_the_stamp)? else {
             return Ok(());
         };
+        // It is written back: something else would be written in its place.
+        if alert(&resource).is_none_or(|found| !found.name.eq_ignore_ascii_case(name)) {
+            return Err(at_the_stamp(manager.unclear(&path, "the answer is not that alert")));
+        }
         let by = "azsreg";
         resource["properties"]["state"] = json!("Closed");
         resource["properties"]["closedByUserAlias"] = json!(by);

@@ -80,8 +80,7 @@ fn registration(value: &Value) -> Result<Registration, ArmError> {
 impl AzurePort<'_> {
     /// An answer that is not the resource that was asked for.
     fn unclear(&self, what: &str) -> ArmError {
-        let reason = "the answer is not that resource".into();
-        ArmError::Unclear { host: self.manager.host(), what: what.to_owned(), reason }
+        self.manager.unclear(what, "the answer is not that resource")
     }
 
     /// Whether the caller sees a subscription. What was seen once in this run is not asked for again.
@@ -115,7 +114,9 @@ impl Customers for AzurePort<'_> {
     async fn customers(&self, id: &RegistrationId) -> Result<Vec<Customer>, PortError> {
         let path = format!("{id}/customerSubscriptions");
         let list = self.manager.list(&path, REGISTRATIONS, absent::NEVER).await?;
-        Ok(list.iter().filter_map(customer).collect())
+        // One that can't be read is there all the same.
+        let all: Option<Vec<Customer>> = list.iter().map(customer).collect();
+        Ok(all.ok_or_else(|| self.manager.unclear(&path, "the list holds something else"))?)
     }
 
     async fn put_customer(&self, id: &RegistrationId, customer: &Customer) -> Result<(), PortError> {
@@ -151,7 +152,7 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
-        let list = self.manager.list("/subscriptions", SUBSCRIPTIONS, absent::NEVER).await?;
+        let list = self.manager.resources("/subscriptions", SUBSCRIPTIONS, absent::NEVER, "subscriptions").await?;
         let all: Vec<Subscription> = list
             .iter()
             .filter_map(|s| {
@@ -173,7 +174,7 @@ impl Azure for AzurePort<'_> {
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
         let list = self
             .manager
-            .list(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS, absent::NEVER)
+            .resources(&format!("/subscriptions/{subscription}/locations"), SUBSCRIPTIONS, absent::NEVER, "locations")
             .await?;
         Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())
     }
@@ -181,6 +182,9 @@ impl Azure for AzurePort<'_> {
     async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError> {
         let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
         let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await?;
+        if list.iter().any(|one| !one["actions"].is_array()) {
+            return Err(self.manager.unclear(&path, "the list holds something else").into());
+        }
         let strings = |value: &Value, name: &str| {
             let list = value.get(name).and_then(Value::as_array);
             list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
@@ -235,7 +239,7 @@ impl Azure for AzurePort<'_> {
 
     async fn registrations(&self, subscription: Uuid) -> Result<Vec<Registration>, PortError> {
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack/registrations");
-        let list = self.manager.list(&path, REGISTRATIONS, absent::REGISTRATIONS).await?;
+        let list = self.manager.resources(&path, REGISTRATIONS, absent::REGISTRATIONS, "registrations").await?;
         Ok(list.iter().map(registration).collect::<Result<_, _>>()?)
     }
 
@@ -247,13 +251,16 @@ impl Azure for AzurePort<'_> {
         redact::remember(token.expose());
         let body = json!({"location": "global", "properties": {"registrationToken": token.expose()}});
         let made = self.manager.call(Method::PUT, &id.to_string(), REGISTRATIONS, Some(&body)).await?;
-        Ok(registration(&made)?)
+        match is_resource(&made, &id.to_string()) {
+            true => Ok(registration(&made)?),
+            false => Err(self.unclear(&id.to_string()).into()),
+        }
     }
 
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
         let scope = id.to_string();
         let path = format!("{scope}/providers/Microsoft.Authorization/locks");
-        let list = self.manager.list(&path, LOCKS, absent::RESOURCE).await?;
+        let list = self.manager.resources(&path, LOCKS, absent::RESOURCE, "locks").await?;
         let prefix = format!("{}/providers/microsoft.authorization/locks/", scope.to_lowercase());
         Ok(list
             .iter()
@@ -317,7 +324,7 @@ impl Azure for AzurePort<'_> {
         let path = format!(
             "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions?$filter=roleName eq '{name}'"
         );
-        let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await?;
+        let list = self.manager.resources(&path, AUTHORIZATION, absent::NEVER, "roleDefinitions").await?;
         let strings = |value: Option<&Value>| -> Vec<String> {
             let list = value.and_then(Value::as_array);
             list.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
@@ -378,7 +385,7 @@ impl Azure for AzurePort<'_> {
     async fn role_assignments(&self, id: &RegistrationId) -> Result<Vec<RoleAssignment>, PortError> {
         let scope = id.to_string();
         let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments?$filter=atScope()");
-        let list = self.manager.list(&path, AUTHORIZATION, absent::RESOURCE).await?;
+        let list = self.manager.resources(&path, AUTHORIZATION, absent::RESOURCE, "roleAssignments").await?;
         Ok(list
             .iter()
             .filter(|a| text(a, "/properties/scope").eq_ignore_ascii_case(&scope))
@@ -413,6 +420,9 @@ impl Azure for AzurePort<'_> {
         let path = format!("{id}/getactivationkey");
         let answer = self.manager.call(Method::POST, &path, REGISTRATIONS, None).await?;
         let key = text(&answer, "/activationKey");
+        if key.is_empty() {
+            return Err(self.manager.unclear(&path, "the answer holds no key").into());
+        }
         redact::remember(key);
         Ok(ActivationKey::new(key))
     }

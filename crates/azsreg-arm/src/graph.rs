@@ -24,14 +24,15 @@ async fn get(graph: &Manager<'_>, path: &str) -> Result<Option<Value>, ArmError>
     }
 }
 
-fn items(list: Option<Value>) -> Vec<Value> {
-    list.and_then(|list| list["value"].as_array().cloned()).unwrap_or_default()
+/// What a list holds; `None` where it was not to be seen, or is none.
+fn items(list: Option<Value>) -> Option<Vec<Value>> {
+    list.and_then(|list| list["value"].as_array().cloned())
 }
 
 pub(crate) async fn principal_exists(graph: &Manager<'_>, principal: Uuid) -> Result<Option<bool>, ArmError> {
     let url = format!("{}/v1.0/servicePrincipals/{principal}", graph.endpoint());
     match graph.send(Method::GET, &url, None).await {
-        Ok(answer) if answer.body["id"].is_string() => Ok(Some(true)),
+        Ok(answer) if answer.body["id"].as_str().is_some_and(|id| id.parse() == Ok(principal)) => Ok(Some(true)),
         // Neither the principal nor its absence.
         Ok(_) => Ok(None),
         Err(error) if says_absent(&error, absent::PRINCIPAL) => Ok(Some(false)),
@@ -46,7 +47,8 @@ pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Resu
     let may_register_applications = match allowed {
         Some(false) => {
             let mine = items(get(graph, "me/memberOf").await?);
-            Some(mine.iter().any(|role| role["displayName"].as_str().is_some_and(|name| ROLES.contains(&name))))
+            let may = |role: &Value| role["displayName"].as_str().is_some_and(|name| ROLES.contains(&name));
+            mine.map(|mine| mine.iter().any(may))
         }
         other => other,
     };
@@ -56,12 +58,13 @@ pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Resu
 async fn owners(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<Option<BridgeOwners>, ArmError> {
     let Some(principal) = principal else { return Ok(None) };
     let Some(found) = get(graph, &format!("servicePrincipals/{principal}")).await? else { return Ok(None) };
-    let app_id = found["appId"].as_str().unwrap_or_default();
+    let Some(app_id) = found["appId"].as_str() else { return Ok(None) };
     let applications = items(get(graph, &format!("applications?$filter=appId eq '{app_id}'")).await?);
-    let (Some(application), Some(me)) = (applications.first(), get(graph, "me").await?) else { return Ok(None) };
+    let (Some(application), Some(me)) = (applications.iter().flatten().next(), get(graph, "me").await?) else {
+        return Ok(None);
+    };
     let id = application["id"].as_str().unwrap_or_default();
-    let Some(list) = get(graph, &format!("applications/{id}/owners")).await? else { return Ok(None) };
-    let list = items(Some(list));
+    let Some(list) = items(get(graph, &format!("applications/{id}/owners")).await?) else { return Ok(None) };
     let name = |owner: &Value| {
         let text = |name: &str| owner[name].as_str().map(str::to_owned);
         text("userPrincipalName").or_else(|| text("displayName")).or_else(|| text("id")).unwrap_or_default()

@@ -17,6 +17,8 @@ mod http;
 mod login;
 mod manager;
 mod market;
+#[cfg(test)]
+mod odd;
 mod place;
 mod products;
 mod records;

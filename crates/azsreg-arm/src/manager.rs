@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::absent::says_absent;
+use crate::absent::{is_of_kind, says_absent};
 use crate::address::{self, too_large, wait_within};
 use crate::error::ArmError;
 use crate::http::{Answer, Body, Http, MAX_HELD, host_of};
@@ -143,7 +143,9 @@ impl<'a> Manager<'a> {
             loop {
                 waits.pause(&answer, &operation).await?;
                 answer = self.send(Method::GET, &operation, None).await?;
-                let status = answer.body["status"].as_str().unwrap_or("Succeeded").to_owned();
+                let Some(status) = answer.body["status"].as_str().map(str::to_owned) else {
+                    return Err(self.unclear(&operation, "it is no state of an operation"));
+                };
                 let failed = ["Failed", "Canceled", "Cancelled"].iter().any(|word| status.eq_ignore_ascii_case(word));
                 if failed {
                     let text = |name: &str| answer.body["error"][name].as_str().unwrap_or(&status).to_owned();
@@ -205,11 +207,7 @@ impl<'a> Manager<'a> {
     pub(crate) async fn find(&self, path: &str, version: &str, absent: &[&str]) -> Result<Option<Value>, ArmError> {
         match self.call(Method::GET, path, version, None).await {
             Ok(Value::Object(body)) if !body.is_empty() => Ok(Some(Value::Object(body))),
-            Ok(_) => Err(ArmError::Unclear {
-                host: self.host(),
-                what: path.split('?').next().unwrap_or(path).to_owned(),
-                reason: "the answer is empty".into(),
-            }),
+            Ok(_) => Err(self.unclear(path, "the answer is empty")),
             Err(error) if says_absent(&error, absent) => Ok(None),
             Err(error) => Err(error),
         }
@@ -295,6 +293,30 @@ impl<'a> Manager<'a> {
                 return Err(loops(&host));
             }
         }
+    }
+
+    /// All pages of a list of resources of one kind. What is something else is no answer: left out, it would be missing.
+    ///
+    /// # Errors
+    /// As of `list`.
+    pub(crate) async fn resources(
+        &self,
+        path: &str,
+        version: &str,
+        absent: &[&str],
+        kind: &str,
+    ) -> Result<Vec<Value>, ArmError> {
+        let list = self.list(path, version, absent).await?;
+        match list.iter().all(|one| is_of_kind(one, kind)) {
+            true => Ok(list),
+            false => Err(self.unclear(path, "the list holds something else")),
+        }
+    }
+
+    /// An answer that does not say what was asked.
+    pub(crate) fn unclear(&self, path: &str, reason: &str) -> ArmError {
+        let what = path.split('?').next().unwrap_or(path).to_owned();
+        ArmError::Unclear { host: self.host(), what, reason: reason.to_owned() }
     }
 
     /// A link as a whole address that may be given the bearer.

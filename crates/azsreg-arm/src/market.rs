@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::absent::{self, says_absent};
 use crate::error::ArmError;
-use crate::products::{item, product, segment};
+use crate::products::{is_named, item, product, segment};
 use crate::records::{BRIDGE, RecordsPort, at_the_stamp};
 use crate::storage::StampStorage;
 
@@ -29,7 +29,29 @@ impl<'r, 'a> MarketPort<'r, 'a> {
 
     async fn list(&self, kind: &str) -> Result<Vec<Value>, PortError> {
         let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        manager.list(&format!("{path}/{kind}"), BRIDGE, absent::ITEM).await.map_err(refused)
+        let path = format!("{path}/{kind}");
+        match manager.resources(&path, BRIDGE, absent::NEVER, kind).await {
+            Ok(found) => Ok(found),
+            // A stamp that is not activated has none; of one that is, the list is there.
+            Err(error) if says_absent(&error, absent::RESOURCE) => {
+                self.activated().await?;
+                Err(refused(error))
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// The resource of an item, if it is there.
+    async fn one(&self, kind: &str, name: &str) -> Result<Option<Value>, PortError> {
+        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let path = format!("{path}/{kind}/{}", segment(name));
+        let found = manager.find(&path, BRIDGE, absent::ITEM).await.map_err(refused)?;
+        match found {
+            Some(found) if !is_named(&found, name) => {
+                Err(at_the_stamp(manager.unclear(&path, "the answer is not that item")))
+            }
+            found => Ok(found),
+        }
     }
 
     /// A list that is empty may be that of a stamp that is not activated.
@@ -83,10 +105,7 @@ impl StampMarket for MarketPort<'_, '_> {
     }
 
     async fn product(&self, name: &str) -> Result<Option<Product>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        let found =
-            manager.find(&format!("{path}/products/{}", segment(name)), BRIDGE, absent::ITEM).await.map_err(refused)?;
-        Ok(found.as_ref().and_then(product))
+        Ok(self.one("products", name).await?.as_ref().and_then(product))
     }
 
     async fn items(&self) -> Result<Vec<StampItem>, PortError> {
@@ -98,9 +117,7 @@ impl StampMarket for MarketPort<'_, '_> {
     }
 
     async fn item(&self, name: &str) -> Result<Option<StampItem>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
-        let path = format!("{path}/downloadedProducts/{}", segment(name));
-        Ok(manager.find(&path, BRIDGE, absent::ITEM).await.map_err(refused)?.as_ref().and_then(item))
+        Ok(self.one("downloadedProducts", name).await?.as_ref().and_then(item))
     }
 
     async fn download(&self, name: &str) -> Result<Option<String>, PortError> {

@@ -29,6 +29,11 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Whether a resource is the item of this name.
+pub(crate) fn is_named(resource: &Value, name: &str) -> bool {
+    product(resource).is_some_and(|found| found.name.eq_ignore_ascii_case(name))
+}
+
 /// A product out of its resource, of Azure's or of a stamp's provider; `None` where it has no name.
 #[must_use]
 pub fn product(resource: &Value) -> Option<Product> {
@@ -189,7 +194,7 @@ impl Catalogue for AzurePort<'_> {
                 let mut body = self.manager().call(Method::POST, &path, PRODUCTS, Some(&configuration(device))).await?;
                 match body["value"].take() {
                     Value::Array(found) => found,
-                    _ => Vec::new(),
+                    _ => return Err(self.manager().unclear(&path, "the answer is no list").into()),
                 }
             }
         };
@@ -214,12 +219,20 @@ impl Catalogue for AzurePort<'_> {
                 }
             }
         };
-        Ok(found.as_ref().and_then(product))
+        match found {
+            Some(found) if !is_named(&found, name) => {
+                Err(self.manager().unclear(&path, "the answer is not that item").into())
+            }
+            found => Ok(found.as_ref().and_then(product)),
+        }
     }
 
     async fn product_details(&self, id: &RegistrationId, name: &str) -> Result<ProductDetails, PortError> {
         let path = format!("{id}/products/{}", segment(name));
         let found = self.manager().find(&path, PRODUCTS, absent::ITEM).await?;
+        if found.as_ref().is_some_and(|found| !is_named(found, name)) {
+            return Err(self.manager().unclear(&path, "the answer is not that item").into());
+        }
         let Some(product) = found.as_ref().and_then(product) else {
             return Err(PortError::permanent(azsreg_operations::marketplace::unknown(name, &[])));
         };

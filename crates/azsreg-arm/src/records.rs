@@ -185,7 +185,8 @@ impl Records for RecordsPort<'_> {
     async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError> {
         let list = async {
             let (manager, path) = self.at(stamp).await?;
-            manager.list(&format!("{path}/downloadedProducts"), BRIDGE, absent::RESOURCE).await
+            let path = format!("{path}/downloadedProducts");
+            manager.resources(&path, BRIDGE, absent::RESOURCE, "downloadedProducts").await
         };
         let items = list.await.map_err(at_the_stamp)?;
         let shown = |item: &Value| {

@@ -240,10 +240,17 @@ impl MarketPort<'_, '_> {
         let Some(account) = self.account(false).await? else { return Ok(None) };
         let answer = self.blob_call(&account, method, blob, query, &[], None).await?;
         match answer.status {
-            404 => Ok(None),
+            404 if absent::BLOB.contains(&answer.header("x-ms-error-code").unwrap_or_default()) => Ok(None),
+            // A page of a proxy: the blobs may all be there.
+            404 => Err(self.blobs_unclear("the answer is not the blob service's")),
             200..=299 => Ok(Some(answer)),
             _ => Err(refusal(&answer)),
         }
+    }
+
+    fn blobs_unclear(&self, reason: &str) -> PortError {
+        let (host, what) = ("the stamp's blob service".to_owned(), "a blob or a container".to_owned());
+        ArmError::Unclear { host, what, reason: reason.to_owned() }.into()
     }
 }
 
@@ -452,6 +459,9 @@ impl MarketPort<'_, '_> {
                 query.push(("marker", &marker));
             }
             let Some(answer) = self.find_blob(Method::GET, of, &query).await? else { return Ok(names) };
+            if !is_list(&answer.body) {
+                return Err(self.blobs_unclear("the answer is no list"));
+            }
             let page = texts(&answer.body, "Name");
             // A page costs something even where it names nothing: a list of empty pages ends too.
             held += 4_096 + page.iter().map(|name| 64 + name.len()).sum::<usize>();
@@ -468,9 +478,24 @@ impl MarketPort<'_, '_> {
     }
 }
 
+/// Whether a body is a list of the blob service, whole to its end.
+fn is_list(body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body);
+    body.contains("<EnumerationResults") && body.trim_end().ends_with("</EnumerationResults>")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_list_is_no_empty_list() {
+        let list = "<?xml version=\"1.0\"?><EnumerationResults><Blobs /><NextMarker /></EnumerationResults>\n";
+        assert!(is_list(list.as_bytes()));
+        for other in ["", "{}", "<html></html>", &list[..60]] {
+            assert!(!is_list(other.as_bytes()), "{other}");
+        }
+    }
 
     #[test]
     fn names_come_out_of_a_list_as_they_are() {
