@@ -84,14 +84,8 @@ pub async fn elsewhere<A: Azure, C: Clock>(
     let mut searched = Searched { subscriptions: 1, not_looked_at: all.len() };
     let look = |id: Uuid| async move {
         let found = async {
-            for listed in azure.registrations(id).await? {
-                let whole =
-                    if listed.cloud_id.is_some() { Some(listed) } else { azure.registration(&listed.id).await? };
-                if let Some(whole) = whole.filter(|whole| whole.cloud_id == Some(cloud_id)) {
-                    return Ok(Some(whole));
-                }
-            }
-            Ok::<_, PortError>(None)
+            let all = registrations(azure, clock, id).await?;
+            Ok::<_, PortError>(all.into_iter().find(|one| one.cloud_id == Some(cloud_id)))
         };
         found.await
     };

@@ -441,7 +441,11 @@ pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
             match found {
                 Some(found) => Some(found.id),
                 None => {
-                    let (found, _) = status::elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
+                    let (found, searched) =
+                        status::elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
+                    if found.is_none() && searched.not_looked_at > 0 && request.named.is_none() {
+                        return Err(not_looked_at(searched.not_looked_at));
+                    }
                     found.map(|found| found.id)
                 }
             }
@@ -470,6 +474,15 @@ pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     let deactivate = side.activation.is_some() || side.unread.is_some();
     let lost = if deactivate { items(readable(world, &side), &stamp).await? } else { Vec::new() };
     Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), deactivate, lost })
+}
+
+/// A subscription that could not be looked at may have the registration.
+fn not_looked_at(subscriptions: usize) -> Failure {
+    let message =
+        format!("{subscriptions} subscriptions could not be looked at: one of them may have the registration");
+    refused(vec![Problem::new(&code::DETAILS_UNKNOWN, message).next(
+        "Run the same command again, or add the stamp's operator (--stamp-client-id and --stamp-client-secret): the stamp's record names its registration.",
+    )])
 }
 
 /// What can't be seen may be there.
