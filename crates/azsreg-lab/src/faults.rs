@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -54,6 +55,8 @@ pub(crate) struct Then {
     corrupt: Option<u64>,
     /// The body of the answer in place of an error; for `pep` the output of the cmdlet, as text.
     pub(crate) body: Option<Value>,
+    /// The body as these characters, whatever they are: a page, half of a document.
+    text: Option<String>,
 }
 
 /// A rule.
@@ -161,6 +164,10 @@ impl Then {
             return Err(Dropped);
         }
         let mut reply = match (self.status, made) {
+            (status, _) if self.text.is_some() => {
+                let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+                Some(crate::http::text(status, self.text.unwrap_or_default()))
+            }
             (status, _) if self.body.is_some() => {
                 Some(json_reply(status.unwrap_or(200), &self.body.unwrap_or_default()))
             }
