@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::absent::{self, says_absent};
+use crate::absent::{self, is_of_kind, says_absent};
 use crate::azure::AzurePort;
 use crate::error::ArmError;
 
@@ -188,13 +188,13 @@ fn configuration(device: &Device) -> Value {
 impl Catalogue for AzurePort<'_> {
     async fn products(&self, id: &RegistrationId, device: Option<&Device>) -> Result<Vec<Product>, PortError> {
         let found = match device {
-            None => self.manager().list(&format!("{id}/products"), PRODUCTS, absent::RESOURCE).await?,
+            None => self.manager().resources(&format!("{id}/products"), PRODUCTS, absent::RESOURCE, "products").await?,
             Some(device) => {
                 let path = format!("{id}/products/_all/getProducts");
                 let mut body = self.manager().call(Method::POST, &path, PRODUCTS, Some(&configuration(device))).await?;
                 match body["value"].take() {
-                    Value::Array(found) => found,
-                    _ => return Err(self.manager().unclear(&path, "the answer is no list").into()),
+                    Value::Array(found) if found.iter().all(|one| is_of_kind(one, "products")) => found,
+                    _ => return Err(self.manager().unclear(&path, "the answer is no list of products").into()),
                 }
             }
         };
