@@ -19,6 +19,7 @@ fn disconnected() -> World {
 /// Registers a disconnected stamp by its three visits.
 fn carry(world: &World, more: &[&str]) {
     let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let _ = std::fs::remove_file(&token);
     let mut ask = vec!["offline", "token", "--billing-model", "capacity", "--agreement-number", "A-1", "--out", &token];
     ask.extend(more);
     run(&mut world.at_stamp(&ask)).ends(0).says("offline register");
@@ -183,6 +184,7 @@ fn create_an_activation_resource_in_azure_stack() {
     assert_eq!(activation(&world), Value::Null);
     run(&mut world.at_stamp(&["offline", "activate", &key])).ends(0);
     // A newer token makes the key of the older one stale.
+    let token = world.path("newer.json");
     run(&mut world.at_stamp(&[
         "offline",
         "token",
