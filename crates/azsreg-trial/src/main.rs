@@ -2,6 +2,9 @@
 
 use azsreg_lab::Keys;
 
+/// A trial of a seed.
+type Live<'l> = &'l dyn Fn(u64) -> Result<azsreg_trial::Trial, azsreg_trial::Broken>;
+
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| {
@@ -13,7 +16,7 @@ fn main() -> std::process::ExitCode {
     // Two operators at one stamp alone.
     let pairs = arguments.iter().any(|argument| argument == "--pairs");
     let keys = Keys::start();
-    let trials: [(&str, &dyn Fn(u64) -> Result<azsreg_trial::Trial, azsreg_trial::Broken>); 4] = [
+    let trials: [(&str, Live<'_>); 4] = [
         ("two operators", &|seed| azsreg_trial::pair_trial(seed, &keys)),
         ("connected", &|seed| azsreg_trial::life_trial(seed, &keys)),
         ("disconnected", &|seed| azsreg_trial::offline_trial(seed, &keys)),
