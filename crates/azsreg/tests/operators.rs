@@ -29,6 +29,9 @@ fn operator(world: &World, name: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// How an operator works: [`operator`] or [`reader`].
+type Way = fn(&World, &str, &[&str]) -> Command;
+
 /// The same, signed in to the stamp too.
 fn reader(world: &World, name: &str, arguments: &[&str]) -> Command {
     world.both(0, &directory(world, name), arguments)
@@ -360,7 +363,7 @@ impl Asked {
 
 /// What both operators of a question begin with, with the record or without it.
 #[cfg(unix)]
-const WAYS: [fn(&World, &str, &[&str]) -> Command; 2] = [operator, reader];
+const WAYS: [Way; 2] = [operator, reader];
 
 #[cfg(unix)]
 #[test]
@@ -408,7 +411,7 @@ fn a_change_of_subscription_while_the_question_is_on_the_screen_stops_the_remova
 
 #[test]
 fn status_finds_a_registration_wherever_the_sign_in_sees_it() {
-    for way in [operator as fn(&World, &str, &[&str]) -> Command, reader] {
+    for way in [operator as Way, reader] {
         let world = World::new();
         let fresh = world.lab.descriptor().fresh_subscription_id.to_string();
         let nothing = run(&mut way(&world, "a", &["status"])).ends(3);
