@@ -7,6 +7,7 @@ mod life;
 mod machine;
 mod pair;
 mod ports;
+mod sweep;
 mod usage;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub use life::{life_trial, offline_trial};
 pub use pair::pair_trial;
 pub use ports::{Chaos, VirtualClock};
+pub use sweep::{Sweep, sweep_trial};
 pub use usage::usage_trial;
 
 /// The lab's world without its wires.

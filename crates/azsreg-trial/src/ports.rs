@@ -51,7 +51,42 @@ pub struct Chaos {
     crash: Cell<f64>,
     dead: Cell<bool>,
     quiet: Cell<bool>,
+    odd: Cell<Odd>,
+    reads: Cell<u32>,
+    /// What the odd answer was given to.
+    asked: RefCell<Option<String>>,
 }
+
+/// An answer that does not say what was asked: another service's, a gateway's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Odd {
+    /// None.
+    #[default]
+    Never,
+    /// The nth read is answered so, once.
+    Once(u32),
+    /// The nth read is refused, once, with what no retry mends.
+    Refused(u32),
+    /// The nth read and all of its kind that follow are answered so.
+    From(u32),
+}
+
+/// What reads are called.
+const READS: &[&str] = &[
+    "subscriptions",
+    "locations",
+    "permissions",
+    "provider",
+    "resource group",
+    "registration",
+    "registrations",
+    "locks",
+    "role assignments",
+    "principal",
+    "activation key",
+    "activation record",
+    "downloaded products",
+];
 
 impl Chaos {
     /// Failures and crashes with these probabilities at every point.
@@ -63,7 +98,44 @@ impl Chaos {
             crash: Cell::new(crash),
             dead: Cell::new(false),
             quiet: Cell::new(false),
+            odd: Cell::default(),
+            reads: Cell::new(0),
+            asked: RefCell::default(),
         }
+    }
+
+    /// From now on reads are counted, and this one is answered oddly.
+    pub(crate) fn answer(&self, odd: Odd) {
+        self.odd.set(odd);
+        self.reads.set(0);
+        self.asked.replace(None);
+    }
+
+    /// How many reads there were, and what the odd answer was given to.
+    pub(crate) fn answered(&self) -> (u32, String) {
+        (self.reads.get(), self.asked.borrow().clone().unwrap_or_default())
+    }
+
+    /// The odd answer to a read, if it gets one.
+    fn odd_answer(&self, what: &str) -> Option<PortError> {
+        if !READS.contains(&what) {
+            return None;
+        }
+        self.reads.set(self.reads.get() + 1);
+        let (nth, again) = match self.odd.get() {
+            Odd::Never => return None,
+            Odd::Once(nth) | Odd::Refused(nth) => (nth, false),
+            Odd::From(nth) => (nth, self.asked.borrow().as_deref() == Some(what)),
+        };
+        if self.reads.get() != nth && !again {
+            return None;
+        }
+        self.asked.replace(Some(what.to_owned()));
+        let message = format!("{what}: the answer is somebody else's");
+        Some(match self.odd.get() {
+            Odd::Refused(_) => PortError::permanent(Problem::new(&code::AZURE_REFUSED, message)),
+            _ => PortError::new(Class::Transient, Problem::new(&code::ANSWER_UNCLEAR, message)),
+        })
     }
 
     /// Nothing goes wrong for a while, or things do again.
@@ -134,6 +206,9 @@ impl InProcess<'_> {
             return Err(passing(&code::AZURE_FAULT, what));
         }
         self.spend(40);
+        if let Some(odd) = self.chaos.odd_answer(what) {
+            return Err(odd);
+        }
         let result = call(&mut self.world.borrow_mut());
         self.chaos.point().await;
         if self.chaos.fails() {
@@ -423,6 +498,8 @@ impl Azure for InProcess<'_> {
     async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
         self.azure("put the lock", |world| {
             let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});
+            // A resource that is gone has no locks.
+            world.arm.registration(id.subscription, &id.resource_group, &id.name)?;
             world.arm.put_lock(&id.to_string(), LOCK_NAME, &body).map(drop)
         })
         .await

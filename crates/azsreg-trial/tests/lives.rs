@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use azsreg_lab::Keys;
-use azsreg_trial::{Broken, Trial, life_trial, offline_trial, pair_trial, usage_trial};
+use azsreg_trial::{Broken, Trial, life_trial, offline_trial, pair_trial, sweep_trial, usage_trial};
 
 fn lives(what: &str, live: impl Fn(u64, &Keys) -> Result<Trial, Broken>) {
     let keys = Keys::start();
@@ -39,6 +39,14 @@ fn two_thousand_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
     let well = runs - crashes - trials.iter().map(|t| t.failures).sum::<u32>();
     println!("two operators: {runs} runs, {crashes} killed, {well} ended well");
     assert!(crashes > 2000 && well > 10_000, "{crashes} killed, {well} ended well");
+}
+
+#[test]
+fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent() {
+    let sweep = sweep_trial(1, &Keys::start()).unwrap_or_else(|broken| panic!("{broken}"));
+    println!("{sweep:?}");
+    assert!(sweep.reads > 500 && sweep.runs == 3 * sweep.reads, "{sweep:?}");
+    assert!(sweep.refused > 500 && sweep.well > 300, "{sweep:?}");
 }
 
 #[test]
