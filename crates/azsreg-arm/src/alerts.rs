@@ -79,7 +79,8 @@ impl Alerts for RecordsPort<'_> {
             return Ok(());
         };
         // It is written back: something else would be written in its place.
-        if alert(&resource).is_none_or(|found| !found.name.eq_ignore_ascii_case(name)) {
+        let ours = alert(&resource).is_some_and(|found| found.name.eq_ignore_ascii_case(name));
+        if !ours || !resource["properties"].is_object() {
             return Err(at_the_stamp(manager.unclear(&path, "the answer is not that alert")));
         }
         let by = "azsreg";

@@ -192,8 +192,8 @@ impl Catalogue for AzurePort<'_> {
             Some(device) => {
                 let path = format!("{id}/products/_all/getProducts");
                 let mut body = self.manager().call(Method::POST, &path, PRODUCTS, Some(&configuration(device))).await?;
-                match body["value"].take() {
-                    Value::Array(found) if found.iter().all(|one| is_of_kind(one, "products")) => found,
+                match body.get_mut("value").map(Value::take) {
+                    Some(Value::Array(found)) if found.iter().all(|one| is_of_kind(one, "products")) => found,
                     _ => return Err(self.manager().unclear(&path, "the answer is no list of products").into()),
                 }
             }

@@ -498,6 +498,8 @@ impl Azure for InProcess<'_> {
     async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
         self.azure("put the lock", |world| {
             let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});
+            // A resource that is gone has no locks.
+            world.arm.registration(id.subscription, &id.resource_group, &id.name)?;
             world.arm.put_lock(&id.to_string(), LOCK_NAME, &body).map(drop)
         })
         .await

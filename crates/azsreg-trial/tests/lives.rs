@@ -50,6 +50,14 @@ fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent()
 }
 
 #[test]
+fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent() {
+    let sweep = sweep_trial(1, &Keys::start()).unwrap_or_else(|broken| panic!("{broken}"));
+    println!("{sweep:?}");
+    assert!(sweep.reads > 500 && sweep.runs == 3 * sweep.reads, "{sweep:?}");
+    assert!(sweep.refused > 500 && sweep.well > 300, "{sweep:?}");
+}
+
+#[test]
 fn three_hundred_months_of_usage_are_billed_once() {
     lives("usage", |seed, _| usage_trial(seed));
 }
