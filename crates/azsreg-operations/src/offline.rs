@@ -129,6 +129,8 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
     }
     let known = session.history.known();
     let begun = order_of(session.history.begun(), &plain);
+    // A renewal that this machine has begun before knows what the stamp was activated for.
+    let before = session.history.ended.last().and_then(|events| order_of(events, &plain));
     let mut agreed = Agreed::default();
     let (order, mark) = loop {
         if !renewal {
@@ -151,7 +153,7 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
                 && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
         let registration = record.map(|record| record.registration.clone());
         // What an interrupted run found is not to be seen any more where it has deactivated the stamp.
-        let registration = registration.or_else(|| begun.as_ref()?.registration.clone());
+        let registration = registration.or_else(|| begun.as_ref().or(before.as_ref())?.registration.clone());
         let order = TokenOrder { deactivate: !in_place, registration, ..plain.clone() };
         if in_place || desk.plan {
             break (order, mark_of(&side));

@@ -45,14 +45,6 @@ fn two_hundred_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
 fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent() {
     let sweep = sweep_trial(1, &Keys::start()).unwrap_or_else(|broken| panic!("{broken}"));
     println!("{sweep:?}");
-    assert!(sweep.reads > 500 && sweep.runs > 3 * sweep.reads, "{sweep:?}");
-    assert!(sweep.refused > 500 && sweep.well > 300, "{sweep:?}");
-}
-
-#[test]
-fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent() {
-    let sweep = sweep_trial(1, &Keys::start()).unwrap_or_else(|broken| panic!("{broken}"));
-    println!("{sweep:?}");
     assert!(sweep.reads > 500 && sweep.runs == 3 * sweep.reads, "{sweep:?}");
     assert!(sweep.refused > 500 && sweep.well > 300, "{sweep:?}");
 }

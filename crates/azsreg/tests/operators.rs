@@ -424,7 +424,7 @@ fn status_finds_a_registration_wherever_the_sign_in_sees_it() {
         let found = run(&mut way(&world, "a", &["status"]));
         assert!(found.stdout.contains(&fresh), "{}{}", found.stdout, found.stderr);
         assert!(!found.stdout.contains("azsreg register"), "it is registered: {}", found.stdout);
-        run(&mut way(&world, "a", &["list"])).ends(0).says("Others were found").says(&fresh);
+        run(&mut way(&world, "a", &["list"])).ends(0).says("these have some").says(&fresh);
         // Nor is it removed as if it were in the subscription that is named.
         run(&mut way(&world, "a", &["unregister", "--yes"])).ends(7).says(&fresh);
         assert_registered_once(&world.lab.world(), "in the other subscription");

@@ -16,6 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::crash;
+use crate::files::{kept, output};
 
 /// A journal may have this many bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -314,18 +315,14 @@ impl FileJournal {
             let path = path.to_owned();
             move |source| JournalError::Io { path, source }
         };
-        std::fs::create_dir_all(&directory).map_err(io(&directory))?;
+        // In a directory that a group shares they are the group's.
+        kept::make_directory(&directory).map_err(io(&directory))?;
         let next = Self::list(state_dir, cloud_id)?.last().map_or(0, |newest| order(newest).0) + 1;
         let stamp = now.strftime("%Y%m%dT%H%M%S%6fZ");
         let path = directory.join(format!("{COUNTED}{next:08}-{stamp}-{operation}.jsonl"));
-        let mut options = File::options();
-        options.create_new(true).read(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(io(&path))?;
+        let file = kept::create_exclusive(&path).map_err(io(&path))?;
         // The name itself has to survive a power failure too.
-        #[cfg(unix)]
-        File::open(&directory).and_then(|d| d.sync_all()).map_err(io(&directory))?;
+        output::sync_directory(&directory).map_err(io(&directory))?;
         Ok(Self {
             path,
             file: Some(file),
@@ -347,7 +344,9 @@ impl FileJournal {
     pub fn read(path: &Path, cloud_id: Uuid) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io { path: path.to_owned(), source };
         let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(io)?;
+        kept::open(File::options().read(true), path)
+            .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(io)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io(std::io::Error::other(format!("larger than {MAX_BYTES} bytes"))));
         }
@@ -438,7 +437,7 @@ impl Journal for FileJournal {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let mut file = File::options().write(true).open(&self.path).map_err(io)?;
+                let mut file = kept::open(File::options().write(true), &self.path).map_err(io)?;
                 // What was cut off goes, so that the next line follows the last whole one.
                 file.set_len(self.whole).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(io)?;
                 none.insert(file)

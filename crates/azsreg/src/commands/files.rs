@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use azsreg_model::{
-    ActivationKey, Bundle, BundleError, BundleKind, Carried, Problem, RegistrationToken, code, encode_module_text,
+    ActivationKey, Bundle, BundleError, BundleKind, Carried, Problem, RegistrationId, RegistrationToken, code,
+    encode_module_text,
 };
 use azsreg_operations::files::input::{self, Input, InputError};
 use azsreg_operations::files::{
@@ -165,21 +166,14 @@ fn write(path: &Path, bytes: &[u8], there: bool) -> Result<(), Problem> {
     })
 }
 
-/// Refuses to replace the receipt of a deactivation by one that says less.
-fn check_poorer(out: &Path, bundle: &Bundle) -> Result<(), Problem> {
-    let Some(Carried::Bundle(before)) = plain_file(out)? else { return Ok(()) };
+/// The receipt of a deactivation that is there already and says more than a new one would: a second run finds the stamp
+/// deactivated, and no longer what it was activated for.
+fn better_receipt(out: &Path, bundle: &Bundle) -> Result<Option<RegistrationId>, Problem> {
+    let Some(Carried::Bundle(before)) = plain_file(out)? else { return Ok(None) };
     let knows = |bundle: &Bundle| {
-        let receipt = bundle.receipt.as_ref();
-        let registration =
-            bundle.registration.is_some() || receipt.is_some_and(|receipt| receipt.registration.is_some());
-        (registration, receipt.is_some_and(|receipt| receipt.deactivated_at.is_some()))
+        bundle.registration.clone().or_else(|| bundle.receipt.as_ref().and_then(|receipt| receipt.registration.clone()))
     };
-    let ((registration, at), (knows_registration, knows_at)) = (knows(&before), knows(bundle));
-    if (registration && !knows_registration) || (at && !knows_at) {
-        return Err(taken(out, "the file holds an earlier receipt, which says more than the new one would")
-            .next("Carry the earlier receipt, or choose another --out."));
-    }
-    Ok(())
+    Ok(if knows(bundle).is_none() { knows(&before) } else { None })
 }
 
 /// Writes the file that is to be carried.
@@ -196,8 +190,14 @@ pub(crate) fn hand_over(out: &OutOptions, bundle: &Bundle) -> Result<(), Problem
     };
     // The file may have come since it was looked at before the work.
     check_out(&out.out, bundle.kind, bundle.cloud_id, &[], Writer::Resumed)?;
-    if bundle.kind == BundleKind::Deactivation {
-        check_poorer(&out.out, bundle)?;
+    if bundle.kind == BundleKind::Deactivation
+        && let Some(registration) = better_receipt(&out.out, bundle)?
+    {
+        View::note(&format!(
+            "{} holds an earlier receipt, which names {registration}. It is kept: the stamp does not say any more what it was activated for.",
+            out.out.display()
+        ));
+        return Ok(());
     }
     let there = file_there(&out.out)?.is_some();
     azsreg_operations::crash::point("file >");
@@ -239,7 +239,7 @@ pub(crate) fn receipt_file(out: &Path, bundle: &Bundle, token: &RegistrationToke
 #[cfg(test)]
 mod tests {
     use super::*;
-    use azsreg_model::{Receipt, RegistrationId};
+    use azsreg_model::Receipt;
     use jiff::Timestamp;
 
     const STAMP: Uuid = Uuid::from_u128(1);
@@ -323,9 +323,13 @@ mod tests {
         let out = OutOptions { out: dir.path().join("out"), raw: false };
         hand_over(&out, &receipt(STAMP, Some(registration()))).unwrap();
         let good = std::fs::read(&out.out).unwrap();
-        assert!(refusal(hand_over(&out, &receipt(STAMP, None))).contains("says more"));
+        hand_over(&out, &receipt(STAMP, None)).unwrap();
         assert_eq!(std::fs::read(&out.out).unwrap(), good);
-        hand_over(&out, &receipt(STAMP, Some(registration()))).unwrap();
+        // What says as much is the newer one.
+        let mut newer = receipt(STAMP, Some(registration()));
+        newer.made_at = Timestamp::from_second(1).unwrap();
+        hand_over(&out, &newer).unwrap();
+        assert_ne!(std::fs::read(&out.out).unwrap(), good);
     }
 
     #[test]

@@ -198,7 +198,7 @@ pub(crate) async fn list(
         match found.len() {
             0 => view.line(&format!("None was found in {}.", searched.text())),
             _ => {
-                view.line(&format!("Others were found, in {}:", searched.text()));
+                view.line(&format!("Of {}, these have some:", searched.text()));
                 found.iter().for_each(|one| view.line(&format!("  {}", one.id)));
             }
         }
