@@ -3,7 +3,7 @@
 //! document, another resource. At the end the world is as a run without that answer leaves it, or the exit code says that it
 //! is not, and the same command run again ends well.
 //!
-//! Every pair of a read and an answer with `AZSREG_EVERY_POINT` set, a spread of them otherwise.
+//! Every pair of a read and an answer with `AZSREG_EVERY_ANSWER` set, a spread of them otherwise.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -164,7 +164,7 @@ fn sweep(scenario: &Scenario<'_>) {
         .flat_map(|(read, count)| (1..=*count).map(move |nth| (read, nth)))
         .flat_map(|(read, nth)| (0..ANSWERS.len()).map(move |answer| (read, nth, answer)))
         .collect();
-    let every = std::env::var_os("AZSREG_EVERY_POINT").is_some();
+    let every = std::env::var_os("AZSREG_EVERY_ANSWER").is_some();
     // A step that shares no factor with the number of answers comes to each of them.
     let step = match pairs.len() / SPREAD / ANSWERS.len() * ANSWERS.len() {
         _ if every => 1,
