@@ -363,6 +363,9 @@ fn customers_are_as_the_specification_says() {
     let customer = world.control("/subscriptions", &json!({}))["subscription_id"].as_str().unwrap().to_owned();
     runtime().block_on(async {
         let calls = Calls::of(&world).await;
+        // The registration's lock holds for its customers too.
+        let lock = "/providers/Microsoft.Authorization/locks/RegistrationResourceLock";
+        assert_eq!(calls.azure("DELETE", lock, "2016-09-01", None).await.0, 200);
         for version in &VERSIONS[1..] {
             let folder = azure(&specs, version);
             let file = folder.join("CustomerSubscription.json");
