@@ -334,7 +334,7 @@ impl<'a> Identity<'a> {
         let life = started["expires_in"].as_i64().unwrap_or(900).clamp(1, CODE_LIFE);
         let deadline = Instant::now() + Duration::from_secs(life.unsigned_abs());
         let late = || {
-            let message = format!("nobody entered the code within {life} s, which is as long as it lives");
+            let message = format!("no code was entered within {life} s, which is as long as it lives");
             ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, message))
         };
         // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.

@@ -78,7 +78,7 @@ pub struct Wishes {
 /// Changes a registration: what a person asked for, from the first look to the report.
 ///
 /// # Errors
-/// Nobody agreed, a detail is not known, a check failed, or a step did; the same command goes on from there.
+/// It was not agreed to, a detail is not known, a check failed, or a step did; the same command goes on from there.
 pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     change: Change,

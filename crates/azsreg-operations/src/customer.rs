@@ -48,7 +48,7 @@ pub async fn list<A: Customers, C: Clock>(
 /// Changes a mapping: what a person asked for, from the first look to the report.
 ///
 /// # Errors
-/// Nobody agreed, or Azure refused: the documented codes name the cause.
+/// It was not agreed to, or Azure refused: the documented codes name the cause.
 pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
     azure: &A,
     clock: &C,

@@ -107,7 +107,7 @@ fn readable<'w, A, S, R, C>(world: World<'w, A, S, R, C>, side: &StampSide) -> W
 /// At the stamp: a token, and for a renewal the deactivation, from the first look to the file. `raw` files bear no receipt.
 ///
 /// # Errors
-/// Nobody agreed, a check failed, or a step did; the same command goes on from there.
+/// It was not agreed to, a check failed, or a step did; the same command goes on from there.
 pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     (details, renewal, raw): (RegisterRequest, bool, bool),
@@ -357,7 +357,7 @@ pub struct Visit<'v> {
 /// In Azure: registers or renews with a carried token, from the first look to the file.
 ///
 /// # Errors
-/// Nobody agreed, a check failed, or a step did; the same command goes on from there.
+/// It was not agreed to, a check failed, or a step did; the same command goes on from there.
 pub async fn run_register<A: Azure, C: Clock, B: Books>(
     azure: &A,
     clock: &C,
@@ -816,7 +816,7 @@ const DEACTIVATE: &str = "offline-deactivate";
 /// At the stamp: deactivates, and leaves the receipt that the undo in Azure wants; from the first look to the file.
 ///
 /// # Errors
-/// Nobody agreed, or the step failed; the same command goes on from there.
+/// It was not agreed to, or the step failed; the same command goes on from there.
 pub async fn run_deactivate<A, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     information: &StampInformation,

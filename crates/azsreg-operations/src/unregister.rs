@@ -75,7 +75,7 @@ pub struct Prepared {
 /// Removes a registration: what a person asked for, from the first look to the report.
 ///
 /// # Errors
-/// Nobody agreed, a check failed, or a step did; the same command goes on from there.
+/// It was not agreed to, a check failed, or a step did; the same command goes on from there.
 pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     request: &UnregisterRequest,

@@ -91,7 +91,7 @@ pub trait Consent {
     /// Asks. `changed` says that something else was shown before, and what is there now differs from it.
     ///
     /// # Errors
-    /// Nobody agrees.
+    /// It is not agreed to.
     fn agree(&mut self, question: &Question, changed: bool) -> Result<(), Problem>;
     /// Asks for a number that neither side shows: the option that says it, and what this machine remembers of it.
     fn number(&mut self, _option: &str, _remembered: Option<&Remembered>) -> Option<String> {
@@ -171,7 +171,7 @@ impl Agreed {
     /// screen somebody else may act.
     ///
     /// # Errors
-    /// Nobody agrees.
+    /// It is not agreed to.
     pub fn covers(&mut self, question: &Question, consent: &mut dyn Consent) -> Result<bool, Failure> {
         if self.0.as_ref() == Some(question) {
             return Ok(true);

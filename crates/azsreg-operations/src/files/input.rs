@@ -100,7 +100,7 @@ pub enum InputError {
     #[error("it is {0}, not a file or a pipe")]
     Kind(&'static str),
     /// It is a pipe, and nothing came.
-    #[error("it is a pipe, and {}", match .never { true => format!("nobody wrote to it for {} s", .seconds), false => format!("its end did not come: no byte for {} s", .seconds) })]
+    #[error("it is a pipe, and {}", match .never { true => format!("nothing wrote to it for {} s", .seconds), false => format!("its end did not come: no byte for {} s", .seconds) })]
     Silent {
         /// So long was waited.
         seconds: u64,

@@ -60,7 +60,7 @@ impl Consent for Person<'_> {
             return Ok(());
         }
         if !self.is_there() {
-            let mut problem = Problem::new(&code::NOT_CONFIRMED, format!("nobody has agreed to this: {what}"));
+            let mut problem = Problem::new(&code::NOT_CONFIRMED, format!("this was not agreed to: {what}"));
             problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
             return Err(problem);
         }
