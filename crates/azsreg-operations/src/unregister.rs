@@ -627,7 +627,16 @@ pub async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         Some(information) if deactivate => {
             steps::deactivation(&mut steps, world, information, Deactivate::For(recorded.as_ref())).await?;
         }
-        Some(_) => steps.not_needed("deactivation", "the stamp is not activated for it"),
+        Some(information) => {
+            // It was not activated for it when it was looked at.
+            let now = stamp_side(world, information.clone()).await;
+            let now = now.map_err(|error| steps.failure("deactivation", *error.problem))?;
+            if let Some(record) = now.activation.filter(|record| Some(&record.registration) == id.as_ref()) {
+                let message = format!("the stamp is activated for {} now", record.registration);
+                return Err(steps.failure("deactivation", changed_meanwhile(message)));
+            }
+            steps.not_needed("deactivation", "the stamp is not activated for it");
+        }
         None => {}
     }
     if let Some(id) = &id {
@@ -645,11 +654,15 @@ pub async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             let now = stamp_side(world, information).await.map_err(last)?;
             // Somebody else may have activated the stamp for what is gone now.
             let activated = match &now.activation {
-                Some(record) => Some(record.registration.to_string()),
-                None if now.unread.is_some() => newest_activation(world.stamp).await.map_err(last)?,
-                None => None,
+                Some(record) if deactivate || Some(&record.registration) == id.as_ref() => {
+                    Some(record.registration.to_string())
+                }
+                None if now.unread.is_some() => {
+                    newest_activation(world.stamp).await.map_err(last)?.filter(|run| before.as_ref() != Some(run))
+                }
+                _ => None,
             };
-            if let Some(activated) = activated.filter(|run| deactivate && before.as_ref() != Some(run)) {
+            if let Some(activated) = activated {
                 let message = format!("the stamp was activated again while this ran: {activated}");
                 return Err(steps.failure("deactivation", changed_meanwhile(message)));
             }

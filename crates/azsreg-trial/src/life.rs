@@ -176,6 +176,12 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         };
         person.until_done(change.name(), &machine, once, never)?;
         request = asked(request, change, &wishes);
+        if change == Change::Renew && forgetful > 0 {
+            // Deleted by a run whose journal is lost, nothing remembers in which group it was: it is made in the usual one.
+            let world = stage.world.borrow();
+            let made = world.arm.registrations.first().map(|one| one.id().parse::<RegistrationId>());
+            request.resource_group = made.and_then(Result::ok).map_or(request.resource_group, |id| id.resource_group);
+        }
         stage.pass(1);
         let what = format!("{} ({kind})", change.name());
         stage.world.borrow().judge(&request, true).map_err(|why| broken(&what, why))?;

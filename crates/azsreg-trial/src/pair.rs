@@ -123,6 +123,7 @@ impl Pair<'_> {
         };
         let chaos = Chaos::new(seed, failure, crash);
         let calls = Cell::new(0u32);
+        let acts = self.trial.borrow().runs;
         // The other acts wholly between two calls of this one, now and then.
         let when = self.draw.borrow_mut().u32(0..120);
         let between = || {
@@ -160,12 +161,14 @@ impl Pair<'_> {
         }
         drop(begun);
         if matches!(result, Some(Ok(()))) && !self.is_open() {
-            self.judge(&deed, depth);
+            // What was so when it was looked at may not be so any more where the other has acted since.
+            let alone = self.trial.borrow().runs == acts + 1;
+            self.judge(&deed, alone);
         }
     }
 
     /// No run that ends well, while nothing else is half-way, leaves the stamp activated for what is gone.
-    fn judge(&self, deed: &Deed, depth: u32) {
+    fn judge(&self, deed: &Deed, alone: bool) {
         let now = self.clock.now.get();
         let mut world = self.world.borrow_mut();
         world.stamp.settle(now);
@@ -175,7 +178,7 @@ impl Pair<'_> {
         let why = match (&activated, deed) {
             (Some(id), _) if !live(id) => Some(format!("the stamp is activated for {id}, which is gone")),
             (None, Deed::Register(_) | Deed::Set(_) | Deed::Renew | Deed::ChangeSubscription(_) | Deed::Repair)
-                if depth == 0 =>
+                if alone =>
             {
                 Some("the stamp is not activated".to_owned())
             }

@@ -209,6 +209,9 @@ impl InProcess<'_> {
         if let Some(odd) = self.chaos.odd_answer(what) {
             return Err(odd);
         }
+        // A move that a dead client began goes on, whoever asks.
+        let now = self.clock.now();
+        self.world.borrow_mut().arm.settle_moves(now);
         let result = call(&mut self.world.borrow_mut());
         self.chaos.point().await;
         if self.chaos.fails() {
