@@ -424,7 +424,8 @@ impl Azure for AzurePort<'_> {
         let path = format!("{id}/getactivationkey");
         let answer = self.manager.call(Method::POST, &path, REGISTRATIONS, None).await?;
         let key = text(&answer, "/activationKey");
-        if key.is_empty() {
+        // A key that is said to be empty is Azure's word, and malformed.
+        if !answer["activationKey"].is_string() {
             return Err(self.manager.unclear(&path, "the answer holds no key").into());
         }
         redact::remember(key);
