@@ -177,7 +177,8 @@ impl Azure for AzurePort<'_> {
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
         let path = format!("/subscriptions/{subscription}/locations");
         let list = self.manager.list(&path, SUBSCRIPTIONS, absent::NEVER).await?;
-        if list.iter().any(|one| text(one, "/name").is_empty()) {
+        let other_kind = |one: &Value| one["id"].is_string() && !absent::is_of_kind(one, "locations");
+        if list.iter().any(|one| text(one, "/name").is_empty() || other_kind(one)) {
             return Err(self.manager.unclear(&path, "the list holds something else").into());
         }
         Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())

@@ -545,8 +545,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_of_blobs_does_not_go_round_and_its_service_is_https() {
-        let page =
-            |more: &str| format!("<E><Containers><Container><Name>other</Name></Container></Containers>{more}</E>");
+        let page = |more: &str| {
+            let other = "<Containers><Container><Name>other</Name></Container></Containers>";
+            format!("<EnumerationResults>{other}{more}</EnumerationResults>")
+        };
         assert_eq!(closed(None, &page("")).await, "closed: its account has another container, other, 1 calls");
         assert_eq!(closed(None, &page("<NextMarker>m</NextMarker>")).await, "AZR4042, 2 calls");
         assert_eq!(closed(Some("http://blob.east.corp/"), &page("")).await, "AZR4040, 0 calls");

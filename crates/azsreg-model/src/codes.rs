@@ -330,6 +330,9 @@ codes! {
         "The id is mistyped, or the customer's subscription is of another kind.", "Check the id in Partner Center.";
     CUSTOMERS_NOT_ALLOWED "AZR4036" CheckFailed "The registration can't have customers",
         "It uses capacity billing, which reports no usage.", "azsreg set --billing-model pay-as-you-use";
+    ANSWER_UNCLEAR "AZR4037" Failed "An answer does not say whether something is there",
+        "A proxy, a gateway or another service answered in place of the one that was asked.",
+        "Look at the words below, open the way, then run the same command again.";
     ADDRESS_REFUSED "AZR4040" CheckFailed "An address is not https",
         "A document of the other side (metadata, the stamp's information, a link, a manifest) names an address where a secret would be readable, or none at all.",
         "Have it mended there. For a test on this machine: --allow-http admits http on loopback.";
@@ -355,9 +358,6 @@ codes! {
         "Azure or the stamp took the call and still works on it. A call has five minutes, a move an hour.",
         "Run the same command again: it resumes.";
 
-    ANSWER_UNCLEAR "AZR4037" Failed "An answer does not say whether something is there",
-        "A proxy, a gateway or another service answered in place of the one that was asked.",
-        "Look at the words below, open the way, then run the same command again.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
