@@ -205,10 +205,7 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let test = std::env::current_exe().unwrap();
         let run = std::process::Command::new("sh")
-            .args([
-                "-c",
-                "ulimit -f 0; trap '' XFSZ; exec \"$0\" --exact files::output::tests::writes_where_told --ignored",
-            ])
+            .args(["-c", "ulimit -f 0; trap '' XFSZ; exec \"$0\" --exact files::output::tests::writes_where_told"])
             .arg(test)
             .env("AZSREG_TEST_OUT", &path)
             .output()
@@ -220,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "the other half of a_full_disk_leaves_nothing_behind"]
     fn writes_where_told() {
-        let path = std::env::var_os("AZSREG_TEST_OUT").unwrap();
+        // The other half of a_full_disk_leaves_nothing_behind, which sets the variable.
+        let Some(path) = std::env::var_os("AZSREG_TEST_OUT") else { return };
         write(Path::new(&path), &[b'x'; 4096], Rights::Private).unwrap();
     }
 
