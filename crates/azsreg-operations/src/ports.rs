@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use azsreg_model::{
     ActionRun, ActivationKey, ActivationRecord, Alert, CustomRole, Customer, Granularity, Lock, Permission, Problem,
-    Range, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, TokenVersion, UsagePage,
+    Range, Registration, RegistrationId, RegistrationToken, RoleAssignment, StampInformation, StampSide, TokenVersion,
+    UsagePage,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -323,6 +324,14 @@ impl<A, S, R, C> Clone for World<'_, A, S, R, C> {
 }
 
 impl<A, S, R, C> Copy for World<'_, A, S, R, C> {}
+
+impl<A, S, R, C> World<'_, A, S, R, C> {
+    /// With the records only where the look at the stamp could read them.
+    #[must_use]
+    pub(crate) fn readable(self, side: &StampSide) -> Self {
+        World { records: self.records.filter(|_| side.unread.is_none()), ..self }
+    }
+}
 
 /// A side that is not there: a stamp out of reach, or nobody to read its records. Every question fails at once.
 #[derive(Debug, Clone, Copy, Default)]

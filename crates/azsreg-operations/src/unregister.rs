@@ -343,13 +343,8 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         (None, true) => true,
         (_, false) => mine,
     };
-    let lost = if deactivate { items(readable(world, &side), &stamp).await? } else { Vec::new() };
+    let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
     Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), deactivate, lost })
-}
-
-/// The world with its records where they could be read.
-fn readable<'w, A, S, R, C>(world: World<'w, A, S, R, C>, side: &StampSide) -> World<'w, A, S, R, C> {
-    World { records: world.records.filter(|_| side.unread.is_none()), ..world }
 }
 
 /// Refuses if the stamp is registered in another subscription that the sign-in sees.
@@ -492,7 +487,7 @@ pub async fn prepare_stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
         ]));
     }
     let deactivate = side.activation.is_some() || side.unread.is_some();
-    let lost = if deactivate { items(readable(world, &side), &stamp).await? } else { Vec::new() };
+    let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
     Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), deactivate, lost })
 }
 
@@ -612,7 +607,7 @@ pub async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let mark = prepared.mark();
     let recorded = prepared.recorded().cloned();
     let Prepared { stamp, id, registration, side, deactivate, lost } = prepared;
-    let world = side.as_ref().map_or(world, |side| readable(world, side));
+    let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
     let before = match &side {
         Some(side) if side.unread.is_some() => newest_activation(world.stamp).await?,

@@ -1,0 +1,142 @@
+//! At the stamp: the activation with a carried key.
+
+use azsreg_model::{
+    ActivationKey, ActivationRecord, Known, Outcome, Problem, RegistrationId, Report, StampInformation, StampSide,
+    StatusReport, code,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{VERSION, quiet};
+use crate::engine::history::Past;
+use crate::engine::journal::{Event, Journal, succeeded};
+use crate::engine::session::{Books, Desk, changed_meanwhile};
+use crate::engine::{Failure, Steps, Watch};
+use crate::ports::{Clock, PortError, Records, Stamp, World};
+use crate::register::{self as connected, refused};
+use crate::status::stamp_side;
+use crate::steps;
+
+/// At the stamp: the activation with a carried key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ActivateRequest {
+    /// The registration that the key is of.
+    id: RegistrationId,
+    /// The key's digest.
+    key: String,
+    /// Of a renewal.
+    renewal: bool,
+}
+
+impl ActivateRequest {
+    /// The operation's name.
+    fn name(&self) -> &'static str {
+        if self.renewal { "offline-renew-finish" } else { "offline-activate" }
+    }
+}
+
+/// Compares a carried key with the stamp: form, cloud id, expiry.
+///
+/// # Errors
+/// What does not fit.
+fn compare<C: Clock>(
+    clock: &C,
+    key: &ActivationKey,
+    information: &StampInformation,
+) -> Result<RegistrationId, Problem> {
+    let again = "On the machine with internet: azsreg offline key; carry that file.";
+    let claims = key.decode().map_err(|error| Problem::new(&code::MALFORMED_KEY, error.to_string()).next(again))?;
+    if claims.cloud_id != information.cloud_id {
+        let message = format!("the key is for the stamp {}; this stamp is {}", claims.cloud_id, information.cloud_id);
+        return Err(Problem::new(&code::BUNDLE_OTHER_STAMP, message));
+    }
+    if claims.expires <= clock.now() {
+        let message = format!("the key expired at {:.0}", claims.expires);
+        return Err(Problem::new(&code::MALFORMED_KEY, message)
+            .cause("The registration's year is over, or this machine's or the stamp's clock is wrong.")
+            .next("At the stamp: azsreg offline renew start."));
+    }
+    Ok(claims.registration)
+}
+
+/// At the stamp: activates with a carried key, from the first look to the report.
+///
+/// # Errors
+/// The key does not fit, or a step failed; the same command goes on from there.
+pub async fn run_activate<A, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    key: &ActivationKey,
+    token_digest: Option<&str>,
+    renewal: bool,
+    information: &StampInformation,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let id = compare(world.clock, key, information).map_err(Failure::before)?;
+    let request = ActivateRequest { id, key: key.digest(), renewal };
+    let session = desk.begin(world.clock, information.cloud_id, request.name())?;
+    connected::wait_for_running(world, desk.watch).await?;
+    if let (Some(newest), Some(of)) = (newest_token(&session.history.ended), token_digest)
+        && newest != *of
+    {
+        let message =
+            format!("the key comes of the token sha256:{of}; the newest token of this stamp is sha256:{newest}");
+        let next = "Carry the newest token to Azure, and the key that comes of it back.";
+        return Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]));
+    }
+    let value = serde_json::to_value(&request).unwrap_or_default();
+    let (past, open) = session.history.past(request.name(), VERSION, &value).map_err(Failure::before)?;
+    let mut journal = desk.journal(open, world.clock, information.cloud_id, request.name())?;
+    activate(world, &request, key, information, &past, &mut journal, desk.watch).await
+}
+
+/// At the stamp: activates and reads the record back.
+///
+/// # Errors
+/// The step that failed; the same command goes on from there.
+async fn activate<A, S: Stamp, R: Records, C: Clock, J: Journal>(
+    world: World<'_, A, S, R, C>,
+    request: &ActivateRequest,
+    key: &ActivationKey,
+    information: &StampInformation,
+    past: &Past,
+    journal: &mut J,
+    watch: &mut dyn Watch,
+) -> Result<Report, Failure> {
+    let clock = world.clock;
+    let claims =
+        key.decode().map_err(|error| Failure::before(Problem::new(&code::MALFORMED_KEY, error.to_string())))?;
+    connected::open(journal, clock, request.name(), VERSION, request, information.cloud_id)?;
+    let mut steps = Steps::new(journal, clock, watch, &quiet);
+    let good = |record: &ActivationRecord| {
+        let same = |flag: Option<bool>, claim: Option<bool>| flag.is_none() || claim.is_none() || flag == claim;
+        same(record.usage_reporting, claims.usage_reporting) && same(record.marketplace, claims.marketplace)
+    };
+    let side =
+        stamp_side(world, information.clone()).await.map_err(|error| steps.failure("activation", *error.problem))?;
+    let world = world.readable(&side);
+    let trusted = !past.finished.is_empty();
+    let wanted = steps::Wanted { id: &request.id, trusted, before: past.activation(), good: &good };
+    steps::activation(&mut steps, world, information, wanted, async || Ok(key.clone())).await?;
+    let last = |error: PortError| steps.failure("activation", *error.problem);
+    let now = stamp_side(world, information.clone()).await.map_err(last)?;
+    let read = now.unread.is_none();
+    if read && now.activation.as_ref().is_none_or(|record| record.registration != request.id) {
+        let what = "the stamp was activated or deactivated while this ran";
+        return Err(steps.failure("activation", changed_meanwhile(what)));
+    }
+    steps.finish(if read { "verified" } else { "not read" })?;
+    let outcome = if read { Outcome::Verified } else { Outcome::ActivatedUnread };
+    let report = Report::new(request.name(), outcome, information.cloud_id, Some(request.id.clone()));
+    Ok(Report { steps: steps.into_reports(), status: Some(stamp_only(clock, now)), ..report })
+}
+
+fn stamp_only<C: Clock>(clock: &C, side: StampSide) -> StatusReport {
+    let unseen = Problem::new(&code::AZURE_UNREACHABLE, "not asked: this machine is at the stamp");
+    StatusReport::of(clock.now(), Err(unseen), Ok(side), &Known::default())
+}
+
+/// The digest of the newest token that this machine asked the stamp for, out of its journals.
+#[must_use]
+fn newest_token(journals: &[Vec<Event>]) -> Option<String> {
+    let digest = |events: &Vec<_>| succeeded(events, "token")?["digest"].as_str().map(str::to_owned);
+    journals.iter().rev().find_map(digest)
+}
