@@ -3,6 +3,7 @@
 //! What takes a stamp ten minutes takes no time here, so that every seed is another life: a run is killed in the middle,
 //! an answer is lost after its effect, the stamp is busy with what a dead client began. A seed replays exactly.
 
+mod chaos;
 mod life;
 mod machine;
 mod pair;
@@ -21,9 +22,9 @@ use azsreg_model::RegisterRequest;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
+pub use chaos::{Chaos, VirtualClock};
 pub use life::{life_trial, offline_trial};
 pub use pair::pair_trial;
-pub use ports::{Chaos, VirtualClock};
 pub use sweep::{Sweep, sweep_trial};
 pub use usage::usage_trial;
 

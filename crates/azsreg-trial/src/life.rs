@@ -13,8 +13,9 @@ use azsreg_operations::unregister::{self, AzureOrder, Sides, Target, UnregisterR
 use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::chaos::{Chaos, VirtualClock};
 use crate::machine::{Machine, Person, Willing};
-use crate::ports::{Chaos, InProcess, VirtualClock};
+use crate::ports::InProcess;
 use crate::{Broken, Trial, World};
 
 const BUILDS: &[&str] =

@@ -14,7 +14,7 @@ use azsreg_operations::{Failure, Journal, MemoryJournal};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::ports::{Chaos, VirtualClock};
+use crate::chaos::{Chaos, VirtualClock};
 use crate::{Broken, Trial};
 
 /// Problems that a fault explains: the same command is run again.

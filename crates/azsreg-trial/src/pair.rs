@@ -18,8 +18,9 @@ use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::chaos::{Chaos, VirtualClock};
 use crate::machine::{Machine, drive};
-use crate::ports::{Chaos, InProcess, VirtualClock};
+use crate::ports::InProcess;
 use crate::{Broken, Trial, World};
 
 /// What an operator does.

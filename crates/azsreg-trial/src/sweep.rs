@@ -15,9 +15,10 @@ use azsreg_operations::unregister::{self, AzureOrder, Sides, Target, UnregisterR
 use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::chaos::{Chaos, Odd, VirtualClock};
 use crate::life::desk;
 use crate::machine::{Machine, Willing, drive};
-use crate::ports::{Chaos, InProcess, Odd, VirtualClock};
+use crate::ports::InProcess;
 use crate::{Broken, World};
 
 /// How a sweep went.
