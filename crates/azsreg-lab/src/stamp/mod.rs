@@ -9,6 +9,7 @@ mod insights;
 pub(crate) mod link;
 pub(crate) mod market;
 pub(crate) mod ntlm;
+mod parameters;
 pub(crate) mod pep;
 pub(crate) mod portal;
 mod resources;

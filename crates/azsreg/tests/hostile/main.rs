@@ -8,6 +8,7 @@
 
 mod arm;
 mod authority;
+mod ntlm;
 mod pep;
 mod server;
 

@@ -17,13 +17,13 @@ use azsreg_psrp::messages::PipelineState;
 use azsreg_psrp::server::{Effect, Handled, Push, Server};
 use azsreg_psrp::wsman;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use md4::Md4;
-use md5::{Digest as _, Md5};
-use rc4::{Rc4, StreamCipher as _};
 use uuid::Uuid;
 
-const PASSWORD: &str = "correct horse battery staple";
+use crate::ntlm::{
+    EXTENDED, FLAGS, KEY_128, KEY_EXCHANGE, LM_KEY, PASSWORD, SEAL, SEALED, SIGN, Session, TARGET_INFO, UNICODE,
+    accept, challenge, sealed, spnego,
+};
+
 const MIB: usize = 1 << 20;
 
 /// When something happens that should not.
@@ -95,18 +95,6 @@ enum Evil {
     /// A sealed envelope of this body.
     Body(fn() -> String),
 }
-
-const UNICODE: u32 = 1;
-const SIGN: u32 = 0x10;
-const SEAL: u32 = 0x20;
-const LM_KEY: u32 = 0x80;
-const NTLM: u32 = 0x200;
-const EXTENDED: u32 = 0x8_0000;
-const TARGET_INFO: u32 = 0x80_0000;
-const VERSION: u32 = 0x200_0000;
-const KEY_128: u32 = 0x2000_0000;
-const KEY_EXCHANGE: u32 = 0x4000_0000;
-const FLAGS: u32 = UNICODE | SIGN | SEAL | NTLM | EXTENDED | TARGET_INFO | VERSION | KEY_128 | KEY_EXCHANGE;
 
 struct Row {
     name: &'static str,
@@ -244,121 +232,6 @@ fn text() -> String {
     format!("<S>{}</S>", "t".repeat(MIB))
 }
 
-fn utf16(text: &str) -> Vec<u8> {
-    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
-}
-
-fn hmac_md5(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
-    let mut mac = Hmac::<Md5>::new_from_slice(key).unwrap();
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
-/// One direction of the seal.
-struct Way {
-    sign: [u8; 16],
-    cipher: Rc4,
-    count: u32,
-}
-
-impl Way {
-    fn new(key: &[u8; 16], from: &str) -> Self {
-        let derived = |what: &str| -> [u8; 16] {
-            Md5::digest([&key[..], format!("session key to {from} {what} key magic constant\0").as_bytes()].concat())
-                .into()
-        };
-        Self { sign: derived("signing"), cipher: Rc4::new_from_slice(&derived("sealing")).unwrap(), count: 0 }
-    }
-
-    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
-        let mut data = plain.to_vec();
-        self.cipher.apply_keystream(&mut data);
-        let mut sum = hmac_md5(&self.sign, &[&self.count.to_le_bytes(), plain])[..8].to_vec();
-        self.cipher.apply_keystream(&mut sum);
-        let count = self.count.to_le_bytes();
-        self.count += 1;
-        [&[16, 0, 0, 0, 1, 0, 0, 0][..], &sum, &count, &data].concat()
-    }
-
-    /// The text; the signature moves the cipher on, and is not looked at.
-    fn open(&mut self, sealed: &[u8]) -> Vec<u8> {
-        let mut data = sealed[20..].to_vec();
-        self.cipher.apply_keystream(&mut data);
-        self.cipher.apply_keystream(&mut [0; 8]);
-        data
-    }
-}
-
-struct Session {
-    client: Way,
-    server: Way,
-    /// The last answer as it was sent.
-    last: Vec<u8>,
-}
-
-fn field(message: &[u8], at: usize) -> &[u8] {
-    let length = usize::from(u16::from_le_bytes(message[at..at + 2].try_into().unwrap()));
-    let offset = u32::from_le_bytes(message[at + 4..at + 8].try_into().unwrap()) as usize;
-    &message[offset..offset + length]
-}
-
-const NONCE: [u8; 8] = *b"\x01\x23\x45\x67\x89\xab\xcd\xef";
-
-fn challenge(flags: u32, time: bool) -> Vec<u8> {
-    let mut info = Vec::new();
-    let mut pair = |id: u16, value: &[u8]| {
-        info.extend(id.to_le_bytes());
-        info.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
-        info.extend(value);
-    };
-    pair(2, &utf16("AZURESTACK"));
-    pair(1, &utf16("AZS-ERCS01"));
-    if time {
-        pair(7, &0x01d0_0000_0000_0000u64.to_le_bytes());
-    }
-    pair(0, &[]);
-    let length = u16::try_from(info.len()).unwrap().to_le_bytes();
-    let mut message = b"NTLMSSP\0\x02\0\0\0\0\0\0\0\x38\0\0\0".to_vec();
-    message.extend(flags.to_le_bytes());
-    message.extend(NONCE);
-    message.extend([0; 8]);
-    message.extend([length, length].concat());
-    message.extend(56u32.to_le_bytes());
-    message.extend([10, 0, 0x63, 0x45, 0, 0, 0, 15]);
-    message.extend(info);
-    message
-}
-
-/// The session of a proof, if it is one of the password. Otherwise what is wrong.
-fn accept(message: &[u8]) -> Result<Session, &'static str> {
-    let (response, domain, user) = (field(message, 20), field(message, 28), field(message, 36));
-    if user != utf16("CloudAdmin") || domain != utf16("AZURESTACK") {
-        return Err("the user is not the one that was given");
-    }
-    let hash = Md4::digest(utf16(PASSWORD));
-    let key = hmac_md5(&hash, &[&utf16("CLOUDADMIN"), domain]);
-    let (proof, blob) = response.split_at(16);
-    if hmac_md5(&key, &[&NONCE, blob]) != proof {
-        return Err("the proof is not one of the password");
-    }
-    let target = utf16("HTTP/127.0.0.1");
-    if !blob.windows(target.len()).any(|window| window == target) {
-        return Err("the proof does not name its target");
-    }
-    let with_time =
-        blob.windows(12).any(|w| w == [&[7, 0, 8, 0][..], &0x01d0_0000_0000_0000u64.to_le_bytes()].concat());
-    if with_time == field(message, 12).iter().any(|byte| *byte != 0) {
-        return Err("an LMv2 response where there was a time, or none where there was no time");
-    }
-    let mut session: [u8; 16] = field(message, 52).try_into().unwrap();
-    Rc4::new_from_slice(&hmac_md5(&key, &[proof])).unwrap().apply_keystream(&mut session);
-    Ok(Session {
-        client: Way::new(&session, "client-to-server"),
-        server: Way::new(&session, "server-to-client"),
-        last: Vec::new(),
-    })
-}
-
 /// What came to a server.
 #[derive(Default)]
 struct Seen {
@@ -387,20 +260,6 @@ fn answer(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> s
     write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(body)
 }
-
-fn sealed(length: usize, body: &[u8]) -> Vec<u8> {
-    let mut out = format!(
-        "--Encrypted Boundary\r\n\tContent-Type: application/HTTP-SPNEGO-session-encrypted\r\n\tOriginalContent: \
-         type=application/soap+xml;charset=UTF-8;Length={length}\r\n--Encrypted Boundary\r\n\tContent-Type: \
-         application/octet-stream\r\n"
-    )
-    .into_bytes();
-    out.extend(body);
-    out.extend(b"--Encrypted Boundary--\r\n");
-    out
-}
-
-const SEALED: &str = "Content-Type: multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"\r\n";
 
 /// Whether the connection goes on.
 type Goes = std::io::Result<bool>;
@@ -642,15 +501,6 @@ fn text_of(handled: Handled) -> String {
         Handled::Reply(text) | Handled::Fault(text) => text,
         Handled::Wait(receive) => text_of(Server::timed_out(&receive)),
     }
-}
-
-/// A token of SPNEGO with one member.
-fn spnego(member: u8, content: &[u8]) -> Vec<u8> {
-    let wrap = |tag: u8, content: &[u8]| {
-        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-        [&[tag, 0x82][..], &length, content].concat()
-    };
-    wrap(0xa1, &wrap(0x30, &wrap(member, &wrap(4, content))))
 }
 
 /// A message of output, in one fragment.
