@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use azsreg_lab::{Lab, LabOptions};
-use common::{Ran, run, runtime};
+use common::{Ran, copy, recorded, run, runtime};
 use serde_json::{Value, json};
 
 fn azsreg() -> Command {
@@ -108,22 +108,6 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            std::fs::copy(entry.path(), target).map(|_| ()).unwrap()
-        }
-    }
-}
-
-fn recorded() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded/data-dir")
-}
-
 /// A lab in this process on a data directory; gone, with all its tasks, when this returns.
 fn on<T>(data: &Path, look: impl FnOnce(&Lab) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -139,7 +123,7 @@ fn on<T>(data: &Path, look: impl FnOnce(&Lab) -> T) -> T {
 fn a_data_directory_of_an_earlier_azsreg_opens_with_all_that_was_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    copy(&recorded(), &data);
+    copy(&recorded("data-dir"), &data);
     let billed = std::fs::read(data.join("usage.jsonl")).unwrap();
     let look = |lab: &Lab| {
         let told = serde_json::to_value(lab.descriptor()).unwrap();
@@ -165,8 +149,8 @@ fn a_data_directory_of_an_earlier_azsreg_opens_with_all_that_was_in_it() {
         let ahead = now.duration_since(jiff::Timestamp::now()).as_secs();
         assert!((93_650..=93_660).contains(&ahead), "{ahead}");
         let text = |name: &str| std::fs::read_to_string(data.join(name)).unwrap();
-        assert_eq!(text("client-secret"), std::fs::read_to_string(recorded().join("client-secret")).unwrap());
-        assert_eq!(text("ca.pem"), std::fs::read_to_string(recorded().join("ca.pem")).unwrap());
+        assert_eq!(text("client-secret"), std::fs::read_to_string(recorded("data-dir").join("client-secret")).unwrap());
+        assert_eq!(text("ca.pem"), std::fs::read_to_string(recorded("data-dir").join("ca.pem")).unwrap());
         (told["control_token"].clone(), told["tenant_id"].clone(), world["registrations"].clone())
     };
     let first = on(&data, look);
@@ -188,7 +172,7 @@ fn a_data_directory_of_an_earlier_azsreg_opens_with_all_that_was_in_it() {
 fn a_data_directory_that_is_not_what_a_lab_left_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
-    copy(&recorded(), &whole);
+    copy(&recorded("data-dir"), &whole);
     // In today's form, and with nothing in the log.
     on(&whole, |_| ());
     let store = std::fs::read(whole.join("lab.sqlite")).unwrap();

@@ -4,30 +4,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use azsreg_lab::LabOptions;
 use azsreg_operations::engine::history::{History, OnDamage, seen};
-use common::{Ran, World, run};
+use common::{Ran, World, copy, recorded, run};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-fn recorded(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name)
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            std::fs::copy(entry.path(), target).map(|_| ()).unwrap()
-        }
-    }
-}
 
 /// The recorded lab and the state directory of its operator, copied.
 fn opened() -> (World, tempfile::TempDir) {

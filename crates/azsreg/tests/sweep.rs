@@ -8,13 +8,12 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use azsreg_lab::StampOptions;
-use common::{World, run};
+use common::{Start, World, run};
 use serde_json::{Value, json};
 
 const TINY: &str = "azsreglab.tiny-linux-1.0.3";
@@ -60,42 +59,6 @@ struct Scenario<'s> {
     command: &'s (dyn Fn(&World) -> Command + Sync),
     /// Whether what it prints is compared as well: it changes nothing.
     shows: bool,
-}
-
-/// What came before, once: every pair begins from a copy of it.
-struct Start {
-    world: String,
-    files: tempfile::TempDir,
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-impl Start {
-    fn of(scenario: &Scenario<'_>) -> Self {
-        let world = World::of(vec![scenario.stamp.clone()]);
-        (scenario.before)(&world);
-        let files = tempfile::tempdir().unwrap();
-        copy(world.dir.path(), files.path());
-        Self { world: world.lab.snapshot(), files }
-    }
-
-    fn world(&self) -> World {
-        let world = World::restored(&self.world);
-        copy(self.files.path(), world.dir.path());
-        let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
-        world
-    }
 }
 
 /// A rule for the nth of these reads.
@@ -149,7 +112,7 @@ fn shown(stdout: &str) -> Value {
 }
 
 fn sweep(scenario: &Scenario<'_>) {
-    let start = Start::of(scenario);
+    let start = Start::of(scenario.stamp.clone(), scenario.before);
     let world = start.world();
     for read in 0..READS.len() {
         world.lab.fault(rule(read, u64::MAX, &json!({}))).unwrap();

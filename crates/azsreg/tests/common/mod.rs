@@ -235,6 +235,48 @@ impl Ran {
 }
 
 /// Runs a command to its end.
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What an earlier azsreg wrote, by name.
+pub fn recorded(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name)
+}
+
+/// A world and its files, made once: each run begins from a copy of them.
+pub struct Start {
+    world: String,
+    files: TempDir,
+}
+
+impl Start {
+    pub fn of(stamp: StampOptions, before: &dyn Fn(&World)) -> Self {
+        let world = World::of(vec![stamp]);
+        before(&world);
+        let files = tempfile::tempdir().unwrap();
+        copy(world.dir.path(), files.path());
+        Self { world: world.lab.snapshot(), files }
+    }
+
+    pub fn world(&self) -> World {
+        let world = World::restored(&self.world);
+        copy(self.files.path(), world.dir.path());
+        let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
+        world
+    }
+}
+
 pub fn run(command: &mut Command) -> Ran {
     Ran::of(command.output().unwrap())
 }

@@ -10,12 +10,11 @@ mod common;
 mod marketplace;
 mod offline;
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use azsreg_lab::StampOptions;
-use common::{World, assert_registered_once, run};
+use common::{Start, World, assert_registered_once, run};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -32,42 +31,6 @@ struct Scenario<'s> {
     codes: &'s [i32],
 }
 
-/// What came before, once: every point begins from a copy of it.
-struct Start {
-    world: String,
-    files: tempfile::TempDir,
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-impl Start {
-    fn of(scenario: &Scenario<'_>) -> Self {
-        let world = World::of(vec![scenario.stamp.clone()]);
-        (scenario.before)(&world);
-        let files = tempfile::tempdir().unwrap();
-        copy(world.dir.path(), files.path());
-        Self { world: world.lab.snapshot(), files }
-    }
-
-    fn world(&self) -> World {
-        let world = World::restored(&self.world);
-        copy(self.files.path(), world.dir.path());
-        let _ = std::fs::remove_file(world.dir.path().join("bridge-token"));
-        world
-    }
-}
-
 fn forget(world: &World) {
     for state in ["state", "state-stamp", "state-azure"] {
         let _ = std::fs::remove_dir_all(world.dir.path().join(state));
@@ -75,7 +38,7 @@ fn forget(world: &World) {
 }
 
 fn at_every_point(scenario: &Scenario<'_>) {
-    let start = Start::of(scenario);
+    let start = Start::of(scenario.stamp.clone(), scenario.before);
     let world = start.world();
     let trace = world.dir.path().join("trace");
     let ran = run((scenario.command)(&world).env("AZSREG_CRASH_TRACE", &trace));

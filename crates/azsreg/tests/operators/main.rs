@@ -16,7 +16,7 @@ mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use azsreg_lab::StampOptions;
 use common::{Ran, World, assert_registered_once, run};
@@ -54,11 +54,12 @@ fn at_stamp(world: &World, name: &str, arguments: &[&str]) -> Ran {
     run(command.env("AZSREG_STATE_DIR", directory(world, name)))
 }
 
+/// Waits until a running command has come as far; it fails when the command ends without.
 #[track_caller]
-fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
-    let begun = Instant::now();
+fn wait_for(child: &mut Child, what: &str, mut reached: impl FnMut() -> bool) {
     while !reached() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "not reached: {what}");
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() || reached(), "it ended before {what}: {ended:?}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
@@ -90,7 +91,7 @@ fn killed_at(world: &World, command: &mut Command, state: &Path, (method, route)
     let rule = json!({"when": {"plane": "arm", "method": method, "route": route}, "then": {"hang": true}});
     world.lab.fault(rule).unwrap();
     let mut child = quietly(command);
-    wait_for(step, || began(state, step));
+    wait_for(&mut child, step, || began(state, step));
     child.kill().unwrap();
     child.wait().unwrap();
     world.control_with("DELETE", "/faults", &Value::Null);

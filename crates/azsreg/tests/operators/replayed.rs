@@ -129,7 +129,7 @@ fn an_offline_deactivation_left_weeks_ago_writes_no_receipt_of_what_it_did_not_d
         command.env_remove(variable);
     }
     let mut child = quietly(&mut command);
-    wait_for("the deactivation", || activation(&world).is_null());
+    wait_for(&mut child, "the deactivation", || activation(&world).is_null());
     std::fs::remove_dir_all(directory(&world, "gone")).unwrap();
     assert!(!child.wait().unwrap().success());
     // B ends it and registers again.
