@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use azsreg_model::redact::of_server;
-use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
+use azsreg_model::{Problem, code, refusals};
 use azsreg_operations::engine::retry::Policy;
 use azsreg_operations::ports::{Class, PortError};
 use thiserror::Error;
@@ -146,13 +146,18 @@ impl From<ArmError> for PortError {
                 if status >= 500 || status == 408 || error == "temporarily_unavailable" {
                     return Self::new(Class::Transient, Problem::new(&code::AZURE_FAULT, message));
                 }
-                let problem = match aadsts_number(&description) {
-                    Some(number) => aadsts_problem(number, &description, false),
-                    None => Problem::new(&code::SIGN_IN_REFUSED, {
-                        format!("the directory refused the sign-in: {}", of_server(&error))
-                    })
-                    .detail(description),
-                };
+                if let Some(refusal) =
+                    refusals::of_directory(&description).filter(|row| row.class == refusals::Class::Again)
+                {
+                    return Self::new(
+                        Class::Transient,
+                        refusal.problem(refusal.what().unwrap_or("the directory failed"), description),
+                    );
+                }
+                let problem = refusals::directory_problem(&description, false).unwrap_or_else(|| {
+                    let message = format!("the directory refused the sign-in: {}", of_server(&error));
+                    Problem::new(&code::SIGN_IN_REFUSED, message).detail(description)
+                });
                 Self::new(Class::Refused, problem)
             }
             ArmError::Refused { status, code, message, request_id, retry_after } => {
@@ -167,107 +172,150 @@ pub(crate) fn too_long(who: &str, asked: Option<Duration>) -> Option<Problem> {
     wait_within(who, asked?, Policy::AZURE.deadline).err().map(|problem| *problem)
 }
 
+/// What a refusal of Resource Manager means: the table says, and the status where it does not.
 fn refused(status: u16, arm: &str, message: &str, request_id: Option<String>, after: Option<Duration>) -> PortError {
-    let problem = |entry, text: String| {
-        let mut problem = Problem::new(entry, text).detail(format!("{arm}: {message}"));
-        if let Some(id) = &request_id {
-            problem = problem.detail(format!("x-ms-request-id: {id}"));
-        }
-        problem
+    let problem = |problem: Problem| match &request_id {
+        Some(id) => problem.detail(format!("x-ms-request-id: {id}")),
+        None => problem,
     };
-    let permanent = |entry, text: String| PortError::permanent(problem(entry, text));
+    let said = format!("{arm}: {message}");
+    let new = |entry, text: String| problem(Problem::new(entry, text).detail(said.clone()));
     if let Some(long) = too_long("Azure", after).filter(|_| status == 429 || status == 408 || status >= 500) {
-        return PortError::permanent(long.detail(format!("{arm}: {message}")));
+        return PortError::permanent(long.detail(said));
     }
-    let said = |text: &str| message.contains(text);
-    match (status, arm) {
-        (429, _) => {
-            PortError::new(Class::Throttled(after), problem(&code::THROTTLED, "Azure throttles the calls".into()))
-        }
-        // Resource Manager says what is not there; a page without its code is somebody else's.
-        (404, _) if arm.starts_with("HTTP ") => PortError::new(
-            Class::Transient,
-            problem(&code::ANSWER_UNCLEAR, "a 404 came that is not Resource Manager's".into()),
-        ),
-        (401, _) => PortError::new(
+    if status == 429 {
+        return PortError::new(Class::Throttled(after), new(&code::THROTTLED, "Azure throttles the calls".into()));
+    }
+    // Resource Manager says what is not there; a page without its code is another service's.
+    if status == 404 && arm.starts_with("HTTP ") {
+        let text = "a 404 came that is not Resource Manager's".into();
+        return PortError::new(Class::Transient, new(&code::ANSWER_UNCLEAR, text));
+    }
+    if let Some(refusal) = refusals::of_azure(arm, message) {
+        let text = what_of(refusal, message);
+        let known = problem(with_case(refusal.problem(text, said), refusal.code, message));
+        let class = match refusal.class {
+            refusals::Class::Wait => Class::Busy,
+            refusals::Class::Again => after.map_or(Class::Transient, |after| Class::Throttled(Some(after))),
+            refusals::Class::Ask => Class::Refused,
+            refusals::Class::Refuse => Class::Permanent,
+        };
+        return PortError::new(class, known);
+    }
+    match status {
+        401 => PortError::new(
             Class::Refused,
-            problem(&code::SIGN_IN_REFUSED, "Azure does not take the sign-in's token".into()),
+            new(&code::SIGN_IN_REFUSED, "Azure does not take the sign-in's token".into()),
         ),
-        (_, "InvalidRegistrationToken") => {
-            permanent(&code::TOKEN_REFUSED, "Azure refused the registration token".into())
+        408 | 500.. => {
+            let entry = new(&code::AZURE_FAULT, format!("Azure failed with HTTP status {status}"));
+            PortError::new(after.map_or(Class::Transient, |after| Class::Throttled(Some(after))), entry)
         }
-        (_, "CloudIdUpdateNotAllowed") => {
-            permanent(&code::NAME_TAKEN, "the registration's name belongs to another stamp".into())
+        403 => PortError::permanent(new(&code::AZURE_REFUSED, format!("Azure forbids the call: {}", of_server(arm)))),
+        _ => PortError::permanent(new(&code::AZURE_REFUSED, format!("Azure refused the call: {}", of_server(arm)))),
+    }
+}
+
+/// What happened, with the names that Azure's message gives.
+fn what_of(refusal: &refusals::Refusal, message: &str) -> String {
+    let what = refusal.what().unwrap_or(refusal.code.title);
+    let named = match refusal.code.id {
+        id if id == code::FORBIDDEN.id || id == code::ACTIONS_MISSING.id => {
+            return match quoted_after(message, "perform action ") {
+                Some(action) => format!("Azure forbids {}", of_server(action)),
+                None => what.to_owned(),
+            };
         }
-        _ if said("Reusing cloud identifiers is not allowed") => {
-            permanent(&code::STAMP_REGISTERED_ELSEWHERE, "the stamp is registered already, under another name".into())
+        id if id == code::POLICY.id || id == code::MFA_REQUIRED.id => policy(message),
+        id if id == code::RESERVED_NAME.id => {
+            quoted_after(message, "The resource name ").or(quoted_after(message, "name "))
         }
-        (_, "ParentResourceNotFound") => {
-            permanent(&code::PARENT_MISSING, "the registration that the call is about is not there".into())
+        _ => None,
+    };
+    named.map_or_else(|| what.to_owned(), |name| format!("{what}: {}", of_server(name)))
+}
+
+/// What to run in this case, where Azure's message says it.
+fn with_case(problem: Problem, entry: &azsreg_model::Code, message: &str) -> Problem {
+    let tenant =
+        |text: &str| text.trim_end_matches('/').rsplit('/').next().and_then(|id| id.parse::<uuid::Uuid>().ok());
+    match quoted_after(message, "must match the tenant ").or(quoted_after(message, "must match one of the tenants ")) {
+        Some(issuer) if entry.id == code::OTHER_TENANT.id => match tenant(issuer.split(',').next().unwrap_or(issuer)) {
+            Some(tenant) => problem.next(format!("azsreg login --tenant {tenant}")),
+            None => problem,
+        },
+        _ => problem,
+    }
+}
+
+/// The policy that a message names: the assignment's own name, mostly in the JSON of the identifiers, or the reasons.
+fn policy(message: &str) -> Option<&str> {
+    let json = |key: &str| {
+        let rest = message.split_once(key)?.1.split_once("\"name\"")?.1;
+        rest.split('"').nth(1)
+    };
+    json("policyAssignment").or_else(|| quoted_after(message, "Reasons: "))
+}
+
+/// The text between quotes after some words.
+fn quoted_after<'m>(message: &'m str, words: &str) -> Option<&'m str> {
+    let rest = message.split_once(words)?.1.strip_prefix(['\'', '"'])?;
+    rest.split(['\'', '"']).next().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, code: &str, message: &str) -> PortError {
+        refused(status, code, message, None, None)
+    }
+
+    #[test]
+    fn a_policy_is_named_and_the_way_out_is_said() {
+        let message = r#"Resource 'azurestack' was disallowed by policy. Policy identifiers: '[{"policyAssignment":{"name":"Cost centre on groups","id":"/subscriptions/s/providers/Microsoft.Authorization/policyAssignments/a"},"policyDefinition":{"name":"d","id":"x"}}]'."#;
+        let error = of(403, "RequestDisallowedByPolicy", message);
+        assert_eq!(error.class, Class::Permanent);
+        assert_eq!(error.problem.code.id, "AZR4048");
+        assert!(error.problem.message.contains("Cost centre on groups"), "{}", error.problem.message);
+        assert!(error.problem.then().contains("Make the resource group yourself"));
+        let error = of(403, "RequestDisallowedByPolicy", "was disallowed by policy. Reasons: 'Every group has a tag.'");
+        assert!(error.problem.message.ends_with("Every group has a tag."), "{}", error.problem.message);
+    }
+
+    #[test]
+    fn a_403_is_not_always_a_missing_role() {
+        assert_eq!(of(403, "AuthorizationFailed", "no").problem.code.id, "AZR4009");
+        assert_eq!(of(403, "RequestDisallowedByAzure", "this region").problem.code.id, "AZR4049");
+        assert_eq!(of(403, "SomethingElse", "no").problem.code.id, "AZR4013");
+        let action = "The client 'x' does not have authorization to perform action 'Microsoft.AzureStack/registrations/write' over scope 'y'";
+        let error = of(403, "AuthorizationFailed", action);
+        assert_eq!(error.problem.message, "Azure forbids Microsoft.AzureStack/registrations/write");
+    }
+
+    #[test]
+    fn what_ends_by_itself_is_waited_for_under_its_own_name() {
+        for (status, code, entry) in [
+            (409, "ResourceGroupBeingDeleted", "AZR4051"),
+            (400, "PrincipalNotFound", "AZR4028"),
+            (409, "MissingSubscriptionRegistration", "AZR4016"),
+        ] {
+            let error = of(status, code, "words");
+            assert_eq!((error.class, error.problem.code.id), (Class::Busy, entry), "{code}");
         }
-        // A move that was begun before, by another client or by one that died.
-        (409, _) if arm.contains("BeingMoved") || arm.contains("OperationInProgress") => PortError::new(
-            Class::Busy,
-            problem(&code::AZURE_FAULT, "an earlier operation on the resource group has not ended".into()),
-        ),
-        _ if arm.starts_with("ResourceMove") || arm.starts_with("MoveResources") => {
-            permanent(&code::MOVE_REFUSED, "Azure refuses the move".into())
-        }
-        _ if said("has expired") && arm == "RegistrationExpired" => {
-            permanent(&code::EXPIRED_NOT_UPDATED, "the registration has expired and can't be updated".into())
-        }
-        (_, "MetadataResolverBadGatewayError") => {
-            PortError::new(Class::Transient, problem(&code::AZURE_FAULT, "a service behind Azure failed".into()))
-        }
-        (_, "RegistrationNotFound") => permanent(&code::REGISTRATION_MISSING, "there is no such registration".into()),
-        (_, "BadCustomerSubscriptionId" | "InvalidCustomerSubscriptionId") => {
-            permanent(&code::CUSTOMER_ID, "Azure does not take the customer's subscription".into())
-        }
-        (_, "InvalidCSPSubscription") => {
-            permanent(&code::CUSTOMER_NOT_CSP, "the customer's subscription is no CSP subscription".into())
-        }
-        (_, "CustomerSubscriptionNotFound") => {
-            permanent(&code::CUSTOMER_MISSING, "the registration does not have the customer's subscription".into())
-        }
-        (_, "CustomerSubscriptionsNotAllowed") => {
-            permanent(&code::CUSTOMERS_NOT_ALLOWED, "a registration with capacity billing has no customers".into())
-        }
-        (_, "UnauthorizedCspRegistration") => {
-            permanent(&code::CSP_NOT_APPROVED, "the registration may not have customers of its own".into())
-        }
-        (_, "ScopeLocked") => permanent(&code::SCOPE_LOCKED, "a lock forbids the change".into()),
-        (_, "LocationNotAvailableForResourceGroup") => {
-            permanent(&code::LOCATION_NOT_AVAILABLE, "the location is not offered to the subscription".into())
-        }
-        (_, "InvalidResourceGroupLocation") => {
-            permanent(&code::GROUP_ELSEWHERE, "the resource group is in another location".into())
-        }
-        (_, "SubscriptionNotFound" | "InvalidAuthenticationTokenTenant") => {
-            permanent(&code::SUBSCRIPTION_NOT_VISIBLE, "the sign-in does not see the subscription".into())
-        }
-        (403, _) => {
-            let action = message.split("perform action '").nth(1).and_then(|rest| rest.split('\'').next());
-            let text = action
-                .map(of_server)
-                .map_or("Azure forbids the call".to_owned(), |action| format!("Azure forbids {action}"));
-            permanent(&code::FORBIDDEN, text)
-        }
-        // A principal made a moment ago is not known everywhere at once; a provider likewise.
-        (_, "PrincipalNotFound") => PortError::new(
-            Class::Busy,
-            problem(&code::AZURE_FAULT, "the directory does not know the new principal yet".into()),
-        ),
-        (_, "MissingSubscriptionRegistration") => PortError::new(
-            Class::Busy,
-            problem(&code::PROVIDER_NOT_REGISTERED, "the provider's registration has not arrived yet".into()),
-        ),
-        (408 | 500.., _) => {
-            let entry = problem(&code::AZURE_FAULT, format!("Azure failed with HTTP status {status}"));
-            match after {
-                Some(after) => PortError::new(Class::Throttled(Some(after)), entry),
-                None => PortError::new(Class::Transient, entry),
-            }
-        }
-        _ => permanent(&code::AZURE_REFUSED, "Azure refused the call".into()),
+    }
+
+    #[test]
+    fn the_tenant_that_azure_names_is_in_what_to_run() {
+        let error = of(
+            401,
+            "InvalidAuthenticationTokenTenant",
+            "The access token is from the wrong issuer 'https://sts.windows.net/0000000a-0000-4000-8000-000000000001/'. It must match the tenant 'https://sts.windows.net/0000000b-0000-4000-8000-000000000002/' associated with this subscription.",
+        );
+        assert_eq!(error.problem.code.id, "AZR3029");
+        assert_eq!(error.problem.then(), "azsreg login --tenant 0000000b-0000-4000-8000-000000000002");
+        // What is no tenant is not typed after.
+        let error = of(401, "InvalidAuthenticationTokenTenant", "It must match the tenant 'https://x/$(reboot)/' here");
+        assert!(!error.problem.then().contains("reboot"));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, code, refusals};
 use azsreg_operations::engine::retry::Policy;
 use reqwest::Method;
 use serde_json::Value;
@@ -91,13 +91,11 @@ impl<'a> Manager<'a> {
             return Ok(answer);
         }
         // `error` inside an envelope, or the envelope's members at the top as some gateways write them.
-        let error = answer.body.get("error").unwrap_or(&answer.body);
-        let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let code = text("code");
+        let (code, message) = said(answer.body.get("error").unwrap_or(&answer.body));
         Err(ArmError::Refused {
             status: answer.status.as_u16(),
             code: if code.is_empty() { format!("HTTP {}", answer.status.as_u16()) } else { code },
-            message: text("message"),
+            message,
             request_id: answer.header("x-ms-request-id").map(str::to_owned),
             retry_after: answer.retry_after(),
         })
@@ -148,11 +146,11 @@ impl<'a> Manager<'a> {
                 };
                 let failed = ["Failed", "Canceled", "Cancelled"].iter().any(|word| status.eq_ignore_ascii_case(word));
                 if failed {
-                    let text = |name: &str| answer.body["error"][name].as_str().unwrap_or(&status).to_owned();
+                    let (code, message) = said(&answer.body["error"]);
                     return Err(ArmError::Refused {
                         status: 409,
-                        code: text("code"),
-                        message: text("message"),
+                        code: if code.is_empty() { status.clone() } else { code },
+                        message: if message.is_empty() { status } else { message },
                         request_id: answer.header("x-ms-request-id").map(str::to_owned),
                         retry_after: None,
                     });
@@ -325,6 +323,29 @@ impl<'a> Manager<'a> {
     }
 }
 
+/// What an envelope says: its code and message. Where it only frames another error, that one's; the policy that forbids is named.
+fn said(error: &Value) -> (String, String) {
+    let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    let inner =
+        error["details"].as_array().and_then(|details| details.first()).filter(|inner| inner["code"].is_string());
+    let frames = |code: &str| refusals::of_azure(code, "").is_none();
+    let (code, mut message) = (text(error, "code"), text(error, "message"));
+    let (code, shown) = match inner {
+        Some(inner) if frames(&code) && !frames(&text(inner, "code")) => {
+            message = format!("{} ({code}: {message})", text(inner, "message"));
+            (text(inner, "code"), inner)
+        }
+        _ => (code, error),
+    };
+    for info in shown["additionalInfo"].as_array().into_iter().flatten().map(|more| &more["info"]) {
+        let name = info["policyAssignmentDisplayName"].as_str().or(info["policyAssignmentName"].as_str());
+        if let Some(name) = name.filter(|name| !message.contains(*name)) {
+            message = format!("{message} {{\"policyAssignment\":{{\"name\":\"{name}\"}}}}");
+        }
+    }
+    (code, message)
+}
+
 /// The waits for an accepted operation.
 struct Waits {
     until: Instant,
@@ -456,6 +477,18 @@ mod tests {
             let Err(ArmError::Unavailable(problem)) = waits.next("host", Some(week), begun) else { panic!() };
             assert_eq!(problem.code.id, "AZR4046");
         }
+    }
+
+    #[test]
+    fn what_only_frames_an_error_is_not_taken_for_it() {
+        let inner = serde_json::json!({"code": "RequestDisallowedByPolicy", "message": "no tag", "additionalInfo": [
+            {"type": "PolicyViolation", "info": {"policyAssignmentDisplayName": "Tags"}}]});
+        let outer =
+            serde_json::json!({"code": "InvalidTemplateDeployment", "message": "see details", "details": [inner]});
+        let (code, message) = said(&outer);
+        assert_eq!(code, "RequestDisallowedByPolicy");
+        assert!(message.contains("no tag") && message.contains("Tags") && message.contains("see details"), "{message}");
+        assert_eq!(said(&serde_json::json!({"code": "A", "message": "b"})), ("A".to_owned(), "b".to_owned()));
     }
 
     #[test]

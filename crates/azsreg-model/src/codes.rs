@@ -194,32 +194,32 @@ codes! {
         "The tenant's id or name is wrong, or it is of another cloud.", "Check --tenant and --cloud.";
     SIGN_IN_DECLINED "AZR3005" Failed "The sign-in was declined or not completed in time",
         "The code expired, or somebody chose cancel.", "azsreg login";
-    MFA_REQUIRED "AZR3010" Failed "AADSTS50076: a second factor is required",
+    MFA_REQUIRED "AZR3010" Failed "A second factor is required",
         "A policy of the tenant wants multi-factor sign-in for this resource.",
         "azsreg login --browser  completes the second factor; then run the same command again.";
-    MFA_ENROLMENT "AZR3011" Failed "AADSTS50079: the account must enrol a second factor",
+    MFA_ENROLMENT "AZR3011" Failed "The account must enrol a second factor",
         "A policy of the tenant wants multi-factor sign-in, and this account has no second factor yet.",
         "Sign in once at https://aka.ms/mfasetup with this account, then azsreg login.";
-    CONDITIONAL_ACCESS "AZR3012" Failed "AADSTS53000 to 53003: conditional access blocks the sign-in",
+    CONDITIONAL_ACCESS "AZR3012" Failed "Conditional access blocks the sign-in",
         "A policy wants a compliant or joined device, an approved application, or another place to sign in from. It also applies where the stamp redeems the token.",
         "Ask the tenant's administrator to exclude the account (or the stamp's addresses) from the policy for the registration, then azsreg login.";
-    SIGN_IN_EXPIRED "AZR3013" Failed "AADSTS700082: the sign-in has expired",
+    SIGN_IN_EXPIRED "AZR3013" Failed "The sign-in has expired",
         "The refresh token was not used for too long.", "azsreg login";
-    SIGN_IN_REVOKED "AZR3014" Failed "AADSTS50173: the sign-in was revoked",
+    SIGN_IN_REVOKED "AZR3014" Failed "The sign-in was revoked",
         "The password was changed or sessions were revoked after the sign-in.", "azsreg login";
-    CONSENT_REQUIRED "AZR3015" Failed "AADSTS65001: consent is missing",
-        "Nobody has consented to the application for this resource in this tenant.",
+    CONSENT_REQUIRED "AZR3015" Failed "Consent is missing",
+        "The application lacks consent for this resource in this tenant, or only an administrator may give it.",
         "Have an administrator of the tenant consent, then azsreg login.";
     SIGN_IN_REFUSED "AZR3016" Failed "Azure refused the sign-in",
-        "The words of the directory are below.", "Search for the AADSTS number, mend it, then azsreg login.";
+        "The words of the directory are below.", "Mend what the directory complains of, then azsreg login.";
     USER_SIGN_IN_NEEDED "AZR3017" CheckFailed "A user's sign-in is needed",
         "The stamp makes its service principal with a user's refresh token; a client secret or certificate has none.",
         "Sign in with --device-code or --browser, or add --bridge-refresh-token @FILE.";
-    ACCOUNT_NOT_IN_TENANT "AZR3018" Failed "AADSTS50034: the account is not in this tenant",
+    ACCOUNT_NOT_IN_TENANT "AZR3018" Failed "The account is not in this tenant",
         "The account belongs to another directory than the subscription.",
         "azsreg login --tenant TENANT  with an account of the subscription's tenant.";
-    PASSWORD_CHANGE "AZR3019" Failed "AADSTS50055: the account must change its password",
-        "The password has expired.", "Change the password in a browser, then azsreg login.";
+    PASSWORD_CHANGE "AZR3019" Failed "The account must change its password",
+        "The password has expired, or an administrator has set a new one.", "Change the password in a browser, then azsreg login.";
     AUDIENCE_OF_ANOTHER "AZR3020" CheckFailed "An endpoint asks for another endpoint's token",
         "What the endpoint says of itself names an audience that is known to be a cloud's, or of an endpoint that a sign-in is kept for. With such a token it could act there in your name.",
         "Check --cloud-endpoint. If the kept sign-in is the wrong one: azsreg whoami, then azsreg logout.";
@@ -232,6 +232,21 @@ codes! {
     STAMP_NAMES_ANOTHER "AZR3023" CheckFailed "The stamp names a cloud's Resource Manager as its own",
         "The stamp's information is wrong or was tampered with: the sign-in to the stamp would give the stamp a token for the cloud.",
         "Compare AdminResourceManager in azsreg stamp info with the stamp's documents.";
+    OTHER_CLOUD "AZR3025" Failed "The account or the tenant is of another cloud",
+        "Each cloud of Azure has a directory of its own; this sign-in went to another one's.",
+        "azsreg login --cloud CLOUD  with the cloud of the subscription, and the same --cloud with the command";
+    APPLICATION_DISABLED "AZR3026" Failed "The application is disabled in the tenant",
+        "An administrator has switched off sign-in for the application or its principal.",
+        "Have an administrator of the directory enable it, then run the same command again.";
+    ACCOUNT_DISABLED "AZR3027" Failed "The account can't sign in at the moment",
+        "The directory says that it is disabled or locked.",
+        "Have an administrator of the directory enable the account, or use another; then azsreg login.";
+    NOT_ASSIGNED "AZR3028" Failed "The account is not assigned to the application",
+        "The application takes only users that are assigned to it.",
+        "Have an administrator of the directory assign the account, then azsreg login.";
+    OTHER_TENANT "AZR3029" CheckFailed "The sign-in is of another tenant than the subscription",
+        "Azure takes for a subscription only the tokens of its own tenant.",
+        "azsreg login --tenant TENANT  with the tenant of the subscription";
 
     AZURE_UNREACHABLE "AZR4001" Failed "Azure can't be reached",
         "No route, a firewall, or a proxy in between.", "Check HTTPS_PROXY and NO_PROXY, then run the same command again.";
@@ -244,8 +259,8 @@ codes! {
     LOCATION_NOT_AVAILABLE "AZR4004" CheckFailed "The subscription does not have the location",
         "The location's name is wrong or not offered to this subscription.", "Add --location with one of the list.";
     ACTIONS_MISSING "AZR4005" CheckFailed "The caller lacks permissions in Azure",
-        "The account's roles on the subscription do not hold every action that registering needs.",
-        "Ask for Owner on the subscription, or a custom role with these actions.";
+        "The account's roles do not hold every action that is needed. A role that is eligible (PIM) counts only while it is active.",
+        "Activate an eligible role, or ask for Owner on the subscription or a custom role with these actions.";
     NAME_TAKEN "AZR4006" CheckFailed "The registration's name belongs to another stamp",
         "A registration of this name has another cloud id, and Azure never changes that.",
         "Choose another --name, or leave it out: the name is then made of the cloud id.";
@@ -256,7 +271,7 @@ codes! {
         "The service does not accept this token's version from this stamp, or the token was damaged.",
         "Run the same command again. If it persists, ask for an older token: add --token-version 4.0, or 3.0.";
     FORBIDDEN "AZR4009" Failed "Azure forbids the call",
-        "The account lacks the action named below, or is not the owner of the bridge service principal.",
+        "The account lacks the action that is named below, or is not the owner of the bridge service principal. A role that is eligible (PIM) counts only while it is active.",
         "Have the action granted (or be made owner), then run the same command again: it resumes.";
     SCOPE_LOCKED "AZR4010" Failed "A lock forbids the change",
         "Somebody placed a lock on the subscription, the resource group or the registration.",
@@ -357,6 +372,24 @@ codes! {
     OPERATION_ENDLESS "AZR4047" Failed "An accepted operation did not end in time",
         "Azure or the stamp took the call and still works on it. A call has five minutes, a move an hour.",
         "Run the same command again: it resumes.";
+    POLICY "AZR4048" CheckFailed "A policy of Azure forbids the change",
+        "An Azure Policy assignment denies it; its name and Azure's words are below.",
+        "Make the resource group yourself with what the policy asks, or give another --location; then run the same command. Who keeps the policy can make an exemption.";
+    LOCATION_CLOSED "AZR4049" CheckFailed "Azure does not let the subscription create resources there",
+        "Azure limits the locations of some subscriptions; its words are below.",
+        "Give another --location, or make the resource group yourself where Azure lets you; then run the same command.";
+    SUBSCRIPTION_DISABLED "AZR4050" CheckFailed "The subscription is disabled",
+        "Azure has made it read-only: it has expired, a payment is due, or it was cancelled.",
+        "Have the subscription enabled again (Cost Management + Billing in the portal), or choose another --subscription.";
+    GROUP_BEING_DELETED "AZR4051" Failed "The resource group is being deleted",
+        "A deletion of the group was begun and has not ended. Azure makes nothing in it until then.",
+        "Wait until the group is gone, then run the same command again; or choose another --resource-group.";
+    RESERVED_NAME "AZR4052" CheckFailed "A name holds a word that Azure reserves",
+        "Trademarks and some service names can't be used in the names of resources; Azure's words name it.",
+        "Choose another --name.";
+    ROLE_LIMIT "AZR4053" Failed "The subscription has as many role assignments as it may have",
+        "Azure limits the role assignments of a subscription.",
+        "Have role assignments removed that are not needed, then run the same command again: it resumes.";
 
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
@@ -541,6 +574,12 @@ codes! {
         "Nobody was signed in, in that PowerShell session.", "azsreg login";
     MODULE_INSTALL "AZR9008" Failed "The module could not be installed",
         "The machine is offline or NuGet is missing.", "Carry azsreg there: it is one file.";
+    MODULE_UNKNOWN "AZR9009" Failed "An error that azsreg does not know",
+        "The log's own words are all that is known.",
+        "azsreg check  looks at everything that registering needs.";
+    MODULE_UNREGISTER "AZR9010" Failed "The PowerShell module can't unregister by token or by cloud id",
+        "It compares the registrations with a cloud id that it never reads, so it finds none, whatever is there.",
+        "azsreg offline unregister FILE  with the file of the deactivation, or the module's own command with -RegistrationName NAME (azsreg list shows the name).";
 }
 
 #[cfg(test)]

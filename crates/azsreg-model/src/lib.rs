@@ -16,12 +16,12 @@ mod printable;
 mod problem;
 mod product;
 pub mod redact;
+pub mod refusals;
 mod registration;
 mod report;
 mod request;
 mod role;
 mod shell;
-mod signin;
 mod stamp;
 mod status;
 mod token;
@@ -38,7 +38,7 @@ pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use meter::{
     COMMERCE_METERS, Charged, CommerceMeter, METERS, Meter, MeterTable, commerce_meter, cores, stamp_meter,
 };
-pub use module_log::{LogFinding, read_module_log};
+pub use module_log::{LogEnd, LogFinding, LogRun, read_module_log};
 pub use printable::{is_hidden, printable, printable_json};
 pub use problem::{ExitCode, Problem, command_of};
 pub use product::{
@@ -52,7 +52,6 @@ pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
 pub use request::{RegisterRequest, Replaced, RequestError};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
-pub use signin::{aadsts_number, aadsts_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
     AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,

@@ -18,6 +18,8 @@ use uuid::Uuid;
 pub enum Class {
     /// It may pass: back off and try again.
     Transient,
+    /// An action failed for no reason that is final: two more tries, ten seconds apart, as the PowerShell module makes them.
+    Again,
     /// The other side is busy with an earlier action: wait for that.
     Busy,
     /// Too many calls: wait as long as was said.

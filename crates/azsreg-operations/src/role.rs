@@ -102,7 +102,7 @@ pub async fn assign<A: Azure, C: Clock>(
     };
     let assigned = steps.step("assignment", "Assign the role", patience, async || Ok(None), act, |()| request.clone());
     assigned.await.map_err(|mut failure| {
-        for problem in failure.problems.iter_mut().filter(|problem| problem.code == &code::AZURE_FAULT) {
+        for problem in failure.problems.iter_mut().filter(|problem| problem.code == &code::PRINCIPAL_UNKNOWN) {
             let details = std::mem::take(&mut problem.details);
             *problem = Problem::new(&code::PRINCIPAL_UNKNOWN, format!("the directory does not know {principal}"));
             problem.details = details;

@@ -1,7 +1,7 @@
 //! What can go wrong between here and a stamp, and what it means.
 
 use azsreg_model::redact::of_server;
-use azsreg_model::{Problem, aadsts_number, aadsts_problem, code};
+use azsreg_model::{Problem, code, refusals};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_psrp::DecodeError;
 use azsreg_psrp::messages::ErrorRecord;
@@ -212,74 +212,39 @@ impl From<PepError> for PortError {
     }
 }
 
-/// What a cmdlet's error means (`facts-errors.md` section 4).
+/// What a cmdlet's error means: the table says. What it does not know may go through: the module tries three times, too.
 fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
     let text = record.message.as_str();
-    let has = |part: &str| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
     let id = record.id.split(',').next().unwrap_or_default();
-    let said = |entry, message: String| {
-        let mut problem = Problem::new(entry, message).detail(text);
-        if !record.id.is_empty() {
-            problem = problem.detail(format!("FullyQualifiedErrorId: {}", record.id));
-        }
-        problem
+    let with_id = |problem: Problem| match record.id.is_empty() {
+        true => problem,
+        false => problem.detail(format!("FullyQualifiedErrorId: {}", record.id)),
     };
-    if let Some(number) = aadsts_number(text) {
-        return PortError::new(Class::Refused, aadsts_problem(number, text, true));
+    let Some(refusal) = refusals::of_stamp(cmdlet, id, text) else {
+        let problem = Problem::new(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")).detail(text);
+        return PortError::new(Class::Again, with_id(problem));
+    };
+    if refusal.plane == refusals::Plane::Directory {
+        let problem = refusals::directory_problem(text, true);
+        let problem = problem.unwrap_or_else(|| refusal.problem(format!("{cmdlet} failed"), text));
+        let class = if refusal.class == refusals::Class::Again { Class::Again } else { Class::Refused };
+        return PortError::new(class, problem);
     }
-    if has("another action is in progress") {
-        let run = of_server(text.rsplit(':').next().unwrap_or_default().trim());
-        let problem = said(&code::STAMP_BUSY, format!("the stamp is busy with another action ({run})"));
-        return PortError::new(Class::Busy, problem);
-    }
-    if matches!(
-        id,
-        "CommandNotFoundException" | "NamedParameterNotFound" | "MissingMandatoryParameter" | "ScriptsNotAllowed"
-    ) {
-        return PortError::permanent(said(&code::CMDLET_UNKNOWN, format!("the stamp refused {cmdlet}")));
-    }
-    if has("mandatory hardware info") || has("to get hardware info") {
-        return PortError::new(
-            Class::Transient,
-            said(&code::HARDWARE_INFORMATION, "the stamp could not read the hardware of a host".into()),
-        );
-    }
-    if has("execution timeout") {
-        return PortError::new(Class::Transient, said(&code::STAMP_TIMEOUT, format!("{cmdlet} took too long")));
-    }
-    if has("authorization_requestdenied") || has("status 403") || has("insufficient privileges") {
-        let problem = said(&code::FORBIDDEN, "the directory forbids the stamp to make or change its principal".into());
-        return PortError::permanent(problem.cause(
-            "The caller may not register applications, or is not the owner of the stamp's bridge application.",
-        ));
-    }
-    if cmdlet == "New-AzureBridgeServicePrincipal" && (has("is disconnected") || has("unable to connect")) {
-        let problem = said(&code::STAMP_ACTION_FAILED, "the stamp can't reach Azure to make its principal".into());
-        return PortError::permanent(
-            problem
-                .cause("The stamp is disconnected, or a firewall or proxy stands between it and Azure.")
-                .next("For a disconnected stamp: azsreg offline token. Otherwise open the way, then run the same command again: it resumes."),
-        );
-    }
-    if cmdlet == "New-AzureStackActivation" && has("activation key") {
-        return PortError::permanent(said(&code::ACTIVATION_REFUSED, "the stamp refused the activation key".into()));
-    }
-    if cmdlet == "Get-AzureStackStampInformation" {
-        return PortError::permanent(said(&code::STAMP_INFORMATION, "the stamp's information can't be read".into()));
-    }
-    let not_activated = ["NotActivated", "not activated", "not currently activated", "no activation"];
-    if cmdlet == "Remove-AzureStackActivation"
-        && (id.contains("NotActivated") || not_activated.iter().any(|said| has(said)))
-    {
-        return PortError::permanent(said(&code::STAMP_NOT_ACTIVATED, "the stamp is not activated".into()));
-    }
-    if cmdlet == "Remove-AzureStackActivation" {
-        return PortError::permanent(said(&code::DEACTIVATION_FAILED, "the stamp could not be deactivated".into()));
-    }
-    if has("ActivateAzureBridge") {
-        return PortError::new(Class::Transient, said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")));
-    }
-    PortError::permanent(said(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")))
+    let message = match refusal.what() {
+        Some(what) if refusal.code.id == code::STAMP_BUSY.id => {
+            format!("{what} ({})", of_server(text.rsplit(':').next().unwrap_or_default().trim()))
+        }
+        Some(what) => what.to_owned(),
+        None if refusal.code.id == code::CMDLET_UNKNOWN.id => format!("the stamp refused {cmdlet}"),
+        None => format!("{cmdlet} failed"),
+    };
+    let class = match refusal.class {
+        refusals::Class::Wait => Class::Busy,
+        refusals::Class::Again => Class::Again,
+        refusals::Class::Ask => Class::Refused,
+        refusals::Class::Refuse => Class::Permanent,
+    };
+    PortError::new(class, with_id(refusal.problem(message, text)))
 }
 
 #[cfg(test)]

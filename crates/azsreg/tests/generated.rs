@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use azsreg_model::refusals::{Plane, REFUSALS};
 use azsreg_model::{ExitCode, code};
 
 fn check(name: &str, text: &str) {
@@ -43,6 +44,31 @@ fn errors() {
         }
     }
     check("errors.md", &text);
+}
+
+#[test]
+fn refusals() {
+    let mut text = String::from(
+        "# Refusals\n\nGenerated from the code. What Azure, the directory, the stamp and the PowerShell module say, and what that means. The commands\nand `azsreg explain --from-log` use the same table; the first row that fits decides. `…` is between parts that follow each other.\n\n\
+         wait: it ends by itself, and is waited for. again: a few more tries. ask: the sign-in needs something of a person. refuse: it would\nfail again.\n",
+    );
+    let planes = [
+        (Plane::Directory, "The directory (Microsoft Entra ID)"),
+        (Plane::Azure, "Azure"),
+        (Plane::Stamp, "The stamp and its privileged endpoint"),
+        (Plane::Module, "The PowerShell module"),
+    ];
+    for (plane, title) in planes {
+        let _ =
+            write!(text, "\n## {title}\n\n| said | code | class | who can mend it | next |\n|---|---|---|---|---|\n");
+        for row in REFUSALS.iter().filter(|row| row.plane == plane) {
+            let said: Vec<String> = row.said.split('|').map(|one| format!("`{one}`")).collect();
+            let class = format!("{:?}", row.class).to_lowercase();
+            let (code, who) = (row.code.id, row.who.words());
+            let _ = writeln!(text, "| {} | {code} | {class} | {who} | {} |", said.join(", "), row.next());
+        }
+    }
+    check("refusals.md", &text);
 }
 
 #[test]

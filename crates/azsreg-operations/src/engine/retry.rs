@@ -25,12 +25,18 @@ impl Policy {
     pub const STAMP: Self = Self { deadline: Duration::from_secs(60 * 60), tries: 6 };
 }
 
+/// How often an action of the stamp is tried that fails for no final reason.
+const ACTION_TRIES: u32 = 3;
+/// How long between two of these tries.
+const ACTION_WAIT: Duration = Duration::from_secs(10);
+
 /// The waits of one step.
 #[derive(Debug)]
 pub struct Backoff {
     policy: Policy,
     begun: Timestamp,
     failures: u32,
+    again: u32,
     busy: u32,
 }
 
@@ -38,7 +44,7 @@ impl Backoff {
     /// Waits of a step that begins now.
     #[must_use]
     pub fn new(policy: Policy, now: Timestamp) -> Self {
-        Self { policy, begun: now, failures: 0, busy: 0 }
+        Self { policy, begun: now, failures: 0, again: 0, busy: 0 }
     }
 
     /// How long to wait before the next try; `None` to give up.
@@ -49,6 +55,10 @@ impl Backoff {
         }
         match class {
             Class::Permanent | Class::Refused => None,
+            Class::Again => {
+                self.again += 1;
+                (self.again < ACTION_TRIES).then_some(ACTION_WAIT)
+            }
             // A minute and a half to the next look, at most; the first looks come soon.
             Class::Busy => {
                 self.busy += 1;
@@ -143,6 +153,9 @@ mod tests {
         let mut backoff = Backoff::new(Policy::AZURE, clock.now());
         let waits = std::iter::from_fn(|| backoff.next(Class::Transient, &clock)).count();
         assert_eq!(waits, 6);
+        let mut backoff = Backoff::new(Policy::STAMP, clock.now());
+        let waits: Vec<_> = std::iter::from_fn(|| backoff.next(Class::Again, &clock)).collect();
+        assert_eq!(waits, [Duration::from_secs(10); 2]);
         let mut backoff = Backoff::new(Policy::AZURE, clock.now());
         assert_eq!(backoff.next(Class::Throttled(Some(Duration::from_secs(7))), &clock), Some(Duration::from_secs(7)));
     }

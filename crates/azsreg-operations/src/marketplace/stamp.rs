@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use azsreg_model::{
-    ItemState, Outcome, PlannedStep, Problem, Product, Report, StepReport, StepState, aadsts_number, code,
-};
+use azsreg_model::{ItemState, Outcome, PlannedStep, Problem, Product, Report, StepReport, StepState, code, refusals};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -26,7 +24,7 @@ const VERSION: u32 = 1;
 pub fn refusal(inner: &str, message: &str) -> Option<Problem> {
     let said = |text: &str| inner.eq_ignore_ascii_case(text) || message.contains(text);
     let stamp = |entry, text: &str| Some(Problem::new(entry, text).detail(words(inner, message)));
-    match aadsts_number(message) {
+    match refusals::aadsts_number(message) {
         Some(700_016 | 7_000_215 | 7_000_222) => {
             return stamp(&code::PRINCIPAL_MISSING, "the directory does not know the stamp's principal any more");
         }
