@@ -6,6 +6,7 @@
 
 mod common;
 
+use azsreg_model::refusals::{Class, Plane, REFUSALS, Refusal};
 use common::{Ran, World, run};
 use serde_json::{Value, json};
 
@@ -247,4 +248,111 @@ fn a_clock_that_is_off_is_named() {
     let ran = world.run(&["check"]);
     assert_eq!(ran.code, Some(7), "{}", ran.stdout);
     assert!(ran.stdout.contains("AZR7002"), "{}", ran.stdout);
+}
+
+/// Each alternative of the rows of a plane, with what is between its parts.
+fn alternatives(plane: Plane) -> Vec<(&'static Refusal, String)> {
+    let rows = REFUSALS.iter().filter(|row| row.plane == plane);
+    rows.flat_map(|row| row.said.split('|').map(move |said| (row, said.replace('…', "Kind ")))).collect()
+}
+
+/// What the screen says of a row: its code, the other side's words, what to run next. What is waited for is told with `-v`.
+fn seen(world: &World, command: &[&str], fault: &Value, row: &Refusal, said: &str) {
+    let waited = matches!(row.class, Class::Wait | Class::Again) && row.plane != Plane::Stamp;
+    let mut fault = fault.clone();
+    if waited {
+        fault["limit"] = json!(1);
+    }
+    world.control("/faults", &fault);
+    let ran = world.run(&[command, &["-v"]].concat());
+    world.control_with("DELETE", "/faults", &Value::Null);
+    assert!(ran.stderr.contains(row.code.id), "{said}: {} is not said: {}", row.code.id, ran.stderr);
+    if waited {
+        assert_eq!(ran.code, Some(0), "{said}: {}", ran.stderr);
+        return;
+    }
+    assert_ne!(ran.code, Some(0), "{said}: {}", ran.stdout);
+    // As the words stand on the screen: wrapped and redacted, but with the same beginning.
+    let next: Vec<&str> = row.next().split_whitespace().take(3).collect();
+    let screen: Vec<&str> = ran.stderr.split_whitespace().collect();
+    let tenant = row.code.id == "AZR3029" || said == "AADSTS" || said.contains("invalid_grant");
+    assert!(tenant || screen.windows(next.len()).any(|words| words == next), "{said}: {next:?}: {}", ran.stderr);
+}
+
+#[test]
+fn every_refusal_of_the_directory_is_said_with_its_way_out() {
+    let world = World::new();
+    for (row, said) in alternatives(Plane::Directory).into_iter().filter(|(_, said)| said.starts_with("AADSTS")) {
+        let text = format!("{said}: words of the directory. Trace ID: 1");
+        let fault = json!({"when": {"plane": "login", "route": "token"}, "then": {"status": 400, "body": {"error": "invalid_grant", "error_description": text}}});
+        seen(&world, &["list"], &fault, row, &said);
+    }
+}
+
+#[test]
+fn every_refusal_of_azure_is_said_with_its_way_out() {
+    let world = World::new();
+    // What a list takes for "there is none" is met by a creation: row 46.
+    let rows = alternatives(Plane::Azure).into_iter().filter(|(row, _)| row.code.id != "AZR4016");
+    for (row, said) in rows {
+        let (code, message) = match said.split_once(' ') {
+            // A sentence: under a code that says nothing.
+            _ if !said.split("Kind").next().unwrap().contains(' ') => {
+                (said.split("Kind").next().unwrap(), said.as_str())
+            }
+            _ => ("BadRequest", said.as_str()),
+        };
+        let fault = json!({"when": {"plane": "arm", "method": "GET", "route": "Microsoft.AzureStack/registrations"}, "then": {"status": 409, "error": code, "message": message}});
+        seen(&world, &["list"], &fault, row, &said);
+    }
+}
+
+#[test]
+fn every_refusal_of_the_stamp_is_said_with_its_way_out() {
+    let (again, others): (Vec<_>, Vec<_>) = alternatives(Plane::Stamp)
+        .into_iter()
+        // What a cmdlet other than that of `stamp info` says is in `every_row_has_its_code`; what waits for an hour is in row 46.
+        .filter(|(_, said)| !said.contains("-Azure") || said.starts_with("Get-AzureStack"))
+        .filter(|(row, _)| row.class != Class::Wait && row.code.id != "AZR2011")
+        .partition(|(row, _)| row.class == Class::Again);
+    let run = |rows: &[(&'static Refusal, String)]| {
+        let world = World::new();
+        for (row, said) in rows {
+            let fault =
+                json!({"when": {"plane": "pep", "route": "Get-AzureStackStampInformation"}, "then": {"error": said}});
+            seen(&world, &["stamp", "info"], &fault, row, said);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&others));
+        // Each of these takes the twenty seconds of three tries.
+        for one in again.chunks(1) {
+            scope.spawn(move || run(one));
+        }
+    });
+}
+
+#[test]
+fn a_cmdlet_that_fails_for_no_final_reason_is_tried_again_and_each_try_is_said() {
+    let cmdlets = [
+        "Get-AzureStackStampInformation",
+        "New-AzureBridgeServicePrincipal",
+        "New-RegistrationToken",
+        "New-AzureStackActivation",
+        "Set-RegistrationKeyPair",
+    ];
+    std::thread::scope(|scope| {
+        for cmdlet in cmdlets {
+            scope.spawn(move || {
+                let world = World::new();
+                let fault = json!({"when": {"plane": "pep", "route": cmdlet}, "then": {"error": "Something went wrong on the stamp."}, "limit": 2});
+                world.control("/faults", &fault);
+                let ran = world.run(&[REGISTER, &["-v"]].concat()).ends(0);
+                let tries = ran.stderr.matches("trying again").count();
+                assert!(tries >= 2, "{cmdlet}: {tries} tries are told: {}", ran.stderr);
+                let left = world.control_with("GET", "/faults", &Value::Null);
+                assert_eq!(left[0]["hits"], 2, "{cmdlet}: {left}");
+            });
+        }
+    });
 }

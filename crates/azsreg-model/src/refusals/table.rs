@@ -94,8 +94,9 @@ refusals! {
         "the registration's name belongs to another stamp";
     3 Azure Refuse You STAMP_REGISTERED_ELSEWHERE "Cloud identifier […] is already registered|Reusing cloud identifiers is not allowed"
         "the stamp is registered already, under another name";
-    5 Azure Refuse Subscription ACTIONS_MISSING "authorization to perform action…Microsoft.Authorization/locks/";
-    5 Azure Refuse Subscription ACTIONS_MISSING "AuthorizationFailed…Microsoft.Authorization/locks/";
+    5 Azure Refuse Subscription FORBIDDEN "AuthorizationFailed…Microsoft.Authorization/locks/|authorization to perform action…Microsoft.Authorization/locks/"
+        "Azure forbids the call"
+        "Ask for Owner, User Access Administrator or azsreg role create's role: only these may make locks. Then run the same command again: it resumes.";
     4 Azure Refuse Subscription FORBIDDEN "AuthorizationFailed|LinkedAuthorizationFailed|does not have authorization to perform action" "Azure forbids the call";
     4 Azure Refuse Directory FORBIDDEN "Authorization_RequestDenied|Insufficient privileges to complete"
         "the directory forbids the call";
@@ -213,15 +214,15 @@ refusals! {
         "the stamp can't reach Azure to make its principal"
         "For a disconnected stamp: azsreg offline token. Otherwise open the way, then run the same command again: it resumes."
         "The stamp is disconnected, or a firewall or proxy stands between it and Azure.";
-    54 Stamp Again Stamp STAMP_INFORMATION "An error occurred checking stamp information|Get-AzureStackStampInformation failed"
-        "the stamp's information can't be read";
+    54 Stamp Again Stamp STAMP_INFORMATION "An error occurred checking stamp information" "the stamp's information can't be read";
     0 Stamp Refuse You STAMP_NOT_ACTIVATED "Remove-AzureStackActivation…NotActivated|Remove-AzureStackActivation…not activated" "the stamp is not activated";
     0 Stamp Refuse You STAMP_NOT_ACTIVATED "Remove-AzureStackActivation…not currently activated|Remove-AzureStackActivation…no activation" "the stamp is not activated";
-    55 Stamp Again Stamp DEACTIVATION_FAILED "An error occurred during removal of the activation|Remove-AzureStackActivation failed"
-        "the stamp could not be deactivated";
+    55 Stamp Again Stamp DEACTIVATION_FAILED "An error occurred during removal of the activation" "the stamp could not be deactivated";
     55 Stamp Again Stamp DEACTIVATION_FAILED "DeActivation of Azure Stack features failed" "the stamp could not be deactivated";
     0 Stamp Refuse You ACTIVATION_REFUSED "Activation of Azure Stack features failed…activation key|New-AzureStackActivation failed…activation key"
         "the stamp refused the activation key";
+    0 Stamp Again Stamp STAMP_INFORMATION "Get-AzureStackStampInformation failed" "the stamp's information can't be read";
+    0 Stamp Again Stamp DEACTIVATION_FAILED "Remove-AzureStackActivation failed" "the stamp could not be deactivated";
     53 Stamp Again Stamp STAMP_ACTION_FAILED "role 'Cloud\\Fabric\\AzureBridge' failed|Action plan execution failed";
     53 Stamp Again Stamp STAMP_ACTION_FAILED "Activation of Azure Stack features failed";
 }
