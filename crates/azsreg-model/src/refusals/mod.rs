@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 pub use table::REFUSALS;
 pub(crate) use words::squeeze;
 
-use crate::codes::Code;
+use crate::codes::{Code, code};
 use crate::problem::Problem;
 use crate::redact::of_server;
 use words::Pattern;
@@ -178,7 +178,11 @@ pub fn directory_problem(text: &str, by_stamp: bool) -> Option<Problem> {
         (None, true) => format!("the directory refused the stamp when it redeemed the sign-in{about}"),
         (None, false) => format!("the directory refused the sign-in{about}"),
     };
-    let problem = refusal.problem(message, sentence(text));
+    let mut problem = refusal.problem(message, sentence(text));
+    if by_stamp && refusal.code.id == code::CONDITIONAL_ACCESS.id {
+        // It is the stamp that the policy looks at: another way of signing in here changes nothing.
+        problem.next = None;
+    }
     // What the table does not know has a page of the directory's own.
     Some(match number.filter(|_| refusal.said.contains("invalid_grant")) {
         Some(number) => problem.next(format!(
@@ -214,7 +218,7 @@ mod tests {
         let problem = directory_problem(text, true).unwrap();
         assert_eq!(problem.code.id, "AZR3012");
         assert_eq!(problem.details, ["AADSTS53003: Access has been blocked by Conditional Access policies."]);
-        assert!(problem.then().contains("--browser"), "{}", problem.then());
+        assert!(problem.then().contains("the stamp's addresses"), "{}", problem.then());
         assert_eq!(aadsts_number("no number"), None);
     }
 
