@@ -248,6 +248,35 @@ fn a_code_and_a_log_are_explained() {
 }
 
 #[test]
+fn a_log_says_how_it_ended_in_any_language() {
+    let world = World::new();
+    let time = "2026-03-01.10-15-00";
+    let told = |name: &str, text: String| {
+        let bytes: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let file = world.path(name);
+        std::fs::write(&file, bytes).unwrap();
+        world.run(&["explain", "--from-log", &file]).ends(0).stdout
+    };
+    let begin = format!("{time}: *** Begin log: Set-AzsRegistration ***\r\n{time}: Verbindung wird aufgebaut.\r\n");
+    let refused = "+ FullyQualifiedErrorId : LogonFailure,PSSessionOpenFailed";
+    let warned = format!(
+        "{time}: *** WARNING ***\r\n{time}: [192.0.2.7] Der Benutzername oder das Kennwort ist falsch.\r\n    {refused}\r\n{time}: *** End WARNING ***\r\n{time}: Waiting 10 seconds and trying again...\r\n"
+    );
+    let end = format!("{time}: *** End log: Set-AzsRegistration ***\r\n");
+    let well = told("well", format!("{begin}{warned}{end}"));
+    assert!(well.contains("it ended well") && well.contains("AZR2002") && !well.contains("next:"), "{well}");
+    let japanese = format!(
+        "{time}: リモート サーバーに接続できません。\r\n    + FullyQualifiedErrorId : CannotConnect,PSSessionOpenFailed\r\n"
+    );
+    let failed = told("failed", format!("{begin}{time}: *** Error ***\r\n{japanese}"));
+    assert!(failed.contains("it failed.") && failed.contains("AZR2001") && failed.contains("next:"), "{failed}");
+    let stopped = told("stopped", format!("{begin}{time}: Activating Azure Stack.\r\n"));
+    assert!(stopped.contains("the log stops at line 3, after: Activating Azure Stack."), "{stopped}");
+    let unknown = told("unknown", format!("{begin}{time}: *** Error ***\r\n{time}: Etwas Unbekanntes.\r\n"));
+    assert!(unknown.contains("AZR9009") && unknown.contains("Etwas Unbekanntes."), "{unknown}");
+}
+
+#[test]
 fn ad_fs_signs_in_to_the_stamp() {
     let world = World::of(vec![StampOptions { identity: "adfs".into(), ..StampOptions::default() }]);
     world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0).says("the record names this registration");
