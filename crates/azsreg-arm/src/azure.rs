@@ -9,7 +9,7 @@ use azsreg_model::{
     redact,
 };
 use azsreg_operations::engine::retry::Policy;
-use azsreg_operations::ports::{Azure, Customers, DirectoryRights, PortError, Subscription};
+use azsreg_operations::ports::{Azure, Customers, DirectoryRights, PortError, Provider, Subscription};
 use jiff::SignedDuration;
 use reqwest::Method;
 use secrecy::SecretString;
@@ -81,6 +81,12 @@ impl AzurePort<'_> {
     /// An answer that is not the resource that was asked for.
     fn unclear(&self, what: &str) -> ArmError {
         self.manager.unclear(what, "the answer is not that resource")
+    }
+
+    /// The locks that a scope lists.
+    async fn locks_from(&self, scope: &str) -> Result<Vec<Value>, ArmError> {
+        let path = format!("{scope}/providers/Microsoft.Authorization/locks");
+        self.manager.resources(&path, LOCKS, absent::RESOURCE, "locks").await
     }
 
     /// Whether the caller sees a subscription. What was seen once in this run is not asked for again.
@@ -167,6 +173,7 @@ impl Azure for AzurePort<'_> {
                         .unwrap_or(self.manager.identity().tenant())
                         .to_owned(),
                     quota_id: text(s, "/subscriptionPolicies/quotaId").to_owned(),
+                    state: text(s, "/state").to_owned(),
                 })
             })
             .collect();
@@ -200,12 +207,14 @@ impl Azure for AzurePort<'_> {
             .collect())
     }
 
-    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError> {
+    async fn provider(&self, subscription: Uuid) -> Result<Provider, PortError> {
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack");
         let provider = self.manager.call(Method::GET, &path, RESOURCES, None).await?;
         match text(&provider, "/registrationState") {
             "" => Err(self.unclear(&path).into()),
-            state => Ok(state.eq_ignore_ascii_case("Registered")),
+            state if state.eq_ignore_ascii_case("Registered") => Ok(Provider::Registered),
+            state if state.eq_ignore_ascii_case("Registering") => Ok(Provider::Registering),
+            _ => Ok(Provider::NotRegistered),
         }
     }
 
@@ -263,25 +272,40 @@ impl Azure for AzurePort<'_> {
     }
 
     async fn locks(&self, id: &RegistrationId) -> Result<Vec<Lock>, PortError> {
-        let scope = id.to_string();
-        let path = format!("{scope}/providers/Microsoft.Authorization/locks");
-        let list = self.manager.resources(&path, LOCKS, absent::RESOURCE, "locks").await?;
-        let prefix = format!("{}/providers/microsoft.authorization/locks/", scope.to_lowercase());
-        Ok(list
-            .iter()
-            .map(|lock| Lock {
-                // The list names those of the group and the subscription too: they protect it as well.
-                inherited: !text(lock, "/id").to_lowercase().starts_with(&prefix),
-                name: text(lock, "/name").to_owned(),
-                level: match text(lock, "/properties/level") {
-                    level if level.eq_ignore_ascii_case("CanNotDelete") => LockLevel::CanNotDelete,
-                    level if level.eq_ignore_ascii_case("ReadOnly") => LockLevel::ReadOnly,
-                    _ => LockLevel::Other,
-                },
-            })
-            .collect())
+        let own = id.to_string();
+        let subscription = format!("/subscriptions/{}", id.subscription);
+        let group = format!("{subscription}/resourceGroups/{}", id.resource_group);
+        // A resource's list need not have those of the group and the subscription, which protect it as well.
+        let scopes = [own.as_str(), group.as_str(), subscription.as_str()];
+        let (here, above, top) =
+            tokio::join!(self.locks_from(scopes[0]), self.locks_from(scopes[1]), self.locks_from(scopes[2]));
+        let mut locks: Vec<Lock> = Vec::new();
+        for (list, from) in [here, above, top].into_iter().zip(scopes) {
+            let list = match list {
+                // Who may work in the group alone need not see what is above it.
+                Err(ArmError::Refused { status: 403, .. }) if from != own => continue,
+                list => list?,
+            };
+            for lock in &list {
+                // A list of the group or the subscription has those of everything in it, too.
+                let at = text(lock, "/id").to_lowercase();
+                let at = at.rsplit_once("/providers/microsoft.authorization/locks/").map_or("", |(at, _)| at);
+                let inside = at.starts_with(&format!("{}/", own.to_lowercase())).then_some(at);
+                let named = scopes.into_iter().find(|scope| scope.to_lowercase() == at);
+                let Some(scope) = named.or(inside) else { continue };
+                let name = text(lock, "/name").to_owned();
+                if !locks.iter().any(|known| known.scope == scope && known.name.eq_ignore_ascii_case(&name)) {
+                    let level = match text(lock, "/properties/level") {
+                        level if level.eq_ignore_ascii_case("CanNotDelete") => LockLevel::CanNotDelete,
+                        level if level.eq_ignore_ascii_case("ReadOnly") => LockLevel::ReadOnly,
+                        _ => LockLevel::Other,
+                    };
+                    locks.push(Lock { name, level, scope: scope.to_owned(), inherited: scope != own });
+                }
+            }
+        }
+        Ok(locks)
     }
-
     async fn put_lock(&self, id: &RegistrationId) -> Result<(), PortError> {
         let path = format!("{id}/providers/Microsoft.Authorization/locks/{LOCK_NAME}");
         let body = json!({"properties": {"level": "CanNotDelete", "notes": lock_notes(&id.name)}});

@@ -126,7 +126,7 @@ async fn read(name: &str, answers: Answers) -> Result<String, PortError> {
         "subscriptions" => shown(azure.subscriptions().await),
         "locations" => shown(azure.locations(SUBSCRIPTION).await),
         "permissions" => shown(azure.permissions("/subscriptions/s").await),
-        "provider" => shown(azure.provider_registered(SUBSCRIPTION).await),
+        "provider" => shown(azure.provider(SUBSCRIPTION).await),
         "resource group" => shown(azure.resource_group(SUBSCRIPTION, "g").await),
         "registration" => shown(azure.registration(&id).await),
         "registrations" => shown(azure.registrations(SUBSCRIPTION).await),

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::lab::{AzureWorld, LabError, LabOptions};
 use crate::world::Draw;
-use crate::world::arm::{Arm, Subscription};
+use crate::world::arm::{Arm, Subscription, enabled};
 use crate::world::directory::{Application, Directory, Tenant, User};
 use crate::world::roles;
 use crate::world::stamp::Stamp;
@@ -111,7 +111,16 @@ fn azure(draw: &mut Draw, options: &LabOptions) -> (AzureWorld, Application) {
         let partner = Some("partner-1".to_owned());
         arm.subscriptions.insert(
             id,
-            Subscription { id, tenant: home, name: name.into(), quota_id, partner, multi_tenant: ready, providers },
+            Subscription {
+                id,
+                tenant: home,
+                name: name.into(),
+                quota_id,
+                state: enabled(),
+                partner,
+                multi_tenant: ready,
+                providers,
+            },
         );
         let scope = format!("/subscriptions/{id}");
         arm.assign(draw, operator.object_id, "User", "Owner", &scope);

@@ -390,6 +390,9 @@ codes! {
     ROLE_LIMIT "AZR4053" Failed "The subscription has as many role assignments as it may have",
         "Azure limits the role assignments of a subscription.",
         "Have role assignments removed that are not needed, then run the same command again: it resumes.";
+    SUBSCRIPTION_WARNED "AZR4056" Failed "The subscription is about to be disabled",
+        "A payment is due, or the subscription's term has ended: Azure disables it after a time.",
+        "Look at Cost Management + Billing in the portal.";
 
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",

@@ -158,14 +158,16 @@ pub enum LockLevel {
     Other,
 }
 
-/// A management lock on the registration itself.
+/// A management lock that protects a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lock {
     /// Its name.
     pub name: String,
     /// What it forbids.
     pub level: LockLevel,
-    /// Whether it is on a scope above: the group or the subscription.
+    /// The scope that it is on: the registration, its group, its subscription, or something in the registration.
+    pub scope: String,
+    /// Whether that is another than the registration itself: above it, or something in it.
     pub inherited: bool,
 }
 

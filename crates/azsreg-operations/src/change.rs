@@ -383,7 +383,7 @@ async fn base<A: Azure, S, R, C: Clock>(
     }
     if let Some(to) = wishes.to.as_ref().filter(|to| to.subscription != subscription) {
         // An interrupted run may have come as far as the new subscription.
-        checks::subscription(azure, clock, to.subscription).await?.map_err(|problem| refused(vec![problem]))?;
+        checks::writable(azure, clock, to.subscription).await?.map_err(|problem| refused(vec![problem]))?;
         if let Some(registration) = status::find(azure, clock, to.subscription, cloud_id).await?.pop() {
             return Ok(Base { id: registration.id.clone(), registration: Some(registration) });
         }

@@ -1,22 +1,22 @@
 //! Everything that can be checked before anything is changed: one list, reported together.
 
 use azsreg_model::{
-    BillingModel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation, StampVersion,
-    code,
+    BillingModel, LockLevel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation,
+    StampVersion, code,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Class, Clock, PortError, Subscription};
+use crate::ports::{Azure, Class, Clock, PortError, Provider, Subscription};
 
 /// What the checks found in Azure, for the steps to go on from.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// The subscription.
     pub subscription: Subscription,
-    /// Whether the provider is registered.
-    pub provider: bool,
+    /// How far the provider's registration has come.
+    pub provider: Provider,
     /// The resource group's location, if it exists.
     pub group: Option<String>,
     /// Where the resource group is or will be.
@@ -155,7 +155,8 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
         Ok(subscription) => subscription,
         Err(problem) => return Ok(Err(vec![problem])),
     };
-    let provider = retry::read(clock, Policy::AZURE, async || azure.provider_registered(subscription.id).await).await?;
+    problems.extend(disabled(&subscription));
+    let provider = retry::read(clock, Policy::AZURE, async || azure.provider(subscription.id).await).await?;
     let (group, location) = place(azure, clock, target, &mut problems).await?;
 
     let scope = match &group {
@@ -163,16 +164,19 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
         None => format!("/subscriptions/{}", subscription.id),
     };
     let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&scope).await).await?;
-    let needed = actions_needed(group.is_some(), target.connected);
-    problems.extend(lacking(&permissions, &scope, &needed, "registering"));
-    if !provider {
-        // The provider is the subscription's, whatever the caller may do in the group.
+    let needed = Needed::by(group.is_some(), provider, target.connected);
+    problems.extend(lacking(&permissions, &scope, &needed.in_group, "registering"));
+    if !needed.in_subscription.is_empty() {
         let whole = format!("/subscriptions/{}", subscription.id);
-        problems.extend(missing_actions(azure, clock, &whole, &[REGISTER_PROVIDER], "registering").await?);
+        problems.extend(missing_actions(azure, clock, &whole, &needed.in_subscription, "registering").await?);
+    }
+    if Permission::allow(&permissions, "Microsoft.Authorization/locks/read") {
+        problems.extend(foreign_locks(azure, clock, id, true).await?);
     }
 
     let mut registration = None;
-    if provider && Permission::allow(&permissions, "Microsoft.AzureStack/registrations/read") {
+    if provider != Provider::NotRegistered && Permission::allow(&permissions, "Microsoft.AzureStack/registrations/read")
+    {
         let all = retry::read(clock, Policy::AZURE, async || azure.registrations(subscription.id).await).await;
         for listed in refusal(all, &mut problems)?.unwrap_or_default() {
             // The list leaves the cloud id out in some api-versions: the resource itself has it.
@@ -268,9 +272,6 @@ async fn place<A: Azure, C: Clock>(
     Ok((group, location))
 }
 
-/// The one action that is the subscription's.
-pub(crate) const REGISTER_PROVIDER: &str = "Microsoft.AzureStack/register/action";
-
 /// The actions that removing a registration needs.
 pub(crate) const REMOVAL: &[&str] = &[
     "Microsoft.AzureStack/registrations/read",
@@ -281,22 +282,80 @@ pub(crate) const REMOVAL: &[&str] = &[
     "Microsoft.Authorization/roleAssignments/delete",
 ];
 
-/// The actions that registering needs, less those whose work is done.
-pub(crate) fn actions_needed(group: bool, connected: bool) -> Vec<&'static str> {
-    let mut actions = vec![
-        "Microsoft.Resources/subscriptions/resourceGroups/read",
-        "Microsoft.AzureStack/registrations/read",
-        "Microsoft.AzureStack/registrations/write",
-        "Microsoft.AzureStack/registrations/getActivationKey/action",
-        "Microsoft.Authorization/locks/read",
-        "Microsoft.Authorization/locks/write",
-    ];
-    if connected {
-        actions
-            .extend(["Microsoft.Authorization/roleAssignments/read", "Microsoft.Authorization/roleAssignments/write"]);
+/// The actions that registering needs, less those whose work is done, where each is judged. `register` and `check` ask here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Needed {
+    /// In the resource group, or in the subscription while the group is not there.
+    pub(crate) in_group: Vec<&'static str>,
+    /// In the subscription, whatever the caller may do in the group.
+    pub(crate) in_subscription: Vec<&'static str>,
+}
+
+impl Needed {
+    pub(crate) fn by(group: bool, provider: Provider, connected: bool) -> Self {
+        let mut in_group = vec![
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.AzureStack/registrations/read",
+            "Microsoft.AzureStack/registrations/write",
+            "Microsoft.AzureStack/registrations/getActivationKey/action",
+            "Microsoft.Authorization/locks/read",
+            "Microsoft.Authorization/locks/write",
+        ];
+        if connected {
+            in_group.extend([
+                "Microsoft.Authorization/roleAssignments/read",
+                "Microsoft.Authorization/roleAssignments/write",
+            ]);
+        }
+        if !group {
+            in_group.push("Microsoft.Resources/subscriptions/resourceGroups/write");
+        }
+        let registers = provider == Provider::NotRegistered;
+        Self { in_group, in_subscription: registers.then_some(REGISTER_PROVIDER).into_iter().collect() }
     }
-    if !group {
-        actions.push("Microsoft.Resources/subscriptions/resourceGroups/write");
+}
+
+/// The action that registers the provider.
+pub(crate) const REGISTER_PROVIDER: &str = "Microsoft.AzureStack/register/action";
+
+/// Refuses what would make or change something in a disabled subscription.
+pub(crate) fn disabled(subscription: &Subscription) -> Option<Problem> {
+    subscription.is_disabled().then(|| {
+        let Subscription { id, name, state, .. } = subscription;
+        Problem::new(&code::SUBSCRIPTION_DISABLED, format!("the subscription {id} ({name}) is {state}"))
+    })
+}
+
+/// The subscription, if the sign-in sees it and it may be written in.
+///
+/// # Errors
+/// Azure could not be asked.
+pub(crate) async fn writable<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: Uuid,
+) -> Result<Result<Subscription, Problem>, PortError> {
+    Ok(subscription(azure, clock, id).await?.and_then(|found| disabled(&found).map_or(Ok(found), Err)))
+}
+
+/// Refuses where a lock that is not azsreg's own would stop the change half-way: one on the registration, on its group or on
+/// its subscription, whether the registration is there or not.
+pub(crate) async fn foreign_locks<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    only_read_only: bool,
+) -> Result<Option<Problem>, PortError> {
+    let locks = retry::read(clock, Policy::AZURE, async || azure.locks(id).await).await?;
+    let foreign = locks.iter().filter(|lock| !lock.is_ours() && (!only_read_only || lock.level == LockLevel::ReadOnly));
+    let others: Vec<String> =
+        foreign.map(|lock| format!("{} ({:?}), on {}", lock.name, lock.level, lock.scope)).collect();
+    if others.is_empty() {
+        return Ok(None);
     }
-    actions
+    let message = format!("a lock that is not azsreg's forbids changes of {}", id.name);
+    let mut problem =
+        Problem::new(&code::SCOPE_LOCKED, message).next("Have that lock removed, then run the same command again.");
+    problem.details = others;
+    Ok(Some(problem))
 }

@@ -9,6 +9,7 @@ use azsreg_model::{
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::checks;
 use crate::engine::journal::{Mark, Marked};
 use crate::engine::retry::{Policy, read};
 use crate::engine::session::{Agreed, Books, Desk, Question};
@@ -16,7 +17,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::{begin_in, fetch};
 use crate::ports::{Azure, Clock, Customers};
 use crate::register::refused;
-use crate::steps::{self, foreign_locks};
+use crate::steps;
 
 /// The operation that maps a tenant.
 pub const ADD: &str = "customer-add";
@@ -111,7 +112,7 @@ async fn prepare<A: Azure + Customers, C: Clock>(
 ) -> Result<Prepared, Failure> {
     let known = list(azure, clock, registration).await?;
     let adds = matches!(change, Change::Add(_));
-    if let Some(problem) = foreign_locks(azure, clock, &registration.id, adds).await? {
+    if let Some(problem) = checks::foreign_locks(azure, clock, &registration.id, adds).await? {
         return Err(refused(vec![problem]));
     }
     Ok(match change {

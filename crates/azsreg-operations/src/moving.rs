@@ -16,10 +16,10 @@ use crate::engine::journal::{Journal, Mark, Marked};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
-use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
+use crate::ports::{Azure, Class, Clock, PortError, Provider, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
-use crate::steps::{self, foreign_locks, newest_activation};
+use crate::steps::{self, newest_activation};
 
 /// The operation's name.
 pub const MOVE: &str = "move";
@@ -162,7 +162,7 @@ async fn find<A: Azure, C: Clock>(
     side: Option<&StampSide>,
 ) -> Result<Registration, Failure> {
     for id in subscriptions {
-        checks::subscription(azure, clock, *id).await?.map_err(|problem| refused(vec![problem]))?;
+        checks::writable(azure, clock, *id).await?.map_err(|problem| refused(vec![problem]))?;
     }
     let cloud_id = side.map(|side| side.information.cloud_id);
     if let Some(id) = named {
@@ -260,7 +260,8 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         let write: &[&str] =
             &["Microsoft.Resources/subscriptions/resourceGroups/write", "Microsoft.AzureStack/registrations/write"];
         problems.extend(checks::missing_actions(azure, clock, &target, write, "moving").await?);
-        problems.extend(foreign_locks(azure, clock, &from, true).await?);
+        problems.extend(checks::foreign_locks(azure, clock, &from, true).await?);
+        problems.extend(checks::foreign_locks(azure, clock, &to, true).await?);
         if group.is_none() {
             let locations = retry::read(clock, Policy::AZURE, async || azure.locations(to.subscription).await).await?;
             if !locations.iter().any(|known| known.eq_ignore_ascii_case(&location)) {
@@ -322,7 +323,8 @@ async fn ready<A: Azure, C: Clock>(
     if from.subscription == to.subscription {
         return Ok(true);
     }
-    retry::read(clock, Policy::AZURE, async || azure.provider_registered(to.subscription).await).await
+    let provider = retry::read(clock, Policy::AZURE, async || azure.provider(to.subscription).await).await?;
+    Ok(provider != Provider::NotRegistered)
 }
 
 /// Between subscriptions a registration moves only where both are of cloud solution providers: the partner is Azure's to

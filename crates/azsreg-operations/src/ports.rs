@@ -65,9 +65,34 @@ pub struct Subscription {
     pub tenant: String,
     /// Its kind, as `subscriptionPolicies.quotaId`; empty where Azure does not say.
     pub quota_id: String,
+    /// `Enabled`, `Warned`, `PastDue`, `Disabled`, `Expired` or `Deleted`; empty where Azure does not say.
+    pub state: String,
+}
+
+/// How far the provider's registration in a subscription has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// It was not asked for, or taken back.
+    NotRegistered,
+    /// It was asked for: that takes hours at times, and creating works meanwhile, mostly.
+    Registering,
+    /// It is there.
+    Registered,
 }
 
 impl Subscription {
+    /// Whether Azure refuses what would make or change something in it. Reading and deleting go on.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        ["Disabled", "Expired", "Deleted"].iter().any(|state| self.state.eq_ignore_ascii_case(state))
+    }
+
+    /// Whether it is about to be disabled.
+    #[must_use]
+    pub fn is_warned(&self) -> bool {
+        ["Warned", "PastDue"].iter().any(|state| self.state.eq_ignore_ascii_case(state))
+    }
+
     /// Whether its kind is that of a cloud solution provider (`facts-azure-api.md` section 10).
     #[must_use]
     pub fn is_csp(&self) -> bool {
@@ -118,7 +143,7 @@ pub trait Azure {
     /// What the caller may do at a scope.
     async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError>;
     /// Whether the provider is registered.
-    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError>;
+    async fn provider(&self, subscription: Uuid) -> Result<Provider, PortError>;
     /// Registers the provider.
     async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError>;
     /// A resource group's location.

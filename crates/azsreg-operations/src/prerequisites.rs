@@ -1,15 +1,16 @@
 //! `check`: every prerequisite of the article, and those that it does not name, looked at together. Changes nothing.
 
 use azsreg_model::{
-    BillingModel, CustomRole, IdentitySystem, Permission, Problem, RegisterRequest, StampInformation, code,
+    BillingModel, CustomRole, IdentitySystem, Permission, Problem, RegisterRequest, RegistrationId, StampInformation,
+    code,
 };
 use jiff::SignedDuration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::checks;
+use crate::checks::{self, Needed};
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Clock, PortError, Stamp, Subscription};
+use crate::ports::{Azure, Clock, PortError, Provider, Stamp, Subscription};
 use crate::status::registrations;
 
 /// How one prerequisite stands.
@@ -163,6 +164,9 @@ async fn of_azure<A: Azure, C: Clock>(
     let cloud_id = stamp.map(|stamp| stamp.cloud_id);
     let id = cloud_id.map(|cloud_id| request.id_for(cloud_id));
     of_permissions(list, azure, clock, subscription.id, &request.resource_group).await;
+    // Without the stamp the default name is not known; the locks above it are those of any name.
+    let locked = id.clone().unwrap_or_else(|| request.id_for(Uuid::nil()));
+    of_locks(list, azure, clock, &locked).await;
     of_registrations(list, azure, clock, request, cloud_id, id.as_ref()).await;
     of_location(list, azure, clock, request).await;
 }
@@ -179,37 +183,67 @@ fn of_subscription(list: &mut List, subscription: &Subscription) {
         let message = format!("{} ({}) is {kind}", subscription.id, subscription.name);
         list.problem("subscription", Verdict::Warning, Problem::new(&code::SUBSCRIPTION_KIND, message));
     }
+    if let Some(problem) = checks::disabled(subscription) {
+        list.problem("subscription's state", Verdict::Failed, problem);
+    } else if subscription.is_warned() {
+        let message = format!("the subscription is {}", subscription.state);
+        list.problem("subscription's state", Verdict::Warning, Problem::new(&code::SUBSCRIPTION_WARNED, message));
+    } else if subscription.state.is_empty() {
+        list.push("subscription's state", Verdict::NotKnown, "Azure does not say it");
+    } else {
+        list.push("subscription's state", Verdict::Ok, subscription.state.clone());
+    }
 }
 
+/// What the caller may do, and what stands in the way, judged as `register` judges it.
 async fn of_permissions<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, subscription: Uuid, group: &str) {
     let whole = format!("/subscriptions/{subscription}");
     let there = retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription, group).await).await;
-    let scope = match there {
-        Ok(Some(_)) => format!("{whole}/resourceGroups/{group}"),
-        _ => whole.clone(),
-    };
+    let there = matches!(there, Ok(Some(_)));
+    let scope = if there { format!("{whole}/resourceGroups/{group}") } else { whole.clone() };
+    let provider = retry::read(clock, Policy::AZURE, async || azure.provider(subscription).await).await;
     let read = async |scope: &str| retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await;
-    let (here, above) = match (read(&scope).await, read(&whole).await) {
-        (Ok(here), Ok(above)) => (here, above),
-        (Err(error), _) | (_, Err(error)) => return list.failed("permissions", error),
-    };
-    for (action, needed_by) in CustomRole::ACTIONS {
-        let permissions: &[Permission] = if *action == checks::REGISTER_PROVIDER { &above } else { &here };
-        if Permission::allow(permissions, action) {
-            list.push(action, Verdict::Ok, *needed_by);
-            continue;
+    match (read(&scope).await, read(&whole).await) {
+        (Ok(here), Ok(above)) => {
+            let needed = Needed::by(there, provider.as_ref().map_or(Provider::NotRegistered, |state| *state), true);
+            for (action, needed_by) in CustomRole::ACTIONS {
+                let registers = *action == checks::REGISTER_PROVIDER;
+                let (permissions, at): (&[Permission], _) = if registers { (&above, &whole) } else { (&here, &scope) };
+                if Permission::allow(permissions, action) {
+                    list.push(action, Verdict::Ok, *needed_by);
+                    continue;
+                }
+                let fails = needed.in_group.contains(action) || needed.in_subscription.contains(action);
+                let message = format!("the caller lacks {action} on {at}: {needed_by}");
+                let problem = Problem::new(&code::ACTIONS_MISSING, message);
+                list.problem(action, if fails { Verdict::Failed } else { Verdict::Warning }, problem);
+            }
         }
-        let registering = checks::actions_needed(false, true).contains(action) || *action == checks::REGISTER_PROVIDER;
-        let message = format!("the caller lacks {action} on {scope}: {needed_by}");
-        let problem = Problem::new(&code::ACTIONS_MISSING, message);
-        list.problem(action, if registering { Verdict::Failed } else { Verdict::Warning }, problem);
+        (Err(error), _) | (_, Err(error)) => list.failed("permissions", error),
     }
-    match retry::read(clock, Policy::AZURE, async || azure.provider_registered(subscription).await).await {
-        Ok(true) => list.push("provider", Verdict::Ok, "Microsoft.AzureStack is registered"),
-        Ok(false) => {
+    match provider {
+        Ok(Provider::Registered) => list.push("provider", Verdict::Ok, "Microsoft.AzureStack is registered"),
+        Ok(Provider::Registering) => {
+            let detail = "Azure is registering Microsoft.AzureStack: register does not wait for that";
+            list.push("provider", Verdict::Ok, detail);
+        }
+        Ok(Provider::NotRegistered) => {
             list.push("provider", Verdict::Ok, "Microsoft.AzureStack is not registered yet: register does that")
         }
         Err(error) => list.failed("provider", error),
+    }
+}
+
+/// The locks that `register` would meet: those of the group and the subscription, where the registration is not there yet.
+async fn of_locks<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, id: &RegistrationId) {
+    match checks::foreign_locks(azure, clock, id, true).await {
+        Ok(None) => list.push("locks", Verdict::Ok, "no lock forbids changes"),
+        Ok(Some(problem)) => {
+            let where_it_is = problem.details.join("; ");
+            let message = format!("{}: {where_it_is}", problem.message);
+            list.problem("locks", Verdict::Failed, Problem { message, details: Vec::new(), ..problem });
+        }
+        Err(error) => list.push("locks", Verdict::NotKnown, format!("not to be seen: {}", error.problem.message)),
     }
 }
 

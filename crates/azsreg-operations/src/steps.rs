@@ -13,7 +13,7 @@ use crate::engine::journal::Journal;
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::changed_meanwhile;
 use crate::engine::{Failure, Steps};
-use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, World};
+use crate::ports::{Action, Azure, Class, Clock, PortError, Provider, Records, Stamp, World};
 
 /// The title of a step, for people.
 #[must_use]
@@ -109,6 +109,9 @@ pub(crate) fn no_key_pair(information: &StampInformation) -> String {
     }
 }
 
+/// What is said of a provider whose registration goes on.
+pub(crate) const REGISTERING: &str = "Azure is registering it; that is not waited for";
+
 /// The provider.
 pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
     steps: &mut Steps<'_, J, C>,
@@ -121,10 +124,17 @@ pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
             title("provider"),
             Policy::AZURE,
             async || {
-                let registered = azure.provider_registered(subscription).await?;
-                Ok(registered.then(|| ((), "registered".to_owned())))
+                Ok(match azure.provider(subscription).await? {
+                    Provider::Registered => Some(((), "registered".to_owned())),
+                    Provider::Registering => Some(((), REGISTERING.to_owned())),
+                    Provider::NotRegistered => None,
+                })
             },
-            async || azure.register_provider(subscription).await.map(|()| None),
+            // It takes hours at times, and creating works meanwhile: where it does not, the creation is tried again.
+            async || {
+                azure.register_provider(subscription).await?;
+                Ok(Some(((), "asked for; Azure's registration of it is not waited for".to_owned())))
+            },
             nothing,
         )
         .await
@@ -445,7 +455,7 @@ impl Doomed<'_> {
     async fn is_gone<A: Azure>(&self, azure: &A) -> Result<bool, PortError> {
         let Some(now) = azure.registration(self.id).await? else {
             // Without its provider a subscription shows no registration, whether there is one or not.
-            if matches!(azure.provider_registered(self.id.subscription).await, Ok(false)) {
+            if matches!(azure.provider(self.id.subscription).await, Ok(Provider::NotRegistered)) {
                 let message = format!("the provider is not registered: whether {} is gone is not to be seen", self.id);
                 return Err(PortError::permanent(Problem::new(&code::PROVIDER_NOT_REGISTERED, message)));
             }
@@ -511,29 +521,4 @@ async fn relocked<A: Azure, J: Journal, C: Clock>(
     failure: Failure,
 ) -> Failure {
     if steps.has_begun("unlock") { put_back(azure, clock, &[id], failure).await } else { failure }
-}
-
-/// Refuses where a lock that is not azsreg's own would stop the change half-way.
-pub(crate) async fn foreign_locks<A: Azure, C: Clock>(
-    azure: &A,
-    clock: &C,
-    id: &RegistrationId,
-    only_read_only: bool,
-) -> Result<Option<Problem>, PortError> {
-    let locks = retry::read(clock, Policy::AZURE, async || azure.locks(id).await).await?;
-    let others: Vec<String> = locks
-        .iter()
-        .filter(|lock| !lock.is_ours() && (!only_read_only || lock.level == LockLevel::ReadOnly))
-        .map(|lock| {
-            let place = if lock.inherited { "above the registration" } else { "on the registration" };
-            format!("{} ({:?}), {place}", lock.name, lock.level)
-        })
-        .collect();
-    if others.is_empty() {
-        return Ok(None);
-    }
-    let mut problem = Problem::new(&code::SCOPE_LOCKED, format!("somebody else's lock protects {}", id.name))
-        .next("Remove that lock, then run the same command again.");
-    problem.details = others;
-    Ok(Some(problem))
 }

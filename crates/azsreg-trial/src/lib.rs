@@ -65,6 +65,7 @@ impl World {
                 tenant: home,
                 name: "trial".into(),
                 quota_id: "CSP_2015-05-01".into(),
+                state: "Enabled".into(),
                 multi_tenant: true,
                 partner: Some("partner".into()),
                 providers: [].into(),

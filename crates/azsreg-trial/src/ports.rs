@@ -14,7 +14,7 @@ use azsreg_model::{
     RoleAssignment, StampInformation, code, lock_notes,
 };
 use azsreg_operations::ports::{
-    Action, Azure, Class, Clock, DirectoryRights, PortError, Records, Stamp, Subscription, TokenRequest,
+    Action, Azure, Class, Clock, DirectoryRights, PortError, Provider, Records, Stamp, Subscription, TokenRequest,
 };
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -174,6 +174,7 @@ impl Azure for InProcess<'_> {
                 name: s.name.clone(),
                 tenant: s.tenant.to_string(),
                 quota_id: s.quota_id.clone(),
+                state: s.state.clone(),
             };
             Ok(visible.map(shown).collect())
         })
@@ -199,8 +200,9 @@ impl Azure for InProcess<'_> {
         .await
     }
 
-    async fn provider_registered(&self, subscription: Uuid) -> Result<bool, PortError> {
-        self.azure("provider", |world| Ok(world.arm.provider_ready(subscription).is_ok())).await
+    async fn provider(&self, subscription: Uuid) -> Result<Provider, PortError> {
+        let ready = self.azure("provider", |world| Ok(world.arm.provider_ready(subscription).is_ok())).await?;
+        Ok(if ready { Provider::Registered } else { Provider::NotRegistered })
     }
 
     async fn register_provider(&self, subscription: Uuid) -> Result<(), PortError> {
@@ -315,7 +317,12 @@ impl Azure for InProcess<'_> {
         self.azure("locks", |world| {
             let scope = id.to_string();
             let here = world.arm.locks.iter().filter(|lock| lock.scope.eq_ignore_ascii_case(&scope));
-            let lock = |name: &str| Lock { name: name.to_owned(), level: LockLevel::CanNotDelete, inherited: false };
+            let lock = |name: &str| Lock {
+                name: name.to_owned(),
+                level: LockLevel::CanNotDelete,
+                scope: id.to_string(),
+                inherited: false,
+            };
             Ok(here.map(|found| lock(&found.name)).collect())
         })
         .await

@@ -542,3 +542,161 @@ fn an_expired_leftover_goes_without_touching_the_stamp_even_unseen() {
     assert_ne!(world.lab.world()["stamps"][0]["activation"], Value::Null);
     assert_registered_once(&world.lab.world(), "the leftover is gone");
 }
+
+/// The world in which nothing of Azure or the stamp was changed.
+fn nothing_was_made(world: &World) {
+    let now = world.lab.world();
+    for list in ["groups", "registrations", "role_assignments", "service_principals"] {
+        assert_eq!(now[list].as_array().unwrap().len(), 0, "{list}");
+    }
+    assert!(now["stamps"].as_array().unwrap().iter().all(|s| s["activation"].is_null() && s["bridge"].is_null()));
+}
+
+const PROVIDER: &str = "providers/Microsoft.AzureStack";
+
+fn provider_says(world: &World, state: &str) {
+    let body = json!({"namespace": "Microsoft.AzureStack", "registrationState": state, "resourceTypes": []});
+    let when = json!({"plane": "arm", "method": "GET", "route": PROVIDER});
+    // The longer route is that of the registrations.
+    world.control(
+        "/faults",
+        &json!({"when": {"plane": "arm", "method": "GET", "route": format!("{PROVIDER}/registrations")}, "then": {}}),
+    );
+    world.control("/faults", &json!({"when": when, "then": {"status": 200, "body": body}}));
+}
+
+#[test]
+fn check_and_register_judge_alike() {
+    let fresh = World::new();
+    let (snapshot, all) = (fresh.lab.snapshot(), actions(&fresh));
+    let judged = |what: &str, missing: Option<&str>, provider: Option<&str>, before: &dyn Fn(&World, &str)| {
+        let world = World::restored(&snapshot);
+        let scope = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+        let held: Vec<String> = all.iter().filter(|action| Some(action.as_str()) != missing).cloned().collect();
+        let who = caller(&world, std::slice::from_ref(&scope), &held);
+        before(&world, &scope);
+        if let Some(state) = provider {
+            provider_says(&world, state);
+        }
+        let check = run(&mut limited(&world, &who, &["check"]));
+        let plan = run(&mut limited(&world, &who, &["register", "--billing-model", "development", "--plan"]));
+        let refuses = |code: Option<i32>| code == Some(7);
+        assert!(
+            refuses(check.code) == refuses(plan.code),
+            "{what}: check ends with {:?}, register --plan with {:?}:\n{}\n{}",
+            check.code,
+            plan.code,
+            check.stdout,
+            plan.stderr
+        );
+        refuses(check.code)
+    };
+    let nothing = |_: &World, _: &str| {};
+    assert!(!judged("everything is there", None, None, &nothing));
+    for action in &all {
+        judged(action, Some(action), None, &nothing);
+    }
+    let register = Some("Microsoft.AzureStack/register/action");
+    assert!(!judged("registered, and the action is missing", register, Some("Registered"), &nothing));
+    assert!(!judged("registering, and the action is missing", register, Some("Registering"), &nothing));
+    assert!(judged("not registered, and the action is missing", register, Some("NotRegistered"), &nothing));
+    let locked = |level: &'static str| {
+        move |world: &World, scope: &str| {
+            world.control("/locks", &json!({"scope": scope, "name": "freeze", "level": level}));
+        }
+    };
+    assert!(judged("a ReadOnly lock", None, None, &locked("ReadOnly")));
+    assert!(!judged("a CanNotDelete lock", None, None, &locked("CanNotDelete")));
+    for (state, refuses) in
+        [("Disabled", true), ("Expired", true), ("Deleted", true), ("Warned", false), ("PastDue", false)]
+    {
+        let set = |world: &World, scope: &str| {
+            world.control(scope, &json!({"state": state}));
+        };
+        assert_eq!(judged(state, None, None, &set), refuses, "{state}");
+    }
+}
+
+#[test]
+fn a_lock_above_is_named_before_the_stamp_is_touched() {
+    let world = World::new();
+    let scope = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    world.control("/locks", &json!({"scope": scope, "name": "freeze", "level": "ReadOnly"}));
+    for command in [
+        &["check"][..],
+        &["register", "--billing-model", "development", "--plan"],
+        &["register", "--billing-model", "development"],
+    ] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, Some(7), "{command:?}: {}{}", ran.stdout, ran.stderr);
+        let text = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(text.contains("freeze (ReadOnly)") && text.contains(&scope), "{command:?}: {text}");
+    }
+    nothing_was_made(&world);
+    // A registration whose own list does not hold what is above it, and a move into a locked group.
+    world.control_with("DELETE", "/locks", &Value::Null);
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    world.control("/faults", &json!({"when": {"plane": "arm", "method": "GET", "route": "/registrations/azurestack-dff7c175-b78b-493c-961b-14922585d5eb/providers/Microsoft.Authorization/locks"}, "then": {"status": 200, "body": {"value": []}}}));
+    let group = format!("{scope}/resourceGroups/azurestack");
+    world.control("/locks", &json!({"scope": group, "name": "freeze", "level": "ReadOnly"}));
+    let before = world.lab.export();
+    for command in [
+        &["renew"][..],
+        &["set", "--marketplace", "off"],
+        &["unregister", "--yes"],
+        &["move", "--to-resource-group", "there", "--plan"],
+    ] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, Some(7), "{command:?}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains("freeze (ReadOnly)"), "{command:?}: {}", ran.stderr);
+    }
+    assert_eq!(world.lab.export(), before);
+}
+
+#[test]
+fn a_provider_that_stays_registering_is_not_waited_for() {
+    let world = World::new();
+    provider_says(&world, "Registering");
+    let ran = world.run(&["register", "--billing-model", "development"]).ends(0);
+    assert!(ran.stderr.contains("not waited for"), "{}", ran.stderr);
+    assert_registered_once(&world.lab.world(), "while Azure registers the provider");
+}
+
+#[test]
+fn in_a_disabled_subscription_nothing_is_made_and_what_is_there_can_be_removed() {
+    let world = World::new();
+    let subscription = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    world.control(&subscription, &json!({"state": "Disabled"}));
+    world.run(&["check"]).ends(7).says("AZR4050");
+    world.run(&["register", "--billing-model", "development"]).ends(7).says("AZR4050").says("Disabled");
+    nothing_was_made(&world);
+    world.control(&subscription, &json!({"state": "Warned"}));
+    world.run(&["check"]).ends(0).says("AZR4056");
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    world.control(&subscription, &json!({"state": "Disabled"}));
+    let before = world.lab.export();
+    for command in [&["renew"][..], &["set", "--marketplace", "off"], &["move", "--to-resource-group", "there"]] {
+        world.run(command).ends(7).says("AZR4050");
+    }
+    assert_eq!(world.lab.export(), before);
+    world.run(&["unregister", "--yes"]).ends(0);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
+fn what_azure_alone_refuses_comes_before_the_stamp() {
+    for (status, error, code) in [
+        (403, "RequestDisallowedByPolicy", "AZR4048"),
+        (403, "RequestDisallowedByAzure", "AZR4049"),
+        (409, "ReadOnlyDisabledSubscription", "AZR4050"),
+        (400, "ReservedResourceName", "AZR4052"),
+    ] {
+        let world = World::new();
+        world.control("/faults", &json!({"when": {"plane": "arm", "method": "PUT", "route": "/resourcegroups/"}, "then": {"status": status, "error": error, "message": "words of Azure"}}));
+        let ran = world.run(&["register", "--billing-model", "development"]);
+        assert!(ran.stderr.contains(code), "{error}: {}", ran.stderr);
+        nothing_was_made(&world);
+        world.control_with("DELETE", "/faults", &Value::Null);
+        world.run(&["register", "--billing-model", "development"]).ends(0);
+    }
+}

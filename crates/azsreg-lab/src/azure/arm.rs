@@ -196,6 +196,15 @@ fn route(state: &State, request: &Read) -> Answer {
                     ),
                 ));
             }
+            // Reading and deleting go on in a disabled subscription.
+            let stopped = ["Disabled", "Expired", "Deleted"].iter().any(|state| subscription.state == *state);
+            if stopped && !matches!(method, "GET" | "HEAD" | "DELETE") {
+                let message = format!(
+                    "The subscription '{}' is disabled and therefore marked as read only. You cannot perform any write actions on this subscription until it is re-enabled.",
+                    subscription.id
+                );
+                return Err(ArmError::new(409, "ReadOnlyDisabledSubscription", message));
+            }
             let id = subscription.id;
             let call = Call { state, request, me, subscription: id, method, query: &query };
             let reply = in_subscription(&call, guard, &segments[2..], &parts[2..])?;
@@ -588,7 +597,7 @@ fn resources(call: &Call<'_>, azure: &AzureWorld, scope: &str, filter: &str) -> 
 
 fn subscription_body(s: &Subscription) -> Value {
     json!({
-        "id": format!("/subscriptions/{}", s.id), "subscriptionId": s.id, "tenantId": s.tenant, "displayName": s.name, "state": "Enabled",
+        "id": format!("/subscriptions/{}", s.id), "subscriptionId": s.id, "tenantId": s.tenant, "displayName": s.name, "state": s.state,
         "authorizationSource": "RoleBased", "managedByTenants": [],
         "subscriptionPolicies": {"locationPlacementId": "Public_2014-09-01", "quotaId": s.quota_id, "spendingLimit": "Off"},
     })

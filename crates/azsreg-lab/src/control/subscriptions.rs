@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::refused;
 use crate::http::{self, Reply};
 use crate::lab::{State, lock};
-use crate::world::arm::Subscription;
+use crate::world::arm::{Subscription, enabled};
 use crate::world::directory::{Tenant, User};
 
 /// One more subscription, owned by the operator and by the operators' application.
@@ -19,6 +19,7 @@ pub(super) fn add(state: &State, body: &Value) -> Uuid {
         tenant: azure.home,
         name: text("name").unwrap_or_else(|| "azsreg lab more".into()),
         quota_id: text("quota_id").unwrap_or_else(|| "CSP_2015-05-01".into()),
+        state: text("state").unwrap_or_else(enabled),
         partner: Some(text("partner").unwrap_or_else(|| "partner-1".into())),
         multi_tenant: body["multi_tenant"].as_bool().unwrap_or(true),
         providers: ["microsoft.azurestack".to_owned()].into(),
@@ -44,7 +45,7 @@ fn own(azure: &mut crate::lab::AzureWorld, id: Uuid) {
     }
 }
 
-/// Another kind, another partner, or another directory (`{"new_tenant": true}`), where the operator is a guest and owns the
+/// Another kind, another state, another partner, or another directory (`{"new_tenant": true}`), where the operator is a guest and owns the
 /// subscription again.
 pub(super) fn change(state: &State, id: Uuid, body: &Value) -> Reply {
     let mut guard = state.azure();
@@ -52,6 +53,9 @@ pub(super) fn change(state: &State, id: Uuid, body: &Value) -> Reply {
     let Some(subscription) = azure.arm.subscriptions.get_mut(&id) else { return refused("no such subscription") };
     if let Some(quota) = body["quota_id"].as_str() {
         subscription.quota_id = quota.to_owned();
+    }
+    if let Some(state) = body["state"].as_str() {
+        subscription.state = state.to_owned();
     }
     if let Some(partner) = body["partner"].as_str() {
         subscription.partner = Some(partner.to_owned());

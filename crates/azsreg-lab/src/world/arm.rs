@@ -48,6 +48,11 @@ impl ArmError {
 
 pub(super) type Answer<T> = Result<T, ArmError>;
 
+/// The state of a subscription in use.
+pub(crate) fn enabled() -> String {
+    "Enabled".to_owned()
+}
+
 /// A subscription.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Subscription {
@@ -59,6 +64,9 @@ pub struct Subscription {
     pub name: String,
     /// Its kind, as `subscriptionPolicies.quotaId`.
     pub quota_id: String,
+    /// `Enabled`, `Warned`, `PastDue`, `Disabled`, `Expired` or `Deleted`.
+    #[serde(default = "enabled")]
+    pub state: String,
     /// The partner that a cloud solution provider's subscription resolves to. Azure shows it to nobody.
     pub partner: Option<String>,
     /// Whether Microsoft has approved its registrations for multi-tenancy.

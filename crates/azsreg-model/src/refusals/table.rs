@@ -96,7 +96,7 @@ refusals! {
         "the stamp is registered already, under another name";
     5 Azure Refuse Subscription FORBIDDEN "AuthorizationFailed…Microsoft.Authorization/locks/|authorization to perform action…Microsoft.Authorization/locks/"
         "Azure forbids the call"
-        "Ask for Owner, User Access Administrator or azsreg role create's role: only these may make locks. Then run the same command again: it resumes.";
+        "Ask for Owner, User Access Administrator or the role of azsreg role create: Contributor is not enough for locks. Then run the same command again: it resumes.";
     4 Azure Refuse Subscription FORBIDDEN "AuthorizationFailed|LinkedAuthorizationFailed|does not have authorization to perform action" "Azure forbids the call";
     4 Azure Refuse Directory FORBIDDEN "Authorization_RequestDenied|Insufficient privileges to complete"
         "the directory forbids the call";

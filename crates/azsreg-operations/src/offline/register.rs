@@ -16,10 +16,10 @@ use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::engine::{Failure, Steps, Watch};
-use crate::ports::{Azure, Clock, PortError};
+use crate::ports::{Azure, Clock, PortError, Provider};
 use crate::register::{self as connected, refused};
 use crate::status::find;
-use crate::steps::{self, Doomed, foreign_locks, title};
+use crate::steps::{self, Doomed, title};
 
 /// In Azure: a registration out of a carried token, and for a renewal the removal of the old one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,14 +70,14 @@ impl Prepared {
     fn plan(&self, request: &OfflineRequest) -> Vec<PlannedStep> {
         let id = &request.id;
         let mut plan = Vec::new();
+        plan.push(planned("provider", !self.provider, "register Microsoft.AzureStack in the subscription"));
+        plan.push(planned("resource-group", !self.group, format!("{} in {}", id.resource_group, self.location)));
         if let Some(old) = &self.remove {
             let old = &old.id;
             plan.push(planned("unlock", true, format!("lift the lock from {}", old.name)));
             plan.push(planned("role-removal", true, "remove the stamp's role from it, if it has one"));
             plan.push(planned("removal", true, format!("delete {old}")));
         }
-        plan.push(planned("provider", !self.provider, "register Microsoft.AzureStack in the subscription"));
-        plan.push(planned("resource-group", !self.group, format!("{} in {}", id.resource_group, self.location)));
         let verb = if self.updates() { "update" } else { "create" };
         plan.push(planned("registration", true, format!("{verb} {} with the carried token", id.name)));
         plan.push(planned("lock", !self.updates(), "RegistrationResourceLock (CanNotDelete)"));
@@ -322,7 +322,7 @@ async fn prepare<A: Azure, C: Clock>(
                 )
                 .await?,
             );
-            problems.extend(foreign_locks(azure, clock, id, false).await?);
+            problems.extend(checks::foreign_locks(azure, clock, id, false).await?);
             remove = Some(there);
         }
     }
@@ -340,7 +340,7 @@ async fn prepare<A: Azure, C: Clock>(
         return Err(refused(problems));
     }
     Ok(Prepared {
-        provider: found.provider,
+        provider: found.provider != Provider::NotRegistered,
         group: found.group.is_some(),
         location: found.location,
         registration: found.registration,
@@ -348,7 +348,7 @@ async fn prepare<A: Azure, C: Clock>(
     })
 }
 
-/// In Azure: [the old registration goes,] the provider, the group, the registration, the lock, the key.
+/// In Azure: the provider, the group, [the old registration goes,] the registration, the lock, the key.
 ///
 /// # Errors
 /// The step that failed; the same command goes on from there.
@@ -370,12 +370,13 @@ async fn register<A: Azure, C: Clock, J: Journal>(
     let requests = || azure.take_request_ids();
     drop(requests());
     let mut steps = Steps::new(journal, clock, watch, &requests);
+    // What Azure can refuse comes before the old registration goes.
+    steps::provider(&mut steps, azure, id.subscription).await?;
+    steps::resource_group(&mut steps, azure, id, &prepared.location).await?;
     if let Some(old) = &prepared.remove {
         let doomed = Doomed { id: &old.id, cloud_id: Some(*cloud_id), etag: old.etag.as_deref() };
         steps::remove(&mut steps, azure, clock, doomed).await?;
     }
-    steps::provider(&mut steps, azure, id.subscription).await?;
-    steps::resource_group(&mut steps, azure, id, &prepared.location).await?;
     let written = steps.recorded("registration").is_some();
     let line = |now: &Registration| format!("{}, {}", now.id.name, now.billing_model);
     let etag = std::cell::RefCell::new(None);

@@ -30,7 +30,7 @@ use crate::engine::journal::{Event, Journal, Mark, who};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
-use crate::ports::{Action, Azure, Clock, PortError, Records, Stamp, TokenRequest, World};
+use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, TokenRequest, World};
 use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side as read_stamp_side};
 use crate::steps::{self, Deactivate, Doomed, idle, newest_activation, title};
 
@@ -197,6 +197,10 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     drop(requests());
     let mut steps = Steps::new(journal, clock, watch, &requests);
 
+    // Azure before the stamp: what Azure alone can refuse comes first.
+    steps::provider(&mut steps, azure, found.subscription.id).await?;
+    steps::resource_group(&mut steps, azure, &id, &found.location).await?;
+
     if let Some(remove) = &remove {
         if remove.deactivate {
             steps::deactivation(&mut steps, world, &information, Deactivate::InPlaceOf(&remove.id, &id)).await?;
@@ -236,9 +240,6 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         )
         .await?;
 
-    steps::provider(&mut steps, azure, found.subscription.id).await?;
-    steps::resource_group(&mut steps, azure, &id, &found.location).await?;
-
     // A new key pair wants a new token.
     let known = as_asked && !renewed.get();
     let vouched = activated.filter(|_| !renewed.get());
@@ -254,6 +255,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let created = created || recorded["created"] == Value::Bool(true);
     let owner = Cell::new(principal);
     let etag = RefCell::new(None);
+    // A provider that is not known everywhere yet is no reason to ask the stamp for another token.
+    let waiting: RefCell<Option<RegistrationToken>> = RefCell::new(None);
     steps
         .step(
             "registration",
@@ -271,9 +274,17 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 }))
             },
             async || {
-                let token = new_token(stamp, request.into(), &information).await?;
+                let kept = waiting.take();
+                let token = match kept {
+                    Some(token) => token,
+                    None => new_token(stamp, request.into(), &information).await?,
+                };
                 hosts.set(token.decode().ok().and_then(|contents| u64::try_from(contents.hosts).ok()));
-                let now = azure.put_registration(&id, &token).await?;
+                let now = azure.put_registration(&id, &token).await.inspect_err(|error| {
+                    if error.class == Class::Busy {
+                        waiting.replace(Some(token.clone()));
+                    }
+                })?;
                 // The token knows the stamp's principal best: it may have been made anew since it was recorded.
                 owner.set(now.object_id.unwrap_or(principal));
                 let line = line(&now);

@@ -14,9 +14,9 @@ use crate::engine::Failure;
 use crate::engine::history::Past;
 use crate::engine::journal::{Event, Mark, Marked};
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Class, Clock, Records, Stamp, World};
+use crate::ports::{Azure, Class, Clock, Provider, Records, Stamp, World};
 use crate::status::{azure_side, stamp_side as read_stamp_side};
-use crate::steps::{foreign_locks, newest_activation, no_key_pair};
+use crate::steps::{REGISTERING, newest_activation, no_key_pair};
 
 /// What a run knows before its first step.
 pub struct Prepared {
@@ -166,7 +166,7 @@ async fn to_remove<A: Azure, S, R, C: Clock>(
     }
     let scope = replaced.id.to_string();
     problems.extend(checks::missing_actions(azure, clock, &scope, checks::REMOVAL, "removing").await?);
-    problems.extend(foreign_locks(azure, clock, &replaced.id, false).await?);
+    problems.extend(checks::foreign_locks(azure, clock, &replaced.id, false).await?);
     Ok(Some(there))
 }
 
@@ -228,7 +228,11 @@ impl Prepared {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn nothing_to_do(&self) -> bool {
-        self.found.provider && self.as_asked && self.activated.is_some() && self.locked() && self.azure.role.is_some()
+        self.found.provider != Provider::NotRegistered
+            && self.as_asked
+            && self.activated.is_some()
+            && self.locked()
+            && self.azure.role.is_some()
     }
 
     /// What was seen.
@@ -260,6 +264,26 @@ impl Prepared {
         let group = self.id.resource_group.as_str();
         let model = request.billing_model;
         let mut plan = Vec::new();
+        // Azure before the stamp: what Azure alone can refuse comes first.
+        plan.extend([
+            step(
+                "provider",
+                self.found.provider == Provider::NotRegistered,
+                match self.found.provider {
+                    Provider::Registered => "registered already".into(),
+                    Provider::Registering => REGISTERING.into(),
+                    Provider::NotRegistered => "register Microsoft.AzureStack in the subscription".into(),
+                },
+            ),
+            step(
+                "resource-group",
+                self.found.group.is_none(),
+                match &self.found.group {
+                    Some(location) => format!("{group} exists in {location}"),
+                    None => format!("create {group} in {}", self.found.location),
+                },
+            ),
+        ]);
         if let Some(remove) = &self.remove {
             let name = &remove.id.name;
             if remove.deactivate {
@@ -289,23 +313,6 @@ impl Prepared {
                     false => {
                         "New-AzureBridgeServicePrincipal on the stamp: makes its principal, or finds it again".into()
                     }
-                },
-            ),
-            step(
-                "provider",
-                !self.found.provider,
-                if self.found.provider {
-                    "registered already".into()
-                } else {
-                    "register Microsoft.AzureStack in the subscription".into()
-                },
-            ),
-            step(
-                "resource-group",
-                self.found.group.is_none(),
-                match &self.found.group {
-                    Some(location) => format!("{group} exists in {location}"),
-                    None => format!("create {group} in {}", self.found.location),
                 },
             ),
             step(

@@ -12,7 +12,6 @@ use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::refused;
 use crate::status::{self, stamp_side};
-use crate::steps::foreign_locks;
 
 /// Looks at both sides and makes every check. Changes nothing.
 ///
@@ -164,7 +163,7 @@ async fn removable<A: Azure, C: Clock>(azure: &A, clock: &C, id: Option<&Registr
     let Some(id) = id else { return Ok(()) };
     let mut problems = Vec::new();
     problems.extend(checks::missing_actions(azure, clock, &id.to_string(), checks::REMOVAL, "removing").await?);
-    problems.extend(foreign_locks(azure, clock, id, false).await?);
+    problems.extend(checks::foreign_locks(azure, clock, id, false).await?);
     if problems.is_empty() { Ok(()) } else { Err(refused(problems)) }
 }
 
