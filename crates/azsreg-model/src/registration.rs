@@ -166,6 +166,7 @@ pub struct Lock {
     /// What it forbids.
     pub level: LockLevel,
     /// The scope that it is on: the registration, its group, its subscription, or something in the registration.
+    #[serde(skip)]
     pub scope: String,
     /// Whether that is another than the registration itself: above it, or something in it.
     pub inherited: bool,

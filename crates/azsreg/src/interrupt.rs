@@ -5,13 +5,14 @@ use std::future::Future;
 
 use azsreg_model::{ExitCode, Problem, code};
 
-use crate::Ended;
+use crate::{Ended, ask};
 
 /// Runs until it ends or somebody interrupts. `acting` says whether a step's effect has begun.
 pub(crate) async fn or<T>(acting: &Cell<bool>, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
     tokio::select! {
         biased;
-        result = work => result,
+        // Who pressed ^C at a question has said so, whatever the work made of the missing answer.
+        result = work => if result.is_err() && ask::was_interrupted() { Err(interrupted(acting.get())) } else { result },
         () = signal() => Err(interrupted(acting.get())),
     }
 }

@@ -4,6 +4,7 @@
 //! a view (human or JSON) shows the report. What a command prints on stdout is data, the rest goes to stderr.
 
 mod advice;
+mod ask;
 mod cli;
 mod clock;
 mod commands;

@@ -1,6 +1,5 @@
 //! Where secrets come from: `@FILE`, standard input, a variable, a prompt; never a value on the command line.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
 use azsreg_model::{Problem, code, redact};
@@ -10,6 +9,7 @@ use clap::parser::ValueSource;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::ask;
 use crate::cli::{Global, SecretArgument};
 use crate::stamps::Way;
 
@@ -150,15 +150,12 @@ pub(crate) fn password(
 ) -> Result<SecretString, Problem> {
     match given {
         Some(given) => read(sources, "pep_password", "--pep-password", given),
-        None if global.non_interactive || !std::io::stdin().is_terminal() => {
+        None if !ask::is_there(global) => {
             Err(Problem::new(&code::BAD_ARGUMENT, "--pep-password is missing, and nobody can be asked for it")
                 .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD."))
         }
         None => {
-            let asked = rpassword::prompt_password(format!("Password of {}: ", crate::door::clean(user)));
-            let password = asked.map_err(|error| {
-                Problem::new(&code::SECRET_UNREADABLE, format!("the password could not be read: {error}"))
-            })?;
+            let password = ask::password(&format!("Password of {user}: "))?;
             redact::remember(&password);
             Ok(password.into())
         }

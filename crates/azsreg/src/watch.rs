@@ -34,6 +34,18 @@ pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The progress line of this command, if it has one.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Does something while no progress is drawn.
+pub(crate) fn suspended<T>(work: impl FnOnce() -> T) -> T {
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(work),
+        None => work(),
+    }
+}
+
 /// How often it is said what is waited for, where no progress line shows it.
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -200,6 +212,7 @@ impl Screen {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));
+            *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
             bar
         });
         let lines = (!terminal && !global.no_progress).then(|| Rc::new(Lines::new()));

@@ -1,11 +1,10 @@
 //! Nothing is lost for good without somebody having agreed to it.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use azsreg_model::{Problem, Remembered, code};
 use azsreg_operations::engine::journal::Mark;
 use azsreg_operations::engine::session::{Consent, Question};
 
+use crate::ask;
 use crate::cli::{CareOptions, Global};
 use crate::watch::Screen;
 
@@ -23,16 +22,12 @@ impl<'p> Person<'p> {
     }
 
     fn is_there(&self) -> bool {
-        !self.global.non_interactive && std::io::stdin().is_terminal()
+        ask::is_there(self.global)
     }
 
-    fn answer(&self, text: &str) -> Option<String> {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    fn answer(&self, text: &str) -> Result<Option<String>, Problem> {
         self.screen.asks();
-        self.screen.asides(&lines);
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        read.ok().filter(|read| *read > 0).map(|_| answer.trim().to_owned())
+        ask::line(text)
     }
 }
 
@@ -64,7 +59,7 @@ impl Consent for Person<'_> {
             problem.details = lost.iter().map(|item| format!("lost: {item}")).collect();
             return Err(problem);
         }
-        match self.answer(&format!("{text}\nGo on? Type yes: ")) {
+        match self.answer(&format!("{text}\nGo on? Type yes: "))? {
             Some(answer) if answer.eq_ignore_ascii_case("yes") => Ok(()),
             _ => Err(Problem::new(&code::NOT_CONFIRMED, format!("{what} The answer was not yes."))),
         }
@@ -83,7 +78,7 @@ impl Consent for Person<'_> {
             ),
         };
         let answer = self.answer(&format!("{known}\nThe {what} ({option}), or nothing to stop: "));
-        answer.filter(|answer| !answer.is_empty())
+        answer.ok().flatten().filter(|answer| !answer.is_empty())
     }
 }
 

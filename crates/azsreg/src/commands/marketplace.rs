@@ -1,7 +1,5 @@
 //! `azsreg marketplace`: items of a connected stamp, and items that are carried to a disconnected one.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use azsreg_arm::{BlobPort, MarketPort};
 use azsreg_model::{
     ExitCode, Outcome, PlannedStep, Problem, Product, Report, StampVersion, StepReport, StepState, code,
@@ -16,6 +14,7 @@ use super::confirm::agree;
 use super::connect::{self, Azure, CLOCK, Stamp};
 use super::shared;
 use crate::Ended;
+use crate::ask;
 use crate::cli::{
     AzureOptions, DeviceOptions, Global, ItemAddOptions, ItemDownloadOptions, ItemImportOptions, ItemListOptions,
     ItemRemoveOptions, ItemShowOptions, ItemVerifyOptions, MarketplaceCommand, OfferedToOptions, StampOptions,
@@ -352,10 +351,10 @@ fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, St
     let shown = |last: &str| {
         let terms = lines.iter().map(|line| format!("  {line}"));
         let head = std::iter::once("The publishers' legal terms:".to_owned());
-        screen.asides(&head.chain(terms).chain([last.to_owned()]).collect::<Vec<_>>());
+        head.chain(terms).chain([last.to_owned()]).collect::<Vec<_>>()
     };
     if accepted {
-        shown("Accepted with --accept-legal-terms.");
+        screen.asides(&shown("Accepted with --accept-legal-terms."));
         return Ok(());
     }
     let refused = |message: &str| {
@@ -363,17 +362,13 @@ fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, St
         problem.details.clone_from(&lines);
         problem
     };
-    if global.non_interactive || !std::io::stdin().is_terminal() {
+    if !ask::is_there(global) {
         return Err(refused("the legal terms are not accepted, and nobody can be asked"));
     }
     screen.asks();
-    shown("Do you accept them? Type yes: ");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") {
-        Ok(())
-    } else {
-        Err(refused("the legal terms were not accepted"))
+    match ask::line(&shown("Do you accept them? Type yes: ").join("\n"))? {
+        Some(answer) if answer.eq_ignore_ascii_case("yes") => Ok(()),
+        _ => Err(refused("the legal terms were not accepted")),
     }
 }
 
