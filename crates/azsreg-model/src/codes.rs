@@ -234,7 +234,7 @@ codes! {
         "Compare AdminResourceManager in azsreg stamp info with the stamp's documents.";
     OTHER_CLOUD "AZR3025" Failed "The account or the tenant is of another cloud",
         "Each cloud of Azure has a directory of its own; this sign-in went to another one's.",
-        "azsreg login --cloud CLOUD  with the cloud of the subscription, and the same --cloud with the command";
+        "azsreg login --cloud AzureUSGovernment  or the other cloud that the subscription is in; and the same --cloud with the command";
     APPLICATION_DISABLED "AZR3026" Failed "The application is disabled in the tenant",
         "An administrator has switched off sign-in for the application or its principal.",
         "Have an administrator of the directory enable it, then run the same command again.";
