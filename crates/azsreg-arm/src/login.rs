@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use azsreg_model::{Problem, code, redact};
+use azsreg_model::redact::{self, of_server};
+use azsreg_model::{Problem, Signed, aadsts_number, aadsts_sentence, claims_problem, code};
 use azsreg_operations::waits;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::address::{self, checked};
 use crate::browser;
 use crate::cache::Account;
+use crate::challenge::{Claims, Wanted, requested};
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
 use crate::place::{Known, Place};
@@ -41,6 +43,10 @@ pub trait Prompt {
     fn device_code(&self, url: &str, code: &str, message: &str);
     /// A page that was opened in the browser, or has to be.
     fn browser(&self, url: &str, opened: bool);
+    /// Whether a person can be asked in the middle of a run; `was_asked`: one has signed in for this run already.
+    fn may_ask(&self, was_asked: bool) -> bool;
+    /// Why a person has to sign in again.
+    fn again(&self, why: &str);
 }
 
 /// How to sign in.
@@ -90,6 +96,21 @@ pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'stat
     Ok((certificate.to_vec(), pem[start..].to_owned().into()))
 }
 
+/// The other tokens that a call has been given: each way to one is gone once.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    newer: bool,
+    claims: bool,
+    person: bool,
+}
+
+impl Tries {
+    /// Whether a newer token was given than the first.
+    pub(crate) fn newer(&self) -> bool {
+        self.newer
+    }
+}
+
 struct Token {
     audience: String,
     text: SecretString,
@@ -106,8 +127,14 @@ pub struct Identity<'a> {
     tenant: String,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
+    /// What the first sign-in of a person asks for.
+    claims: Option<Claims>,
+    /// Whether it is an operator of a stamp: nothing of that sign-in is kept.
+    operator: bool,
     tokens: Mutex<Vec<Token>>,
     user: Mutex<Option<Account>>,
+    /// What a person has been asked for in this run.
+    asked: Mutex<Vec<Claims>>,
 }
 
 impl<'a> Identity<'a> {
@@ -133,9 +160,23 @@ impl<'a> Identity<'a> {
             tenant: tenant.to_owned(),
             sign_in,
             prompt,
-            tokens: Mutex::new(Vec::new()),
+            claims: None,
+            operator: false,
+            tokens: Mutex::default(),
             user: Mutex::new(user),
+            asked: Mutex::default(),
         }
+    }
+
+    /// And a person who signs in is asked for these claims at once.
+    #[must_use]
+    pub fn asking(self, claims: Option<Claims>) -> Self {
+        Self { claims, ..self }
+    }
+
+    /// And it is an operator of a stamp who signs in.
+    pub(crate) fn of_an_operator(self) -> Self {
+        Self { operator: true, ..self }
     }
 
     fn endpoint(&self, what: &str) -> String {
@@ -185,44 +226,161 @@ impl<'a> Identity<'a> {
         if let Some(token) = tokens.iter().find(good) {
             return Ok(token.text.clone());
         }
-        // AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
-        let scope = if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") };
+        let token = self.draw(audience, None).await?;
+        Ok(put(&mut tokens, token))
+    }
+
+    /// Another token in place of one that was not taken, as the refusal asks for; `None` where there is no other way to one.
+    ///
+    /// # Errors
+    /// The directory refuses, or can't be asked; what is asked for needs a person, and none can be asked, or gave it before.
+    pub(crate) async fn another(
+        &self,
+        audience: &str,
+        refused: &SecretString,
+        wanted: &Wanted,
+        tries: &mut Tries,
+    ) -> Result<Option<SecretString>, ArmError> {
+        let mut tokens = self.tokens.lock().await;
+        let newer = |token: &&Token| token.text.expose_secret() != refused.expose_secret();
+        if let Some(token) = tokens.iter().filter(|token| token.audience == audience).find(newer) {
+            // A call beside this one was given it.
+            return Ok(Some(token.text.clone()));
+        }
+        let token = match wanted {
+            Wanted::Newer if tries.newer || !self.draws_alone().await => return Ok(None),
+            Wanted::Newer => {
+                tries.newer = true;
+                self.draw(audience, None).await?
+            }
+            Wanted::Claims(claims) => self.with_claims(audience, claims, tries).await?,
+        };
+        Ok(Some(put(&mut tokens, token)))
+    }
+
+    /// A token with claims: of what is known first, then of a person.
+    async fn with_claims(&self, audience: &str, claims: &Claims, tries: &mut Tries) -> Result<Token, ArmError> {
+        let mut needed = claims_problem(&host_of(&self.place.endpoint), &claims.words(), self.signed());
+        if !self.is_adfs() && self.draws_alone().await && !std::mem::replace(&mut tries.claims, true) {
+            match self.draw(audience, Some(claims)).await {
+                Err(ArmError::SignIn { error, description, .. }) if wants_person(&error, &description) => {
+                    needed = needed.detail(of_server(&aadsts_sentence(&description)));
+                }
+                other => return other,
+            }
+        }
+        // What is only good to know is not worth a second factor.
+        if audience != self.place.audience {
+            return Err(ArmError::ClaimsNeeded(Box::new(needed)));
+        }
+        // The next `azsreg login` asks for it, if the person does not give it now.
+        if let Some(account) = self.user.lock().await.as_mut() {
+            account.claims = Some(claims.clone());
+        }
+        let mut asked = self.asked.lock().await;
+        let was_asked = !matches!(self.sign_in, SignIn::Cached(_));
+        let may_ask = self.is_user() && !self.is_adfs() && self.prompt.may_ask(was_asked);
+        if !may_ask || asked.contains(claims) || std::mem::replace(&mut tries.person, true) {
+            return Err(ArmError::ClaimsNeeded(Box::new(needed)));
+        }
+        asked.push(claims.clone());
+        let who = self.user.lock().await.as_ref().map(|account| account.user.clone()).unwrap_or_default();
+        let who = if who.is_empty() { String::new() } else { format!(" as {who}") };
+        self.prompt.again(&format!("{}: sign in again{who}.", needed.message));
+        let mut user = self.user.lock().await;
+        let answer = self.ask(audience, Some(claims), user.as_ref()).await?;
+        let before = user.as_ref().map(|account| account.user.as_str()).filter(|name| !name.is_empty());
+        if let (Some(before), Some(name)) = (before, name_of(&answer))
+            && !before.eq_ignore_ascii_case(&name)
+        {
+            let message = format!("{} signed in; {before} was asked to", of_server(&name));
+            return Err(Problem::new(&code::ANOTHER_ACCOUNT, message).into());
+        }
+        self.remember(&answer, &mut user, None);
+        self.take(audience, &answer)
+    }
+
+    /// Whether a token can be drawn without a person.
+    async fn draws_alone(&self) -> bool {
+        !self.is_user() || self.user.lock().await.is_some()
+    }
+
+    /// Who is asked for more than the sign-in has.
+    fn signed(&self) -> Signed {
+        match (self.is_user(), self.operator) {
+            (false, _) => Signed::Application,
+            (true, true) => Signed::Operator,
+            (true, false) => Signed::Person,
+        }
+    }
+
+    /// A token of the directory: for an application's secret or key, a person's refresh token, or a person's sign-in.
+    async fn draw(&self, audience: &str, claims: Option<&Claims>) -> Result<Token, ArmError> {
+        let scope = self.scope(audience);
         let answer = match &self.sign_in {
             SignIn::ClientSecret { client, secret } => {
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "client_credentials"),
-                        ("client_id", &client),
-                        ("client_secret", secret.expose_secret()),
-                        ("scope", &scope),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 5 } else { 4 }],
-                )
-                .await?
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client.to_string()),
+                    ("client_secret", secret.expose_secret()),
+                    ("scope", &scope),
+                ];
+                self.grant(&form, Some(audience), claims).await?
             }
             SignIn::ClientCertificate { client, certificate, key_pem } => {
-                let assertion = self.assertion(*client, certificate, key_pem)?;
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "client_credentials"),
-                        ("client_id", &client),
-                        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-                        ("client_assertion", &assertion),
-                        ("scope", &scope),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 6 } else { 5 }],
-                )
-                .await?
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client.to_string()),
+                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                    ("client_assertion", &self.assertion(*client, certificate, key_pem)?),
+                    ("scope", &scope),
+                ];
+                self.grant(&form, Some(audience), claims).await?
             }
-            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => self.user_token(&scope, audience).await?,
+            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => {
+                let mut user = self.user.lock().await;
+                let answer = match user.as_ref() {
+                    Some(account) => {
+                        let form = [
+                            ("grant_type", "refresh_token"),
+                            ("client_id", &account.client.to_string()),
+                            ("refresh_token", account.refresh_token.expose_secret()),
+                            ("scope", &of_a_person(&scope)),
+                        ];
+                        self.grant(&form, Some(audience), claims).await?
+                    }
+                    // On the heap: every call's future would be as large as a sign-in.
+                    None => Box::pin(self.ask(audience, self.claims.as_ref(), None)).await?,
+                };
+                // What a person was to be asked for stays so, but for what was given now.
+                let unmet = user.as_ref().and_then(|account| account.claims.clone());
+                self.remember(&answer, &mut user, unmet.filter(|unmet| claims != Some(unmet)));
+                answer
+            }
         };
-        let token = self.take(audience, &answer)?;
-        let text = token.text.clone();
-        tokens.retain(|known| known.audience != audience);
-        tokens.push(token);
-        Ok(text)
+        self.take(audience, &answer)
+    }
+
+    /// AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
+    fn scope(&self, audience: &str) -> String {
+        if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") }
+    }
+
+    /// A person signs in, as before.
+    async fn ask(&self, audience: &str, claims: Option<&Claims>, before: Option<&Account>) -> Result<Value, ArmError> {
+        let scope = of_a_person(&self.scope(audience));
+        match self.uses_browser() {
+            true => self.browser(&scope, claims, before).await,
+            false => self.device_code(&scope, audience, claims).await,
+        }
+    }
+
+    /// Whether the person signs in with a browser; with a code otherwise.
+    fn uses_browser(&self) -> bool {
+        match &self.sign_in {
+            SignIn::Cached(account) => account.browser,
+            other => matches!(other, SignIn::Browser),
+        }
     }
 
     /// What the directory gave, if it can be used: a token that is expired or somebody else's would only be refused, and
@@ -279,52 +437,33 @@ impl<'a> Identity<'a> {
         })
     }
 
-    async fn user_token(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
-        let mut user = self.user.lock().await;
-        let known = user.as_ref().map(|account| (account.refresh_token.clone(), account.client));
-        let full = format!("{scope} offline_access openid profile");
-        let answer = match (known, &self.sign_in) {
-            (Some((refresh, client)), _) => {
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "refresh_token"),
-                        ("client_id", &client),
-                        ("refresh_token", refresh.expose_secret()),
-                        ("scope", &full),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 5 } else { 4 }],
-                )
-                .await?
-            }
-            (None, SignIn::Browser) => self.browser(&full).await?,
-            (None, _) => self.device_code(&full, audience).await?,
-        };
-        if let Some(refresh) = answer["refresh_token"].as_str() {
-            let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()));
-            let claim = |names: &[&str]| {
-                let claims = claims.as_ref()?;
-                names.iter().find_map(|name| claims[*name].as_str().map(str::to_owned))
-            };
-            let before = user.as_ref().map(|account| account.user.clone());
-            let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
-            *user = Some(Account {
-                user: claim(&["preferred_username", "upn"]).or(before).unwrap_or_default(),
-                tenant: claim(&["tid"]).filter(|tid| is_tenant(tid)).unwrap_or_else(|| self.tenant.clone()),
-                asked: self.tenant.clone(),
-                place: Some(self.place.clone()),
-                authority: self.place.authority.clone(),
-                client,
-                refresh_token: refresh.to_owned().into(),
-            });
-        }
-        Ok(answer)
+    /// The signed-in user as far as it is known: nothing is asked for it.
+    pub async fn known_account(&self) -> Option<Account> {
+        self.user.lock().await.clone()
     }
 
-    async fn device_code(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
+    /// What a directory gave to a person is the sign-in from now on.
+    fn remember(&self, answer: &Value, user: &mut Option<Account>, unmet: Option<Claims>) {
+        let Some(refresh) = answer["refresh_token"].as_str() else { return };
+        let before = user.as_ref().map(|account| account.user.clone());
+        let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
+        *user = Some(Account {
+            user: name_of(answer).or(before).unwrap_or_default(),
+            tenant: claim_of(answer, &["tid"]).filter(|tid| is_tenant(tid)).unwrap_or_else(|| self.tenant.clone()),
+            asked: self.tenant.clone(),
+            place: Some(self.place.clone()),
+            authority: self.place.authority.clone(),
+            client,
+            refresh_token: refresh.to_owned().into(),
+            browser: self.uses_browser(),
+            claims: unmet,
+        });
+    }
+
+    async fn device_code(&self, scope: &str, audience: &str, claims: Option<&Claims>) -> Result<Value, ArmError> {
         let client = AZURE_POWERSHELL.to_string();
-        let form = [("client_id", client.as_str()), ("scope", scope), ("resource", audience)];
-        let started = self.post("devicecode", &form[..if self.is_adfs() { 3 } else { 2 }]).await?;
+        let form = [("client_id", client.as_str()), ("scope", scope)];
+        let started = self.post("devicecode", &form, Some(audience), claims).await?;
         let text = |name: &str| started[name].as_str().unwrap_or_default();
         let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
         // The person types a secret there.
@@ -340,7 +479,7 @@ impl<'a> Identity<'a> {
         // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
         let mut first = true;
         let patience = Duration::from_secs(life.unsigned_abs());
-        let _answer = waits::answer_of("the person who signs in", patience);
+        let _asking = waits::person("the person who signs in", patience);
         loop {
             if !std::mem::take(&mut first) {
                 // A directory that asks for a longer wait than the code lives is not waited for.
@@ -355,7 +494,8 @@ impl<'a> Identity<'a> {
                 ("client_id", &client),
                 ("device_code", text("device_code")),
             ];
-            let polled = tokio::time::timeout_at(deadline, self.grant(&form)).await.map_err(|_| late())?;
+            let polled =
+                tokio::time::timeout_at(deadline, self.grant(&form, None, claims)).await.map_err(|_| late())?;
             match polled {
                 Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
                 Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
@@ -373,7 +513,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    async fn browser(&self, scope: &str) -> Result<Value, ArmError> {
+    async fn browser(&self, scope: &str, claims: Option<&Claims>, before: Option<&Account>) -> Result<Value, ArmError> {
         let local = |error: std::io::Error| {
             ArmError::from(Problem::new(
                 &code::SIGN_IN_DECLINED,
@@ -387,14 +527,18 @@ impl<'a> Identity<'a> {
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let client = AZURE_POWERSHELL.to_string();
+        // Who signed in before is to sign in again; otherwise the person chooses.
+        let who = before.map(|account| account.user.as_str()).filter(|user| !user.is_empty());
+        let who = who.map_or("prompt=select_account".to_owned(), |user| format!("login_hint={}", encode(user)));
         let url = format!(
-            "{}?response_type=code&response_mode=query&client_id={client}&redirect_uri={}&scope={}&state={state}&code_challenge={challenge}&code_challenge_method=S256&prompt=select_account",
+            "{}?response_type=code&response_mode=query&client_id={client}&redirect_uri={}&scope={}&state={state}&code_challenge={challenge}&code_challenge_method=S256&{who}&claims={}",
             self.endpoint("authorize"),
             encode(&redirect),
-            encode(scope)
+            encode(scope),
+            encode(&requested(claims))
         );
         self.prompt.browser(&url, browser::open(&url).is_ok());
-        let _answer = waits::answer_of("the person who signs in", Duration::from_secs(600));
+        let _asking = waits::person("the person who signs in", Duration::from_secs(600));
         let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
         let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
             .await
@@ -414,15 +558,15 @@ impl<'a> Identity<'a> {
             return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400, retry_after: None });
         }
         let code = field("code").ok_or_else(|| declined("the browser's answer holds no code"))?;
-        self.grant(&[
+        let form = [
             ("grant_type", "authorization_code"),
             ("client_id", &client),
             ("code", code),
             ("redirect_uri", &redirect),
             ("code_verifier", &verifier),
             ("scope", scope),
-        ])
-        .await
+        ];
+        self.grant(&form, None, claims).await
     }
 
     /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
@@ -441,11 +585,27 @@ impl<'a> Identity<'a> {
         jsonwebtoken::encode(&header, &claims, &key).map_err(|e| bad(e.to_string()))
     }
 
-    async fn grant(&self, form: &[(&str, &str)]) -> Result<Value, ArmError> {
-        self.post("token", form).await
+    async fn grant(
+        &self,
+        form: &[(&str, &str)],
+        audience: Option<&str>,
+        claims: Option<&Claims>,
+    ) -> Result<Value, ArmError> {
+        self.post("token", form, audience, claims).await
     }
 
-    async fn post(&self, what: &str, form: &[(&str, &str)]) -> Result<Value, ArmError> {
+    /// A form to the directory; with the claims, or with the resource where it is AD FS, which knows no claims.
+    async fn post(
+        &self,
+        what: &str,
+        form: &[(&str, &str)],
+        audience: Option<&str>,
+        claims: Option<&Claims>,
+    ) -> Result<Value, ArmError> {
+        let claims = (!self.is_adfs()).then(|| requested(claims));
+        let resource = audience.filter(|_| self.is_adfs()).map(|audience| ("resource", audience));
+        let claims = claims.as_deref().map(|claims| ("claims", claims));
+        let form: &[_] = &form.iter().copied().chain(resource).chain(claims).collect::<Vec<_>>();
         const SENT: &[&str] =
             &["client_secret", "client_assertion", "refresh_token", "device_code", "code", "code_verifier"];
         form.iter().filter(|(name, _)| SENT.contains(name)).for_each(|(_, secret)| redact::remember(secret));
@@ -473,6 +633,25 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// Keeps a token in place of the one before, and gives it.
+fn put(tokens: &mut Vec<Token>, token: Token) -> SecretString {
+    let text = token.text.clone();
+    tokens.retain(|known| known.audience != token.audience);
+    tokens.push(token);
+    text
+}
+
+/// What a person's sign-in asks for besides.
+fn of_a_person(scope: &str) -> String {
+    format!("{scope} offline_access openid profile")
+}
+
+/// Whether a directory that refuses a refresh token may give one to the person. What a policy blocks it gives to neither.
+fn wants_person(error: &str, description: &str) -> bool {
+    let blocked = matches!(aadsts_number(description), Some(53_000..=53_003));
+    ["interaction_required", "login_required", "invalid_grant"].contains(&error) && !blocked
+}
+
 /// Whether a text is a tenant's id or name: it becomes a part of an address.
 pub(crate) fn is_tenant(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -483,6 +662,17 @@ pub(crate) fn is_tenant(text: &str) -> bool {
 fn random() -> String {
     let bytes = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The name of the person whom a directory gave something to.
+fn name_of(answer: &Value) -> Option<String> {
+    claim_of(answer, &["preferred_username", "upn"])
+}
+
+/// The first of these claims that the tokens of an answer hold.
+fn claim_of(answer: &Value, names: &[&str]) -> Option<String> {
+    let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()))?;
+    names.iter().find_map(|name| claims[*name].as_str().map(str::to_owned))
 }
 
 /// The claims of a token that came straight from the directory over TLS: nothing is decided by them, they are shown.

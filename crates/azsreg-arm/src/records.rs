@@ -93,7 +93,7 @@ impl<'a> RecordsPort<'a> {
         // The stamp's own authority is reached as the stamp is; a directory perhaps through a proxy.
         let http = if adfs { self.http } else { self.login };
         let tenant = tenant.unwrap_or_else(|| "organizations".into());
-        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt))
+        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt).of_an_operator())
     }
 
     /// The manager, and the path of the activation record in the Default Provider Subscription.

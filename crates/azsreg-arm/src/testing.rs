@@ -17,6 +17,10 @@ pub(crate) struct Nobody;
 impl Prompt for Nobody {
     fn device_code(&self, _: &str, _: &str, _: &str) {}
     fn browser(&self, _: &str, _: bool) {}
+    fn may_ask(&self, _: bool) -> bool {
+        false
+    }
+    fn again(&self, _: &str) {}
 }
 
 /// A server that gives these answers by the beginning of the path, and keeps what it was sent.

@@ -52,7 +52,7 @@ pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
 pub use request::{RegisterRequest, Replaced, RequestError};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
-pub use signin::{aadsts_number, aadsts_problem};
+pub use signin::{Signed, aadsts_number, aadsts_problem, aadsts_sentence, claims_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
     AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,

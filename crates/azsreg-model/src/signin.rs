@@ -29,7 +29,7 @@ pub fn aadsts_problem(number: u32, text: &str, by_stamp: bool) -> Problem {
         70_018 | 70_020 => &code::SIGN_IN_DECLINED,
         _ => &code::SIGN_IN_REFUSED,
     };
-    let sentence = sentence(text);
+    let sentence = aadsts_sentence(text);
     let message = if by_stamp {
         format!("the directory refused the stamp when it redeemed the sign-in: AADSTS{number}")
     } else {
@@ -38,8 +38,35 @@ pub fn aadsts_problem(number: u32, text: &str, by_stamp: bool) -> Problem {
     Problem::new(entry, message).detail(sentence)
 }
 
+/// Who is asked for more than the sign-in has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signed {
+    /// A person whose sign-in is kept: the next `azsreg login` asks for it.
+    Person,
+    /// A person who signs in for each run: an operator of a stamp.
+    Operator,
+    /// An application.
+    Application,
+}
+
+/// What `host` wants of a sign-in, in plain words such as `multi-factor authentication`, and what to do about it.
+#[must_use]
+pub fn claims_problem(host: &str, wanted: &str, signed: Signed) -> Problem {
+    let problem = Problem::new(&code::CLAIMS_NEEDED, format!("{host} asks for {wanted}"));
+    match signed {
+        Signed::Person => problem,
+        Signed::Operator => {
+            problem.next("Run the same command again at a terminal, without --non-interactive: it asks there, and resumes.")
+        }
+        Signed::Application => problem
+            .cause("An application can't give a second factor: a policy of the tenant asks for it all the same, or the application was blocked or changed since it signed in.")
+            .next("Have the tenant's administrator exempt the application from the policy, or use a person's sign-in (--device-code, --browser); then run the same command again: it resumes."),
+    }
+}
+
 /// The directory's sentence, from the number on, without its trace ids.
-fn sentence(text: &str) -> String {
+#[must_use]
+pub fn aadsts_sentence(text: &str) -> String {
     let start = text.find("AADSTS").unwrap_or(0);
     let text = &text[start..];
     let end = text.find(" Trace ID:").unwrap_or(text.len());
