@@ -1,14 +1,9 @@
 //! Signing in: device code, browser, client secret, client certificate, refresh token (`wire-azure.md`, "Sign-in").
 
-use std::time::Duration;
-
-use azsreg_model::redact::{self, of_server};
-use azsreg_model::{Problem, Signed, aadsts_number, aadsts_sentence, claims_problem, code};
-use azsreg_operations::waits;
+use azsreg_model::{Problem, code, redact};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Method;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -17,16 +12,19 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::address::{self, checked};
-use crate::browser;
+use crate::address;
 use crate::cache::Account;
-use crate::challenge::{Claims, Wanted, requested};
+use crate::challenge::{Claims, requested};
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
 use crate::place::{Known, Place};
+
+mod another;
+mod person;
+
+pub(crate) use another::Tries;
 
 /// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
 const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2);
@@ -34,9 +32,6 @@ const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9
 const MARGIN: i64 = 120;
 /// A directory's tokens are some kilobytes; no Resource Manager takes a header of this size.
 const LONGEST_TOKEN: usize = 64 << 10;
-/// How long a person has to enter a code at most, whatever the directory says: its own is a quarter of an hour.
-const CODE_LIFE: i64 = 1_800;
-
 /// Who shows a person what to do.
 pub trait Prompt {
     /// A page to open and a code to enter there.
@@ -94,21 +89,6 @@ pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'stat
     let start = start.ok_or("it holds no RSA private key")?;
     redact::remember_pem(&pem[start..]);
     Ok((certificate.to_vec(), pem[start..].to_owned().into()))
-}
-
-/// The other tokens that a call has been given: each way to one is gone once.
-#[derive(Debug, Default)]
-pub(crate) struct Tries {
-    newer: bool,
-    claims: bool,
-    person: bool,
-}
-
-impl Tries {
-    /// Whether a newer token was given than the first.
-    pub(crate) fn newer(&self) -> bool {
-        self.newer
-    }
 }
 
 struct Token {
@@ -230,90 +210,6 @@ impl<'a> Identity<'a> {
         Ok(put(&mut tokens, token))
     }
 
-    /// Another token in place of one that was not taken, as the refusal asks for; `None` where there is no other way to one.
-    ///
-    /// # Errors
-    /// The directory refuses, or can't be asked; what is asked for needs a person, and none can be asked, or gave it before.
-    pub(crate) async fn another(
-        &self,
-        audience: &str,
-        refused: &SecretString,
-        wanted: &Wanted,
-        tries: &mut Tries,
-    ) -> Result<Option<SecretString>, ArmError> {
-        let mut tokens = self.tokens.lock().await;
-        let newer = |token: &&Token| token.text.expose_secret() != refused.expose_secret();
-        if let Some(token) = tokens.iter().filter(|token| token.audience == audience).find(newer) {
-            // A call beside this one was given it.
-            return Ok(Some(token.text.clone()));
-        }
-        let token = match wanted {
-            Wanted::Newer if tries.newer || !self.draws_alone().await => return Ok(None),
-            Wanted::Newer => {
-                tries.newer = true;
-                self.draw(audience, None).await?
-            }
-            Wanted::Claims(claims) => self.with_claims(audience, claims, tries).await?,
-        };
-        Ok(Some(put(&mut tokens, token)))
-    }
-
-    /// A token with claims: of what is known first, then of a person.
-    async fn with_claims(&self, audience: &str, claims: &Claims, tries: &mut Tries) -> Result<Token, ArmError> {
-        let mut needed = claims_problem(&host_of(&self.place.endpoint), &claims.words(), self.signed());
-        if !self.is_adfs() && self.draws_alone().await && !std::mem::replace(&mut tries.claims, true) {
-            match self.draw(audience, Some(claims)).await {
-                Err(ArmError::SignIn { error, description, .. }) if wants_person(&error, &description) => {
-                    needed = needed.detail(of_server(&aadsts_sentence(&description)));
-                }
-                other => return other,
-            }
-        }
-        // What is only good to know is not worth a second factor.
-        if audience != self.place.audience {
-            return Err(ArmError::ClaimsNeeded(Box::new(needed)));
-        }
-        // The next `azsreg login` asks for it, if the person does not give it now.
-        if let Some(account) = self.user.lock().await.as_mut() {
-            account.claims = Some(claims.clone());
-        }
-        let mut asked = self.asked.lock().await;
-        let was_asked = !matches!(self.sign_in, SignIn::Cached(_));
-        let may_ask = self.is_user() && !self.is_adfs() && self.prompt.may_ask(was_asked);
-        if !may_ask || asked.contains(claims) || std::mem::replace(&mut tries.person, true) {
-            return Err(ArmError::ClaimsNeeded(Box::new(needed)));
-        }
-        asked.push(claims.clone());
-        let who = self.user.lock().await.as_ref().map(|account| account.user.clone()).unwrap_or_default();
-        let who = if who.is_empty() { String::new() } else { format!(" as {who}") };
-        self.prompt.again(&format!("{}: sign in again{who}.", needed.message));
-        let mut user = self.user.lock().await;
-        let answer = self.ask(audience, Some(claims), user.as_ref()).await?;
-        let before = user.as_ref().map(|account| account.user.as_str()).filter(|name| !name.is_empty());
-        if let (Some(before), Some(name)) = (before, name_of(&answer))
-            && !before.eq_ignore_ascii_case(&name)
-        {
-            let message = format!("{} signed in; {before} was asked to", of_server(&name));
-            return Err(Problem::new(&code::ANOTHER_ACCOUNT, message).into());
-        }
-        self.remember(&answer, &mut user, None);
-        self.take(audience, &answer)
-    }
-
-    /// Whether a token can be drawn without a person.
-    async fn draws_alone(&self) -> bool {
-        !self.is_user() || self.user.lock().await.is_some()
-    }
-
-    /// Who is asked for more than the sign-in has.
-    fn signed(&self) -> Signed {
-        match (self.is_user(), self.operator) {
-            (false, _) => Signed::Application,
-            (true, true) => Signed::Operator,
-            (true, false) => Signed::Person,
-        }
-    }
-
     /// A token of the directory: for an application's secret or key, a person's refresh token, or a person's sign-in.
     async fn draw(&self, audience: &str, claims: Option<&Claims>) -> Result<Token, ArmError> {
         let scope = self.scope(audience);
@@ -364,23 +260,6 @@ impl<'a> Identity<'a> {
     /// AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
     fn scope(&self, audience: &str) -> String {
         if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") }
-    }
-
-    /// A person signs in, as before.
-    async fn ask(&self, audience: &str, claims: Option<&Claims>, before: Option<&Account>) -> Result<Value, ArmError> {
-        let scope = of_a_person(&self.scope(audience));
-        match self.uses_browser() {
-            true => self.browser(&scope, claims, before).await,
-            false => self.device_code(&scope, audience, claims).await,
-        }
-    }
-
-    /// Whether the person signs in with a browser; with a code otherwise.
-    fn uses_browser(&self) -> bool {
-        match &self.sign_in {
-            SignIn::Cached(account) => account.browser,
-            other => matches!(other, SignIn::Browser),
-        }
     }
 
     /// What the directory gave, if it can be used: a token that is expired or somebody else's would only be refused, and
@@ -460,115 +339,6 @@ impl<'a> Identity<'a> {
         });
     }
 
-    async fn device_code(&self, scope: &str, audience: &str, claims: Option<&Claims>) -> Result<Value, ArmError> {
-        let client = AZURE_POWERSHELL.to_string();
-        let form = [("client_id", client.as_str()), ("scope", scope)];
-        let started = self.post("devicecode", &form, Some(audience), claims).await?;
-        let text = |name: &str| started[name].as_str().unwrap_or_default();
-        let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
-        // The person types a secret there.
-        checked(url, "the page to enter the code at", self.http.allow_http())?;
-        self.prompt.device_code(url, text("user_code"), text("message"));
-        let mut interval = Duration::from_secs(started["interval"].as_u64().unwrap_or(5).clamp(1, 60));
-        let life = started["expires_in"].as_i64().unwrap_or(900).clamp(1, CODE_LIFE);
-        let deadline = Instant::now() + Duration::from_secs(life.unsigned_abs());
-        let late = || {
-            let message = format!("no code was entered within {life} s, which is as long as it lives");
-            ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, message))
-        };
-        // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
-        let mut first = true;
-        let patience = Duration::from_secs(life.unsigned_abs());
-        let _asking = waits::person("the person who signs in", patience);
-        loop {
-            if !std::mem::take(&mut first) {
-                // A directory that asks for a longer wait than the code lives is not waited for.
-                let next = Instant::now() + interval;
-                tokio::time::sleep_until(next.min(deadline)).await;
-                if next >= deadline {
-                    return Err(late());
-                }
-            }
-            let form = [
-                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-                ("client_id", &client),
-                ("device_code", text("device_code")),
-            ];
-            let polled =
-                tokio::time::timeout_at(deadline, self.grant(&form, None, claims)).await.map_err(|_| late())?;
-            match polled {
-                Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
-                Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
-                // A poll that broke costs nothing: the next one asks again, later if that was said.
-                Err(ArmError::Broken { .. } | ArmError::TooLate { .. }) => {}
-                Err(ArmError::SignIn { status, retry_after, .. }) if status == 429 || status >= 500 => {
-                    interval = interval.max(retry_after.unwrap_or(interval));
-                }
-                Err(error) => return Err(error),
-                Ok(answer) => return Ok(answer),
-            }
-            if Instant::now() > deadline {
-                return Err(late());
-            }
-        }
-    }
-
-    async fn browser(&self, scope: &str, claims: Option<&Claims>, before: Option<&Account>) -> Result<Value, ArmError> {
-        let local = |error: std::io::Error| {
-            ArmError::from(Problem::new(
-                &code::SIGN_IN_DECLINED,
-                format!("no loopback port for the browser's answer: {error}"),
-            ))
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(local)?;
-        let port = listener.local_addr().map_err(local)?.port();
-        let redirect = format!("http://localhost:{port}");
-        let (verifier, state) = (random(), random());
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let client = AZURE_POWERSHELL.to_string();
-        // Who signed in before is to sign in again; otherwise the person chooses.
-        let who = before.map(|account| account.user.as_str()).filter(|user| !user.is_empty());
-        let who = who.map_or("prompt=select_account".to_owned(), |user| format!("login_hint={}", encode(user)));
-        let url = format!(
-            "{}?response_type=code&response_mode=query&client_id={client}&redirect_uri={}&scope={}&state={state}&code_challenge={challenge}&code_challenge_method=S256&{who}&claims={}",
-            self.endpoint("authorize"),
-            encode(&redirect),
-            encode(scope),
-            encode(&requested(claims))
-        );
-        self.prompt.browser(&url, browser::open(&url).is_ok());
-        let _asking = waits::person("the person who signs in", Duration::from_secs(600));
-        let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
-        let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
-            .await
-            .map_err(|_| declined("nobody signed in with the browser in time"))?
-            .map_err(local)?;
-        let pairs: Vec<(String, String)> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(k, v)| (k.to_owned(), percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned()))
-            .collect();
-        let field = |name: &str| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
-        if field("state") != Some(state.as_str()) {
-            return Err(declined("the browser's answer is not to this sign-in"));
-        }
-        if let Some(error) = field("error") {
-            let description = field("error_description").unwrap_or_default().to_owned();
-            return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400, retry_after: None });
-        }
-        let code = field("code").ok_or_else(|| declined("the browser's answer holds no code"))?;
-        let form = [
-            ("grant_type", "authorization_code"),
-            ("client_id", &client),
-            ("code", code),
-            ("redirect_uri", &redirect),
-            ("code_verifier", &verifier),
-            ("scope", scope),
-        ];
-        self.grant(&form, None, claims).await
-    }
-
     /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
     fn assertion(&self, client: Uuid, certificate: &[u8], key_pem: &SecretString) -> Result<String, ArmError> {
         let bad = |why: String| {
@@ -646,22 +416,10 @@ fn of_a_person(scope: &str) -> String {
     format!("{scope} offline_access openid profile")
 }
 
-/// Whether a directory that refuses a refresh token may give one to the person. What a policy blocks it gives to neither.
-fn wants_person(error: &str, description: &str) -> bool {
-    let blocked = matches!(aadsts_number(description), Some(53_000..=53_003));
-    ["interaction_required", "login_required", "invalid_grant"].contains(&error) && !blocked
-}
-
 /// Whether a text is a tenant's id or name: it becomes a part of an address.
 pub(crate) fn is_tenant(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !text.is_empty() && text.len() <= 255 && text.chars().all(good) && text.chars().any(|c| c != '.')
-}
-
-/// 43 characters of the URL-safe alphabet from the system's randomness (RFC 7636 section 4.1).
-fn random() -> String {
-    let bytes = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The name of the person whom a directory gave something to.
