@@ -44,8 +44,11 @@ pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc
             let path = head.split(' ').nth(1).unwrap().to_owned();
             seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
             let answer = answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
-            let answer =
-                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+            let whole = |answer| {
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", str::len(answer))
+            };
+            // One with a head of its own is sent as it is.
+            let answer = if answer.starts_with("HTTP/1.1 ") { answer.to_owned() } else { whole(answer) };
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });

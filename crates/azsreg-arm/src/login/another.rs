@@ -56,7 +56,13 @@ impl Identity<'_> {
     /// A token with claims: of what is known first, then of a person.
     async fn with_claims(&self, audience: &str, claims: &Claims, tries: &mut Tries) -> Result<Token, ArmError> {
         let mut needed = claims_problem(&host_of(&self.place.endpoint), &claims.words(), self.signed());
-        if !self.is_adfs() && self.draws_alone().await && !std::mem::replace(&mut tries.claims, true) {
+        if self.is_adfs() {
+            let cause = "The sign-in is AD FS's, which knows no such claims.";
+            let next =
+                "Find out what answers at this address, and why it asks; then run the same command again: it resumes.";
+            return Err(ArmError::ClaimsNeeded(Box::new(needed.cause(cause).next(next))));
+        }
+        if self.draws_alone().await && !std::mem::replace(&mut tries.claims, true) {
             match self.draw(audience, Some(claims)).await {
                 Err(ArmError::SignIn { error, description, .. }) if wants_person(&error, &description) => {
                     needed = needed.detail(of_server(&aadsts_sentence(&description)));
@@ -74,7 +80,7 @@ impl Identity<'_> {
         }
         let mut asked = self.asked.lock().await;
         let was_asked = !matches!(self.sign_in, SignIn::Cached(_));
-        let may_ask = self.is_user() && !self.is_adfs() && self.prompt.may_ask(was_asked);
+        let may_ask = self.is_user() && self.prompt.may_ask(was_asked);
         if !may_ask || asked.contains(claims) || std::mem::replace(&mut tries.person, true) {
             return Err(ArmError::ClaimsNeeded(Box::new(needed)));
         }
