@@ -12,6 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::challenge::Claims;
 use crate::place::Place;
 
 /// A file of this size is no sign-in.
@@ -35,6 +36,10 @@ pub struct Account {
     pub client: Uuid,
     /// The refresh token.
     pub refresh_token: SecretString,
+    /// Whether the person signed in with a browser; with a code otherwise.
+    pub browser: bool,
+    /// What Azure asked for that this sign-in does not give: the next one of the person asks for it.
+    pub claims: Option<Claims>,
 }
 
 impl Account {
@@ -101,6 +106,15 @@ impl SignInCache {
         self.all().into_iter().find(|account| here(account) && account.is_of(tenant))
     }
 
+    /// What the next sign-in at a place asks for, because Azure asked for it before: for a tenant, or for any where none is
+    /// named.
+    #[must_use]
+    pub fn claims(&self, place: &Place, tenant: &str) -> Option<Claims> {
+        let here = |account: &Account| account.place.as_ref().is_some_and(|kept| kept.is(place));
+        let any = tenant.eq_ignore_ascii_case("organizations");
+        self.all().into_iter().filter(|account| here(account) && (any || account.is_of(tenant))).find_map(|a| a.claims)
+    }
+
     /// The sign-in of the same authority and tenant that was made at another place: it is not used, but may be named.
     #[must_use]
     pub fn elsewhere(&self, place: &Place, tenant: &str) -> Option<Account> {
@@ -139,6 +153,8 @@ impl SignInCache {
             authority,
             client: text("client")?.parse().ok()?,
             refresh_token: text("refresh_token")?.into(),
+            browser: value["browser"].as_bool().unwrap_or_default(),
+            claims: text("claims").and_then(|claims| Claims::read(&claims)),
         })
     }
 
@@ -181,8 +197,11 @@ impl SignInCache {
         builder.create(&self.directory)?;
         let mut body = json!({
             "user": account.user, "tenant": account.tenant, "asked": account.asked, "authority": account.authority, "client": account.client,
-            "refresh_token": account.refresh_token.expose_secret(),
+            "refresh_token": account.refresh_token.expose_secret(), "browser": account.browser,
         });
+        if let Some(claims) = &account.claims {
+            body["claims"] = json!(claims.kept());
+        }
         if let Some(place) = &account.place {
             body["endpoint"] = json!(place.endpoint);
             body["audience"] = json!(place.audience);
@@ -243,6 +262,8 @@ mod tests {
             place: Some(place(endpoint)),
             client: Uuid::nil(),
             refresh_token: "secret".to_owned().into(),
+            browser: false,
+            claims: None,
         }
     }
 
@@ -282,6 +303,21 @@ mod tests {
         assert_eq!(cache.forget(Some("t2")).unwrap().accounts.len(), 0);
         assert_eq!(cache.forget(Some("t1")).unwrap().accounts.len(), 2);
         assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_azure_asked_for_is_kept_beside_the_sign_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, here) = (SignInCache::new(dir.path()), place("https://one"));
+        cache.put(&account("https://one", "t1")).unwrap();
+        assert_eq!(cache.claims(&here, "t1"), None);
+        let claims = Claims::read(r#"{"access_token":{"acrs":{"values":["p1"]}}}"#);
+        cache.put(&Account { claims: claims.clone(), browser: true, ..account("https://one", "t1") }).unwrap();
+        assert!(claims.is_some() && cache.get(&here, "t1").unwrap().browser);
+        for (tenant, found) in [("t1", &claims), ("organizations", &claims), ("t2", &None)] {
+            assert_eq!(&cache.claims(&here, tenant), found, "{tenant}");
+        }
+        assert_eq!(cache.claims(&place("https://two"), "t1"), None);
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub enum ArmError {
         /// What it said.
         reason: String,
     },
+    /// Something is asked of the sign-in that it does not have.
+    #[error("{0}")]
+    ClaimsNeeded(Box<Problem>),
     /// Something that this sign-in can't give.
     #[error("{0}")]
     Unavailable(Box<Problem>),
@@ -135,6 +138,7 @@ impl From<ArmError> for PortError {
             }
             ArmError::Unreadable { .. } => Self::permanent(Problem::new(&code::AZURE_PROTOCOL, message)),
             ArmError::Unclear { .. } => Self::new(Class::Transient, Problem::new(&code::ANSWER_UNCLEAR, message)),
+            ArmError::ClaimsNeeded(problem) => Self::new(Class::Refused, *problem),
             ArmError::Unavailable(problem) => Self::new(Class::Permanent, *problem),
             ArmError::SignIn { error, description, status, retry_after } => {
                 if status == 429 || (retry_after.is_some() && status >= 500) {
@@ -226,7 +230,7 @@ fn what_of(refusal: &refusals::Refusal, message: &str) -> String {
                 None => what.to_owned(),
             };
         }
-        id if id == code::POLICY.id || id == code::MFA_REQUIRED.id => policy(message),
+        id if id == code::POLICY.id || id == code::CLAIMS_NEEDED.id => policy(message),
         id if id == code::RESERVED_NAME.id => {
             quoted_after(message, "The resource name ").or(quoted_after(message, "name "))
         }

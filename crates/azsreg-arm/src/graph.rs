@@ -1,6 +1,7 @@
 //! The directory's Graph, as far as it says what an operator wants to know beforehand. What the caller may not see is
 //! unknown, not wrong.
 
+use azsreg_model::code;
 use azsreg_operations::ports::{BridgeOwners, DirectoryRights};
 use reqwest::Method;
 use serde_json::Value;
@@ -19,8 +20,17 @@ async fn get(graph: &Manager<'_>, path: &str) -> Result<Option<Value>, ArmError>
     let url = format!("{}/v1.0/{path}", graph.endpoint());
     match graph.send(Method::GET, &url, None).await {
         Ok(answer) => Ok(Some(answer.body)),
-        Err(ArmError::Refused { status: 400 | 401 | 403 | 404, .. }) => Ok(None),
+        Err(error) if may_not_look(&error) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the caller is not shown something. A second factor is not asked for to look at what is only good to know.
+fn may_not_look(error: &ArmError) -> bool {
+    match error {
+        ArmError::Refused { status, .. } => matches!(status, 400 | 401 | 403 | 404),
+        ArmError::Unavailable(problem) => problem.code == &code::NEW_TOKEN_EXPIRED,
+        error => matches!(error, ArmError::ClaimsNeeded(_)),
     }
 }
 
@@ -36,7 +46,7 @@ pub(crate) async fn principal_exists(graph: &Manager<'_>, principal: Uuid) -> Re
         // Neither the principal nor its absence.
         Ok(_) => Ok(None),
         Err(error) if says_absent(&error, absent::PRINCIPAL) => Ok(Some(false)),
-        Err(ArmError::Refused { status: 400 | 401 | 403 | 404, .. }) => Ok(None),
+        Err(error) if may_not_look(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

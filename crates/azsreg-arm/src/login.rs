@@ -1,13 +1,9 @@
 //! Signing in: device code, browser, client secret, client certificate, refresh token (`wire-azure.md`, "Sign-in").
 
-use std::time::Duration;
-
 use azsreg_model::{Problem, code, redact};
-use azsreg_operations::waits;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Method;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -16,15 +12,19 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::address::{self, checked};
-use crate::browser;
+use crate::address;
 use crate::cache::Account;
+use crate::challenge::{Claims, requested};
 use crate::error::ArmError;
 use crate::http::{Body, Http, host_of};
 use crate::place::{Known, Place};
+
+mod another;
+mod person;
+
+pub(crate) use another::Tries;
 
 /// Azure PowerShell's public client: what the stamp has always been given a refresh token of.
 const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2);
@@ -32,15 +32,16 @@ const AZURE_POWERSHELL: Uuid = Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9
 const MARGIN: i64 = 120;
 /// A directory's tokens are some kilobytes; no Resource Manager takes a header of this size.
 const LONGEST_TOKEN: usize = 64 << 10;
-/// How long a person has to enter a code at most, whatever the directory says: its own is a quarter of an hour.
-const CODE_LIFE: i64 = 1_800;
-
 /// Who shows a person what to do.
 pub trait Prompt {
     /// A page to open and a code to enter there.
     fn device_code(&self, url: &str, code: &str, message: &str);
     /// A page that was opened in the browser, or has to be.
     fn browser(&self, url: &str, opened: bool);
+    /// Whether a person can be asked in the middle of a run; `was_asked`: one has signed in for this run already.
+    fn may_ask(&self, was_asked: bool) -> bool;
+    /// Why a person has to sign in again.
+    fn again(&self, why: &str);
 }
 
 /// How to sign in.
@@ -106,8 +107,14 @@ pub struct Identity<'a> {
     tenant: String,
     sign_in: SignIn,
     prompt: &'a dyn Prompt,
+    /// What the first sign-in of a person asks for.
+    claims: Option<Claims>,
+    /// Whether it is an operator of a stamp: nothing of that sign-in is kept.
+    operator: bool,
     tokens: Mutex<Vec<Token>>,
     user: Mutex<Option<Account>>,
+    /// What a person has been asked for in this run.
+    asked: Mutex<Vec<Claims>>,
 }
 
 impl<'a> Identity<'a> {
@@ -133,9 +140,23 @@ impl<'a> Identity<'a> {
             tenant: tenant.to_owned(),
             sign_in,
             prompt,
-            tokens: Mutex::new(Vec::new()),
+            claims: None,
+            operator: false,
+            tokens: Mutex::default(),
             user: Mutex::new(user),
+            asked: Mutex::default(),
         }
+    }
+
+    /// And a person who signs in is asked for these claims at once.
+    #[must_use]
+    pub fn asking(self, claims: Option<Claims>) -> Self {
+        Self { claims, ..self }
+    }
+
+    /// And it is an operator of a stamp who signs in.
+    pub(crate) fn of_an_operator(self) -> Self {
+        Self { operator: true, ..self }
     }
 
     fn endpoint(&self, what: &str) -> String {
@@ -185,44 +206,60 @@ impl<'a> Identity<'a> {
         if let Some(token) = tokens.iter().find(good) {
             return Ok(token.text.clone());
         }
-        // AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
-        let scope = if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") };
+        let token = self.draw(audience, None).await?;
+        Ok(put(&mut tokens, token))
+    }
+
+    /// A token of the directory: for an application's secret or key, a person's refresh token, or a person's sign-in.
+    async fn draw(&self, audience: &str, claims: Option<&Claims>) -> Result<Token, ArmError> {
+        let scope = self.scope(audience);
         let answer = match &self.sign_in {
             SignIn::ClientSecret { client, secret } => {
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "client_credentials"),
-                        ("client_id", &client),
-                        ("client_secret", secret.expose_secret()),
-                        ("scope", &scope),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 5 } else { 4 }],
-                )
-                .await?
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client.to_string()),
+                    ("client_secret", secret.expose_secret()),
+                    ("scope", &scope),
+                ];
+                self.grant(&form, Some(audience), claims).await?
             }
             SignIn::ClientCertificate { client, certificate, key_pem } => {
-                let assertion = self.assertion(*client, certificate, key_pem)?;
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "client_credentials"),
-                        ("client_id", &client),
-                        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-                        ("client_assertion", &assertion),
-                        ("scope", &scope),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 6 } else { 5 }],
-                )
-                .await?
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &client.to_string()),
+                    ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                    ("client_assertion", &self.assertion(*client, certificate, key_pem)?),
+                    ("scope", &scope),
+                ];
+                self.grant(&form, Some(audience), claims).await?
             }
-            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => self.user_token(&scope, audience).await?,
+            SignIn::DeviceCode | SignIn::Browser | SignIn::Cached(_) => {
+                let mut user = self.user.lock().await;
+                let answer = match user.as_ref() {
+                    Some(account) => {
+                        let form = [
+                            ("grant_type", "refresh_token"),
+                            ("client_id", &account.client.to_string()),
+                            ("refresh_token", account.refresh_token.expose_secret()),
+                            ("scope", &of_a_person(&scope)),
+                        ];
+                        self.grant(&form, Some(audience), claims).await?
+                    }
+                    // On the heap: every call's future would be as large as a sign-in.
+                    None => Box::pin(self.ask(audience, self.claims.as_ref(), None)).await?,
+                };
+                // What a person was to be asked for stays so, but for what was given now.
+                let unmet = user.as_ref().and_then(|account| account.claims.clone());
+                self.remember(&answer, &mut user, unmet.filter(|unmet| claims != Some(unmet)));
+                answer
+            }
         };
-        let token = self.take(audience, &answer)?;
-        let text = token.text.clone();
-        tokens.retain(|known| known.audience != audience);
-        tokens.push(token);
-        Ok(text)
+        self.take(audience, &answer)
+    }
+
+    /// AD FS takes the resource by itself; the scope of the newer protocol is beside it for those that want that.
+    fn scope(&self, audience: &str) -> String {
+        if self.is_adfs() { "openid".to_owned() } else { format!("{audience}/.default") }
     }
 
     /// What the directory gave, if it can be used: a token that is expired or somebody else's would only be refused, and
@@ -279,150 +316,27 @@ impl<'a> Identity<'a> {
         })
     }
 
-    async fn user_token(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
-        let mut user = self.user.lock().await;
-        let known = user.as_ref().map(|account| (account.refresh_token.clone(), account.client));
-        let full = format!("{scope} offline_access openid profile");
-        let answer = match (known, &self.sign_in) {
-            (Some((refresh, client)), _) => {
-                let client = client.to_string();
-                self.grant(
-                    &[
-                        ("grant_type", "refresh_token"),
-                        ("client_id", &client),
-                        ("refresh_token", refresh.expose_secret()),
-                        ("scope", &full),
-                        ("resource", audience),
-                    ][..if self.is_adfs() { 5 } else { 4 }],
-                )
-                .await?
-            }
-            (None, SignIn::Browser) => self.browser(&full).await?,
-            (None, _) => self.device_code(&full, audience).await?,
-        };
-        if let Some(refresh) = answer["refresh_token"].as_str() {
-            let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()));
-            let claim = |names: &[&str]| {
-                let claims = claims.as_ref()?;
-                names.iter().find_map(|name| claims[*name].as_str().map(str::to_owned))
-            };
-            let before = user.as_ref().map(|account| account.user.clone());
-            let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
-            *user = Some(Account {
-                user: claim(&["preferred_username", "upn"]).or(before).unwrap_or_default(),
-                tenant: claim(&["tid"]).filter(|tid| is_tenant(tid)).unwrap_or_else(|| self.tenant.clone()),
-                asked: self.tenant.clone(),
-                place: Some(self.place.clone()),
-                authority: self.place.authority.clone(),
-                client,
-                refresh_token: refresh.to_owned().into(),
-            });
-        }
-        Ok(answer)
+    /// The signed-in user as far as it is known: nothing is asked for it.
+    pub async fn known_account(&self) -> Option<Account> {
+        self.user.lock().await.clone()
     }
 
-    async fn device_code(&self, scope: &str, audience: &str) -> Result<Value, ArmError> {
-        let client = AZURE_POWERSHELL.to_string();
-        let form = [("client_id", client.as_str()), ("scope", scope), ("resource", audience)];
-        let started = self.post("devicecode", &form[..if self.is_adfs() { 3 } else { 2 }]).await?;
-        let text = |name: &str| started[name].as_str().unwrap_or_default();
-        let url = if text("verification_uri").is_empty() { text("verification_url") } else { text("verification_uri") };
-        // The person types a secret there.
-        checked(url, "the page to enter the code at", self.http.allow_http())?;
-        self.prompt.device_code(url, text("user_code"), text("message"));
-        let mut interval = Duration::from_secs(started["interval"].as_u64().unwrap_or(5).clamp(1, 60));
-        let life = started["expires_in"].as_i64().unwrap_or(900).clamp(1, CODE_LIFE);
-        let deadline = Instant::now() + Duration::from_secs(life.unsigned_abs());
-        let late = || {
-            let message = format!("no code was entered within {life} s, which is as long as it lives");
-            ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, message))
-        };
-        // The first question is put at once (who is approved by then waits for nothing), the others an interval apart.
-        let mut first = true;
-        let patience = Duration::from_secs(life.unsigned_abs());
-        let _answer = waits::answer_of("the person who signs in", patience);
-        loop {
-            if !std::mem::take(&mut first) {
-                // A directory that asks for a longer wait than the code lives is not waited for.
-                let next = Instant::now() + interval;
-                tokio::time::sleep_until(next.min(deadline)).await;
-                if next >= deadline {
-                    return Err(late());
-                }
-            }
-            let form = [
-                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-                ("client_id", &client),
-                ("device_code", text("device_code")),
-            ];
-            let polled = tokio::time::timeout_at(deadline, self.grant(&form)).await.map_err(|_| late())?;
-            match polled {
-                Err(ArmError::SignIn { error, .. }) if error == "authorization_pending" => {}
-                Err(ArmError::SignIn { error, .. }) if error == "slow_down" => interval += Duration::from_secs(5),
-                // A poll that broke costs nothing: the next one asks again, later if that was said.
-                Err(ArmError::Broken { .. } | ArmError::TooLate { .. }) => {}
-                Err(ArmError::SignIn { status, retry_after, .. }) if status == 429 || status >= 500 => {
-                    interval = interval.max(retry_after.unwrap_or(interval));
-                }
-                Err(error) => return Err(error),
-                Ok(answer) => return Ok(answer),
-            }
-            if Instant::now() > deadline {
-                return Err(late());
-            }
-        }
-    }
-
-    async fn browser(&self, scope: &str) -> Result<Value, ArmError> {
-        let local = |error: std::io::Error| {
-            ArmError::from(Problem::new(
-                &code::SIGN_IN_DECLINED,
-                format!("no loopback port for the browser's answer: {error}"),
-            ))
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(local)?;
-        let port = listener.local_addr().map_err(local)?.port();
-        let redirect = format!("http://localhost:{port}");
-        let (verifier, state) = (random(), random());
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let client = AZURE_POWERSHELL.to_string();
-        let url = format!(
-            "{}?response_type=code&response_mode=query&client_id={client}&redirect_uri={}&scope={}&state={state}&code_challenge={challenge}&code_challenge_method=S256&prompt=select_account",
-            self.endpoint("authorize"),
-            encode(&redirect),
-            encode(scope)
-        );
-        self.prompt.browser(&url, browser::open(&url).is_ok());
-        let _answer = waits::answer_of("the person who signs in", Duration::from_secs(600));
-        let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
-        let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
-            .await
-            .map_err(|_| declined("nobody signed in with the browser in time"))?
-            .map_err(local)?;
-        let pairs: Vec<(String, String)> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(k, v)| (k.to_owned(), percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned()))
-            .collect();
-        let field = |name: &str| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
-        if field("state") != Some(state.as_str()) {
-            return Err(declined("the browser's answer is not to this sign-in"));
-        }
-        if let Some(error) = field("error") {
-            let description = field("error_description").unwrap_or_default().to_owned();
-            return Err(ArmError::SignIn { error: error.to_owned(), description, status: 400, retry_after: None });
-        }
-        let code = field("code").ok_or_else(|| declined("the browser's answer holds no code"))?;
-        self.grant(&[
-            ("grant_type", "authorization_code"),
-            ("client_id", &client),
-            ("code", code),
-            ("redirect_uri", &redirect),
-            ("code_verifier", &verifier),
-            ("scope", scope),
-        ])
-        .await
+    /// What a directory gave to a person is the sign-in from now on.
+    fn remember(&self, answer: &Value, user: &mut Option<Account>, unmet: Option<Claims>) {
+        let Some(refresh) = answer["refresh_token"].as_str() else { return };
+        let before = user.as_ref().map(|account| account.user.clone());
+        let client = user.as_ref().map_or(AZURE_POWERSHELL, |account| account.client);
+        *user = Some(Account {
+            user: name_of(answer).or(before).unwrap_or_default(),
+            tenant: claim_of(answer, &["tid"]).filter(|tid| is_tenant(tid)).unwrap_or_else(|| self.tenant.clone()),
+            asked: self.tenant.clone(),
+            place: Some(self.place.clone()),
+            authority: self.place.authority.clone(),
+            client,
+            refresh_token: refresh.to_owned().into(),
+            browser: self.uses_browser(),
+            claims: unmet,
+        });
     }
 
     /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
@@ -441,11 +355,27 @@ impl<'a> Identity<'a> {
         jsonwebtoken::encode(&header, &claims, &key).map_err(|e| bad(e.to_string()))
     }
 
-    async fn grant(&self, form: &[(&str, &str)]) -> Result<Value, ArmError> {
-        self.post("token", form).await
+    async fn grant(
+        &self,
+        form: &[(&str, &str)],
+        audience: Option<&str>,
+        claims: Option<&Claims>,
+    ) -> Result<Value, ArmError> {
+        self.post("token", form, audience, claims).await
     }
 
-    async fn post(&self, what: &str, form: &[(&str, &str)]) -> Result<Value, ArmError> {
+    /// A form to the directory; with the claims, or with the resource where it is AD FS, which knows no claims.
+    async fn post(
+        &self,
+        what: &str,
+        form: &[(&str, &str)],
+        audience: Option<&str>,
+        claims: Option<&Claims>,
+    ) -> Result<Value, ArmError> {
+        let claims = (!self.is_adfs()).then(|| requested(claims));
+        let resource = audience.filter(|_| self.is_adfs()).map(|audience| ("resource", audience));
+        let claims = claims.as_deref().map(|claims| ("claims", claims));
+        let form: &[_] = &form.iter().copied().chain(resource).chain(claims).collect::<Vec<_>>();
         const SENT: &[&str] =
             &["client_secret", "client_assertion", "refresh_token", "device_code", "code", "code_verifier"];
         form.iter().filter(|(name, _)| SENT.contains(name)).for_each(|(_, secret)| redact::remember(secret));
@@ -473,16 +403,34 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// Keeps a token in place of the one before, and gives it.
+fn put(tokens: &mut Vec<Token>, token: Token) -> SecretString {
+    let text = token.text.clone();
+    tokens.retain(|known| known.audience != token.audience);
+    tokens.push(token);
+    text
+}
+
+/// What a person's sign-in asks for besides.
+fn of_a_person(scope: &str) -> String {
+    format!("{scope} offline_access openid profile")
+}
+
 /// Whether a text is a tenant's id or name: it becomes a part of an address.
 pub(crate) fn is_tenant(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !text.is_empty() && text.len() <= 255 && text.chars().all(good) && text.chars().any(|c| c != '.')
 }
 
-/// 43 characters of the URL-safe alphabet from the system's randomness (RFC 7636 section 4.1).
-fn random() -> String {
-    let bytes = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+/// The name of the person whom a directory gave something to.
+fn name_of(answer: &Value) -> Option<String> {
+    claim_of(answer, &["preferred_username", "upn"])
+}
+
+/// The first of these claims that the tokens of an answer hold.
+fn claim_of(answer: &Value, names: &[&str]) -> Option<String> {
+    let claims = claims_of(answer["id_token"].as_str()).or_else(|| claims_of(answer["access_token"].as_str()))?;
+    names.iter().find_map(|name| claims[*name].as_str().map(str::to_owned))
 }
 
 /// The claims of a token that came straight from the directory over TLS: nothing is decided by them, they are shown.

@@ -3,19 +3,23 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::pin::pin;
 use std::time::Duration;
 
+use azsreg_model::redact::of_server;
 use azsreg_model::{Problem, code, refusals};
 use azsreg_operations::engine::retry::Policy;
+use azsreg_operations::waits::Allowance;
 use reqwest::Method;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::absent::{is_of_kind, says_absent};
 use crate::address::{self, too_large, wait_within};
+use crate::challenge::Wanted;
 use crate::error::ArmError;
 use crate::http::{Answer, Body, Http, MAX_HELD, host_of};
-use crate::login::Identity;
+use crate::login::{Identity, Tries};
 
 /// How long an accepted operation is followed, and all pages of a list are read: as long as a step may take.
 const STEP: Duration = Policy::AZURE.deadline;
@@ -76,29 +80,57 @@ impl<'a> Manager<'a> {
     }
 
     pub(crate) async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Answer, ArmError> {
-        use secrecy::ExposeSecret as _;
-        let token = self.identity.token(&self.endpoint, &self.audience).await?;
-        let body = body.map_or(Body::None, Body::Json);
-        let answer = self.http.call(method, url, Some(token.expose_secret()), body).await?;
-        if let Some(id) = answer.header("x-ms-request-id") {
-            let mut requests = self.requests.borrow_mut();
-            if requests.len() >= REQUEST_IDS {
-                requests.remove(0);
+        let mut token = self.identity.token(&self.endpoint, &self.audience).await?;
+        let mut tries = Tries::default();
+        loop {
+            let bearer = Some(token.expose_secret());
+            let answer = self.http.call(method.clone(), url, bearer, body.map_or(Body::None, Body::Json)).await?;
+            if let Some(id) = answer.header("x-ms-request-id") {
+                let mut requests = self.requests.borrow_mut();
+                if requests.len() >= REQUEST_IDS {
+                    requests.remove(0);
+                }
+                requests.push(id.chars().take(128).collect());
             }
-            requests.push(id.chars().take(128).collect());
+            if answer.status.is_success() {
+                return Ok(answer);
+            }
+            // A token that is not taken has no effect: with another one the call is made again.
+            let Some(wanted) = Wanted::of(&answer) else { return Err(Self::refusal(&answer)) };
+            // On the heap, as it is rare: every call's future would be as large as a sign-in.
+            let another = Box::pin(self.identity.another(&self.audience, &token, &wanted, &mut tries));
+            match another.await? {
+                Some(another) => token = another,
+                None if tries.newer() => return Err(self.expired(&answer)),
+                None => return Err(Self::refusal(&answer)),
+            }
         }
-        if answer.status.is_success() {
-            return Ok(answer);
+    }
+
+    /// A token that was drawn a moment ago is said to have expired.
+    fn expired(&self, answer: &Answer) -> ArmError {
+        let refusal = Self::refusal(answer);
+        let message = format!("{} says that a token has expired that is new", self.host());
+        let skew = self.http.skew().as_secs();
+        let mut problem = Problem::new(&code::NEW_TOKEN_EXPIRED, message).detail(of_server(&refusal.to_string()));
+        if skew.abs() > 60 {
+            let way = if skew > 0 { "ahead of" } else { "behind" };
+            problem = problem.detail(format!("the clock of {} is {} s {way} this machine's", self.host(), skew.abs()));
         }
+        problem.into()
+    }
+
+    /// What an answer refuses.
+    fn refusal(answer: &Answer) -> ArmError {
         // `error` inside an envelope, or the envelope's members at the top as some gateways write them.
         let (code, message) = said(answer.body.get("error").unwrap_or(&answer.body));
-        Err(ArmError::Refused {
+        ArmError::Refused {
             status: answer.status.as_u16(),
             code: if code.is_empty() { format!("HTTP {}", answer.status.as_u16()) } else { code },
             message,
             request_id: answer.header("x-ms-request-id").map(str::to_owned),
             retry_after: answer.retry_after(),
-        })
+        }
     }
 
     fn url(&self, path: &str, version: &str) -> String {
@@ -132,7 +164,7 @@ impl<'a> Manager<'a> {
         version: &str,
         body: Option<&Value>,
     ) -> Result<Value, ArmError> {
-        let mut waits = Waits { until: Instant::now() + limit, limit, polls: 0 };
+        let mut waits = Waits { time: Allowance::new(limit), polls: 0 };
         let url = self.url(path, version);
         let wants_resource = method == Method::PUT || method == Method::PATCH;
         let mut answer = self.send(method, &url, body).await?;
@@ -258,11 +290,11 @@ impl<'a> Manager<'a> {
     pub(crate) async fn list(&self, path: &str, version: &str, absent: &[&str]) -> Result<Vec<Value>, ArmError> {
         let host = self.host();
         let (mut items, mut held, mut seen) = (Vec::new(), 0, HashSet::new());
-        let until = Instant::now() + STEP;
+        let time = Allowance::new(STEP);
         let mut url = self.url(path, version);
         loop {
-            let asked = tokio::time::timeout_at(until, self.send(Method::GET, &url, None)).await;
-            let asked = asked.map_err(|_| ArmError::TooLate {
+            let asked = within(&time, self.send(Method::GET, &url, None)).await;
+            let asked = asked.ok_or_else(|| ArmError::TooLate {
                 host: host.clone(),
                 what: format!("the end of the list {}", path.split('?').next().unwrap_or(path)),
                 waited: STEP,
@@ -346,28 +378,42 @@ fn said(error: &Value) -> (String, String) {
     (code, message)
 }
 
+/// Waits for something as long as there is time, without the time of a person who is asked meanwhile; `None` when it is over.
+async fn within<T>(time: &Allowance, work: impl Future<Output = T>) -> Option<T> {
+    /// How soon it is looked again whether a person is still asked.
+    const LOOK: Duration = Duration::from_millis(100);
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(time.left().max(LOOK), &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if time.left().is_zero() => return None,
+            Err(_) => {}
+        }
+    }
+}
+
 /// The waits for an accepted operation.
 struct Waits {
-    until: Instant,
-    limit: Duration,
+    time: Allowance,
     polls: u32,
 }
 
 impl Waits {
     async fn pause(&mut self, answer: &Answer, url: &str) -> Result<(), ArmError> {
-        let wait = self.next(&host_of(url), answer.retry_after(), Instant::now())?;
+        let wait = self.next(&host_of(url), answer.retry_after(), self.time.left())?;
         tokio::time::sleep(wait).await;
         Ok(())
     }
 
     /// As long as was said, or a little; never beyond the limit, and a little longer each time where "at once" was said.
-    fn next(&mut self, host: &str, asked: Option<Duration>, now: Instant) -> Result<Duration, ArmError> {
+    fn next(&mut self, host: &str, asked: Option<Duration>, left: Duration) -> Result<Duration, ArmError> {
         self.polls = self.polls.saturating_add(1);
         let least = Duration::from_millis(50 * u64::from(self.polls.min(20)));
         let wait = asked.unwrap_or(Duration::from_secs(2)).max(least);
-        wait_within(host, wait, self.limit).map_err(|problem| ArmError::from(*problem))?;
-        if now + wait > self.until {
-            let message = format!("{host} did not end an accepted operation within {} s", self.limit.as_secs());
+        wait_within(host, wait, self.time.limit()).map_err(|problem| ArmError::from(*problem))?;
+        if wait > left {
+            let limit = self.time.limit().as_secs();
+            let message = format!("{host} did not end an accepted operation within {limit} s");
             return Err(Problem::new(&code::OPERATION_ENDLESS, message).into());
         }
         Ok(wait)
@@ -430,6 +476,8 @@ pub(crate) fn loops(host: &str) -> ArmError {
 
 #[cfg(test)]
 mod tests {
+    use azsreg_operations::waits;
+
     use super::*;
 
     #[test]
@@ -456,13 +504,12 @@ mod tests {
 
     #[test]
     fn an_accepted_operation_is_followed_as_long_as_a_step_has() {
-        let begun = Instant::now();
         for asked in [None, Some(0), Some(7), Some(290)] {
             let asked = asked.map(Duration::from_secs);
-            let mut waits = Waits { until: begun + STEP, limit: STEP, polls: 0 };
+            let mut waits = Waits { time: Allowance::new(STEP), polls: 0 };
             let (mut passed, mut polls) = (Duration::ZERO, 0);
             let end = loop {
-                match waits.next("host", asked, begun + passed) {
+                match waits.next("host", asked, STEP - passed) {
                     Ok(wait) => passed += wait,
                     Err(ArmError::Unavailable(problem)) => break problem.code.id,
                     Err(other) => panic!("{other}"),
@@ -472,11 +519,23 @@ mod tests {
             assert_eq!(end, "AZR4047");
             assert!(passed <= STEP && polls < 320, "{asked:?}: {polls} polls in {passed:?}");
         }
-        let mut waits = Waits { until: begun + STEP, limit: STEP, polls: 0 };
+        let mut waits = Waits { time: Allowance::new(STEP), polls: 0 };
         for week in [Duration::from_secs(604_800), Duration::from_secs(u64::MAX)] {
-            let Err(ArmError::Unavailable(problem)) = waits.next("host", Some(week), begun) else { panic!() };
+            let Err(ArmError::Unavailable(problem)) = waits.next("host", Some(week), STEP) else { panic!() };
             assert_eq!(problem.code.id, "AZR4046");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_person_takes_is_no_time_of_a_list() {
+        let limit = Duration::from_millis(150);
+        let time = Allowance::new(limit);
+        let signing_in = async {
+            let _asking = waits::person("the person who signs in", limit * 10);
+            tokio::time::sleep(limit * 4).await;
+        };
+        assert!(within(&time, signing_in).await.is_some());
+        assert!(within(&time, std::future::pending::<()>()).await.is_none());
     }
 
     #[test]

@@ -23,6 +23,10 @@ struct Silent;
 impl Prompt for Silent {
     fn device_code(&self, _: &str, _: &str, _: &str) {}
     fn browser(&self, _: &str, _: bool) {}
+    fn may_ask(&self, _: bool) -> bool {
+        false
+    }
+    fn again(&self, _: &str) {}
 }
 
 type Answers = Arc<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;

@@ -93,7 +93,7 @@ impl<'a> RecordsPort<'a> {
         // The stamp's own authority is reached as the stamp is; a directory perhaps through a proxy.
         let http = if adfs { self.http } else { self.login };
         let tenant = tenant.unwrap_or_else(|| "organizations".into());
-        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt))
+        Ok(Identity::new(http, &place, &self.known, &tenant, self.sign_in.clone(), self.prompt).of_an_operator())
     }
 
     /// The manager, and the path of the activation record in the Default Provider Subscription.
@@ -269,6 +269,37 @@ mod tests {
         assert_eq!(asked(&cloud, Known::new(vec![place(&cloud, "https://x.example/")]), true).await, "AZR3023");
         assert_eq!(asked("https://management.azure.com", Known::default(), true).await, "AZR3023");
         assert!(received.lock().unwrap().is_empty());
+    }
+
+    /// A stamp asks for a second factor too. What it asks for goes to its directory; to AD FS, which knows no claims, none does.
+    #[tokio::test]
+    async fn a_stamp_that_challenges_its_operator_ends_with_a_code() {
+        // {"access_token":{"acrs":{"essential":true,"values":["p1"]}}}
+        let claims = "eyJhY2Nlc3NfdG9rZW4iOnsiYWNycyI6eyJlc3NlbnRpYWwiOnRydWUsInZhbHVlcyI6WyJwMSJdfX19";
+        let challenge = format!(
+            "HTTP/1.1 401 X\r\nConnection: close\r\nContent-Length: 2\r\nWWW-Authenticate: Bearer error=\"insufficient_claims\", claims=\"{claims}\"\r\n\r\n{{}}"
+        );
+        let own = "https://adminmanagement.contoso.onmicrosoft.com/8e2f1ee1-0000-4000-8000-000000000001";
+        let code = json!({"device_code": "d", "user_code": "u", "verification_uri": "https://login.example/device", "interval": 1});
+        let token = json!({"access_token": "t", "refresh_token": "r", "expires_in": 3600});
+        for (path, device, asked) in
+            [("tenant-1", "/tenant-1/oauth2/v2.0/devicecode", 3), ("adfs", "/adfs/oauth2/devicecode", 2)]
+        {
+            let (login, given) = server(vec![(device, code.to_string()), ("/", token.to_string())]).await;
+            let metadata = metadata(&format!("{login}/{path}"), own);
+            let (arm, _) = server(vec![("/metadata", metadata), ("/subscriptions", challenge.clone())]).await;
+            let http = http(true);
+            let port = RecordsPort::new(&http, &http, SignIn::DeviceCode, &Nobody, Known::default());
+            let error = port.activation(&stamp(&arm)).await.unwrap_err();
+            assert_eq!((error.problem.code.id, error.class), ("AZR3024", Class::Refused), "{error}");
+            let next = if path == "adfs" { "Find out" } else { "Run the same command again at a terminal" };
+            assert!(error.problem.then().starts_with(next), "{error}");
+            let given = given.lock().unwrap();
+            let with_claims = given.iter().filter(|sent| sent.contains("claims=") && sent.contains("acrs")).count();
+            let expected = if path == "adfs" { (0, 0) } else { (1, 3) };
+            let all = given.iter().filter(|sent| sent.contains("claims=")).count();
+            assert_eq!((with_claims, all, given.len()), (expected.0, expected.1, asked), "{given:?}");
+        }
     }
 
     #[tokio::test]

@@ -17,6 +17,10 @@ pub(crate) struct Nobody;
 impl Prompt for Nobody {
     fn device_code(&self, _: &str, _: &str, _: &str) {}
     fn browser(&self, _: &str, _: bool) {}
+    fn may_ask(&self, _: bool) -> bool {
+        false
+    }
+    fn again(&self, _: &str) {}
 }
 
 /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
@@ -40,8 +44,11 @@ pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc
             let path = head.split(' ').nth(1).unwrap().to_owned();
             seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
             let answer = answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
-            let answer =
-                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+            let whole = |answer| {
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", str::len(answer))
+            };
+            // One with a head of its own is sent as it is.
+            let answer = if answer.starts_with("HTTP/1.1 ") { answer.to_owned() } else { whole(answer) };
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });

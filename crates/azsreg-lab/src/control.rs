@@ -154,6 +154,14 @@ fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
             }
             http::json(200, &json!({}))
         }
+        // What Resource Manager asks of a person's token: {"acrs": "p1", "reads": false}; nothing asks for nothing.
+        ("POST", ["challenge"]) => match serde_json::from_value(body) {
+            Ok(challenge) => {
+                state.azure().directory.challenge = challenge;
+                http::json(200, &json!({}))
+            }
+            Err(error) => refused(&error.to_string()),
+        },
         ("POST", ["users"]) => users(state, &body),
         ("POST", ["subscriptions"]) => http::json(200, &json!({"subscription_id": subscriptions::add(state, &body)})),
         ("POST", ["subscriptions", id]) => match id.parse().ok() {

@@ -232,6 +232,9 @@ codes! {
     STAMP_NAMES_ANOTHER "AZR3023" CheckFailed "The stamp names a cloud's Resource Manager as its own",
         "The stamp's information is wrong or was tampered with: the sign-in to the stamp would give the stamp a token for the cloud.",
         "Compare AdminResourceManager in azsreg stamp info with the stamp's documents.";
+    CLAIMS_NEEDED "AZR3024" Failed "Azure wants more of the sign-in",
+        "A policy asks it of this change, mostly a second factor: Azure has required that of every person who changes something since 2026-07-01. Or what the directory knows of the account has changed since it signed in.",
+        "azsreg login  at a terminal asks for what Azure wants; then run the same command again: it resumes.";
     OTHER_CLOUD "AZR3025" Failed "The account or the tenant is of another cloud",
         "Each cloud of Azure has a directory of its own; this sign-in went to another one's.",
         "azsreg login --cloud AzureUSGovernment  or the other cloud that the subscription is in; and the same --cloud with the command";
@@ -247,6 +250,12 @@ codes! {
     OTHER_TENANT "AZR3029" CheckFailed "The sign-in is of another tenant than the subscription",
         "Azure takes for a subscription only the tokens of its own tenant.",
         "azsreg login --tenant TENANT  with the tenant of the subscription";
+    ANOTHER_ACCOUNT "AZR3030" Failed "Another account signed in than before",
+        "The sign-in was to be repeated by the account that runs the command. Nothing was done as the other one.",
+        "Run the same command again and sign in as the same account; to go on as the other one, azsreg login first.";
+    NEW_TOKEN_EXPIRED "AZR3031" Failed "Azure calls a new token expired",
+        "The directory had just given it. The clocks of the two differ, or something in between answers for Azure.",
+        "Run the same command again: it resumes. If it stays so, look at what stands between this machine and Azure (HTTPS_PROXY).";
 
     AZURE_UNREACHABLE "AZR4001" Failed "Azure can't be reached",
         "No route, a firewall, or a proxy in between.", "Check HTTPS_PROXY and NO_PROXY, then run the same command again.";

@@ -22,6 +22,7 @@ mod report;
 mod request;
 mod role;
 mod shell;
+mod signin;
 mod stamp;
 mod status;
 mod token;
@@ -52,6 +53,7 @@ pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
 pub use request::{RegisterRequest, Replaced, RequestError};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
+pub use signin::{Signed, claims_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
     AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,

@@ -201,6 +201,9 @@ pub(crate) struct Screen {
     total: usize,
     /// Nobody is asked: the simulated directory approves by itself.
     rehearsal: bool,
+    /// Whether a person may be asked at all, and whether one sees what is said.
+    asks: bool,
+    seen: bool,
 }
 
 impl Screen {
@@ -216,7 +219,17 @@ impl Screen {
             bar
         });
         let lines = (!terminal && !global.no_progress).then(|| Rc::new(Lines::new()));
-        Self { bar, lines, acting: Rc::default(), done: Rc::default(), step: Rc::default(), total, rehearsal: false }
+        Self {
+            bar,
+            lines,
+            acting: Rc::default(),
+            done: Rc::default(),
+            step: Rc::default(),
+            total,
+            rehearsal: false,
+            asks: !global.non_interactive,
+            seen: std::io::stderr().is_terminal(),
+        }
     }
 
     /// A screen that does not ask anybody to sign in.
@@ -227,7 +240,7 @@ impl Screen {
     /// A screen of a look that nobody waits for.
     pub(crate) fn quiet(self) -> Self {
         self.clear();
-        Self { bar: None, lines: None, ..self }
+        Self { bar: None, lines: None, asks: false, ..self }
     }
 
     /// Says what goes on.
@@ -408,6 +421,15 @@ impl Prompt for Screen {
             self.aside("Open this page to sign in:");
         }
         self.aside(&format!("  {url}"));
+    }
+
+    fn may_ask(&self, was_asked: bool) -> bool {
+        // Who was asked before is there, whatever the screen is.
+        self.asks && (self.seen || was_asked)
+    }
+
+    fn again(&self, why: &str) {
+        self.aside(why);
     }
 }
 

@@ -7,7 +7,7 @@
 mod common;
 
 use azsreg_model::refusals::{Class, Plane, REFUSALS, Refusal};
-use common::{Ran, World, run};
+use common::{Ran, World, assert_registered_once, run};
 use serde_json::{Value, json};
 
 /// What happens, during which command, and the code that says so.
@@ -355,4 +355,72 @@ fn a_cmdlet_that_fails_for_no_final_reason_is_tried_again_and_each_try_is_said()
             });
         }
     });
+}
+
+/// A person's command: with a code, where `asked`; otherwise with the kept sign-in, and nobody there.
+fn person(world: &World, asked: bool, arguments: &[&str]) -> Ran {
+    let mut command = world.command(0, &world.state());
+    world.with_records(0, &mut command);
+    if asked {
+        command.env("AZSREG_NON_INTERACTIVE", "false");
+    }
+    let way: &[&str] = if asked && arguments != ["login"] { &["--device-code"] } else { &[] };
+    run(command.args(arguments).args(way))
+}
+
+/// Azure asks every write of a person for a second factor: in the middle of an operation, which goes on from there.
+#[test]
+fn a_challenge_in_the_middle_is_answered_and_the_operation_goes_on() {
+    let world = World::new();
+    world.control("/challenge", &json!({"acrs": "p1"}));
+    let again = "asks for multi-factor authentication (acrs p1): sign in again as operator@";
+    let ran = person(&world, true, REGISTER).ends(0).says(again);
+    assert_eq!(ran.stderr.matches("sign in again").count(), 1, "one challenge, one sign-in: {}", ran.stderr);
+    assert_registered_once(&world.lab.world(), "through a challenge");
+    // The kept sign-in has the factor: its refresh token gives it on, and nobody has to be there.
+    let ran = person(&world, false, &["unregister", "--yes"]).ends(0);
+    assert!(!ran.stderr.contains("sign in again"), "{}", ran.stderr);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
+fn a_challenge_without_a_person_has_a_code_and_the_next_login_asks_for_it() {
+    let world = World::new();
+    person(&world, true, &["login"]).ends(0);
+    world.control("/challenge", &json!({"acrs": "p1"}));
+    let ran = person(&world, false, REGISTER).says("AZR3024").says("AADSTS50076").says("next: azsreg login");
+    assert_ne!(ran.code, Some(0));
+    let says = "Azure has asked for multi-factor authentication (acrs p1): this sign-in asks for it.";
+    person(&world, true, &["login"]).ends(0).says(says);
+    person(&world, false, REGISTER).ends(0);
+    assert_registered_once(&world.lab.world(), "after the sign-in");
+    // Azure does not ask an application.
+    world.run(&["unregister", "--yes"]).ends(0);
+    // Of reads as of writes: that ends before anything is begun.
+    person(&world, false, &["logout"]).ends(0);
+    world.control("/challenge", &Value::Null);
+    person(&world, true, &["login"]).ends(0);
+    world.control("/challenge", &json!({"acrs": "c7", "reads": true}));
+    person(&world, false, REGISTER).ends(1).says("AZR3024").says("the authentication context c7 of the tenant");
+}
+
+#[test]
+fn a_token_that_expires_in_the_middle_is_drawn_anew_once() {
+    let expired = |limit: Option<u64>| {
+        let mut rule = json!({"when": {"plane": "arm", "method": "PUT", "route": "/registrations/"},
+            "then": {"status": 401, "error": "ExpiredAuthenticationToken", "message": "The access token expiry UTC time is earlier than current UTC time."}});
+        rule["limit"] = json!(limit);
+        let world = World::new();
+        world.control("/faults", &rule);
+        let ran = world.run(REGISTER);
+        (world, ran)
+    };
+    let (world, ran) = expired(Some(1));
+    ran.ends(0);
+    assert_registered_once(&world.lab.world(), "with a token that expired");
+    let (world, ran) = expired(None);
+    let ran = ran.ends(6).says("AZR3031").says("has expired that is new").says("it resumes");
+    assert!(!ran.stderr.contains("AADSTS"), "no wrong option is blamed: {}", ran.stderr);
+    world.control_with("DELETE", "/faults", &Value::Null);
+    world.run(REGISTER).ends(0);
 }

@@ -1,5 +1,6 @@
 //! Resource Manager over HTTPS: paths, api-versions, envelopes, headers (`wire-azure.md`).
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use crate::world::roles::{Delegated, is_within};
 const PROVIDER_VERSIONS: &[&str] = &["2016-01-01", "2017-06-01", "2020-06-01-preview", "2022-06-01"];
 /// The audience that some clients have hard-wired (`wire-azure.md`, "Sign-in" row 9).
 const HARD_WIRED: &str = "https://management.azure.com";
+/// What a person's token is refused with that does not prove what is asked of it.
+const DISALLOWED: &str = "RequestDisallowedByPolicy";
 
 pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     let mut reply = match route(state, request) {
@@ -24,7 +27,7 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
             let mut reply = http::json(error.status, &error.body());
             header(&mut reply, "x-ms-failure-cause", "gateway");
             if error.status == 401 {
-                header(&mut reply, "www-authenticate", &challenge(state, request, &error.message));
+                header(&mut reply, "www-authenticate", &challenge(state, request, &error));
             }
             reply
         }
@@ -45,8 +48,16 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
 }
 
 /// Who asks without a token learns which tenant the subscription is of.
-fn challenge(state: &State, request: &Read, description: &str) -> String {
+fn challenge(state: &State, request: &Read, error: &ArmError) -> String {
     let azure = state.azure();
+    if let Some(asked) = azure.directory.challenge.as_ref().filter(|_| error.code == DISALLOWED) {
+        let authority = &state.urls().authority;
+        let claims = BASE64_STANDARD.encode(asked.claims().to_string());
+        return format!(
+            "Bearer realm=\"\", authorization_uri=\"{authority}/common/oauth2/authorize\", error=\"insufficient_claims\", claims=\"{claims}\""
+        );
+    }
+    let description = &error.message;
     let segments = http::segments(request.uri().path());
     let named = segments.get(1).and_then(|id| id.parse().ok()).and_then(|id| azure.arm.subscriptions.get(&id));
     let tenant = named.map_or(azure.home, |subscription| subscription.tenant);
@@ -162,6 +173,16 @@ fn route(state: &State, request: &Read) -> Answer {
     let me = who.object_id;
     let mut guard = state.azure();
     let azure = &mut *guard;
+    let reads = matches!(method, "GET" | "HEAD");
+    if let Some(asked) = azure.directory.challenge.as_ref().filter(|asked| who.person && (asked.reads || !reads))
+        && !who.acrs.contains(&asked.acrs)
+    {
+        return Err(ArmError::new(
+            401,
+            DISALLOWED,
+            "Resource was disallowed by policy. Reasons: MFA is required. See error details for policy resource IDs.",
+        ));
+    }
     azure.arm.settle_moves(state.now());
     match parts[..] {
         ["tenants"] => {

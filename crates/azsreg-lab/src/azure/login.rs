@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::http::{self, Read, Reply, header, pairs, text, value};
 use crate::keys;
 use crate::lab::State;
-use crate::world::directory::{AuthorizeRequest, Directory, Grant, GrantError};
+use crate::world::directory::{AuthorizeRequest, Directory, Grant, GrantError, contexts};
 
 /// How long an access token lives, in seconds.
 const LIFE: i64 = 3_599;
@@ -94,6 +94,9 @@ fn refusal(state: &State, error: &GrantError) -> Reply {
     if let Some(suberror) = error.suberror {
         body["suberror"] = json!(suberror);
     }
+    if let Some(claims) = &error.claims {
+        body["claims"] = json!(claims);
+    }
     http::json(error.status, &body)
 }
 
@@ -109,6 +112,7 @@ fn client_of(form: &[(String, String)]) -> Result<Uuid, GrantError> {
         number: if id.is_empty() { 900_144 } else { 700_016 },
         message: format!("Application with identifier '{id}' was not found in the directory."),
         suberror: None,
+        claims: None,
     })
 }
 
@@ -121,7 +125,10 @@ fn device_code(state: &State, tenant: &str, request: &Read) -> Reply {
         client_of(&form).and_then(|client| azure.directory.device_start(&mut azure.draw, now, tenant, client, &scope));
     match started {
         Err(error) => refusal(state, &error),
-        Ok((device, user)) => code_shown(state, &device, &user),
+        Ok((device, user)) => {
+            azure.directory.device_asks(&device, contexts(value(&form, "claims").unwrap_or_default()));
+            code_shown(state, &device, &user)
+        }
     }
 }
 
@@ -162,7 +169,11 @@ fn granted(state: &State, tenant: &str, form: &[(String, String)]) -> Result<Gra
             azure.directory.by_certificate(tenant, client, scope)
         }
         "refresh_token" => {
-            azure.directory.by_refresh_token(&mut azure.draw, tenant, client, field("refresh_token"), scope)
+            let (given, acrs) = (field("refresh_token"), contexts(field("claims")));
+            azure.directory.check_contexts(given, &acrs)?;
+            let factor = azure.directory.has_factor(given);
+            let grant = azure.directory.by_refresh_token(&mut azure.draw, tenant, client, given, scope)?;
+            Ok(azure.directory.with_contexts(grant, acrs, factor))
         }
         "device_code" | "urn:ietf:params:oauth:grant-type:device_code" => {
             let code = value(form, "device_code").or_else(|| value(form, "code")).unwrap_or_default();
@@ -186,6 +197,7 @@ fn granted(state: &State, tenant: &str, form: &[(String, String)]) -> Result<Gra
             number: 70_003,
             message: format!("The app requested an unsupported grant type '{other}'."),
             suberror: None,
+            claims: None,
         }),
     }
 }
@@ -201,6 +213,9 @@ fn answer(state: &State, grant: &Grant) -> Value {
     if let Some(upn) = &grant.upn {
         claims["upn"] = json!(upn);
         claims["scp"] = json!("user_impersonation");
+        if !grant.acrs.is_empty() {
+            claims["acrs"] = json!(grant.acrs);
+        }
     }
     let key = state.keys.tokens();
     let mut body = json!({
@@ -237,6 +252,7 @@ fn authorize(state: &State, tenant: &str, request: &Read) -> Reply {
         challenge: field("code_challenge"),
         challenge_method: field("code_challenge_method"),
         nonce: field("nonce"),
+        acrs: contexts(&field("claims").unwrap_or_default()),
     };
     let redirect = asked.redirect.clone();
     let now = state.now();

@@ -23,6 +23,10 @@ use crate::lab::State;
 pub(crate) struct Caller {
     pub(crate) object_id: Uuid,
     pub(crate) tenant: Uuid,
+    /// Whether it is a person.
+    pub(crate) person: bool,
+    /// The authentication contexts that the token proves.
+    pub(crate) acrs: Vec<String>,
 }
 
 /// Why a bearer token was refused.
@@ -59,7 +63,11 @@ pub(crate) fn caller(state: &State, request: &Read, audiences: &[&str]) -> Resul
     }
     let id = |claims: &Value, name: &str| claims[name].as_str().and_then(|id| id.parse().ok());
     match (id(&claims, "oid"), id(&claims, "tid")) {
-        (Some(object_id), Some(tenant)) => Ok(Caller { object_id, tenant }),
+        (Some(object_id), Some(tenant)) => {
+            let acrs = claims["acrs"].as_array().into_iter().flatten();
+            let acrs = acrs.filter_map(|value| value.as_str().map(str::to_owned)).collect();
+            Ok(Caller { object_id, tenant, person: claims["idtyp"] == "user", acrs })
+        }
         _ => Err(Refused::Invalid("The access token has no subject.")),
     }
 }

@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use super::Draw;
 
+mod context;
 mod interactive;
 
+pub use context::{Challenge, contexts};
 pub use interactive::AuthorizeRequest;
 use interactive::{Code, Device};
 
@@ -77,10 +79,12 @@ pub struct GrantError {
     pub message: String,
     /// A suberror, where there is one.
     pub suberror: Option<&'static str>,
+    /// The claims to sign in for, where they are what is missing.
+    pub claims: Option<String>,
 }
 
 fn refused(status: u16, error: &'static str, number: u32, message: impl Into<String>) -> GrantError {
-    GrantError { status, error, number, message: message.into(), suberror: None }
+    GrantError { status, error, number, message: message.into(), suberror: None, claims: None }
 }
 
 /// A granted sign-in: who, for whom, and what besides the access token.
@@ -104,6 +108,8 @@ pub struct Grant {
     pub id_token: Option<Option<String>>,
     /// The scopes as asked for.
     pub scope: String,
+    /// The authentication contexts that it proves.
+    pub acrs: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,6 +118,9 @@ struct Refresh {
     tenant: Uuid,
     client: Uuid,
     revoked: Option<u32>,
+    /// Whether the person gave a second factor.
+    #[serde(default)]
+    factor: bool,
 }
 
 /// The directory of the lab's Azure.
@@ -127,6 +136,9 @@ pub struct Directory {
     pub auto_approve: Option<Uuid>,
     /// The audience of Graph.
     pub graph_audience: String,
+    /// What Resource Manager asks of a person's token, if it asks for something.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
     refresh: HashMap<String, Refresh>,
     devices: HashMap<String, Device>,
     codes: HashMap<String, Code>,
@@ -261,6 +273,7 @@ impl Directory {
             refresh_token: None,
             id_token: None,
             scope: scope.to_owned(),
+            acrs: Vec::new(),
         })
     }
 
@@ -313,7 +326,8 @@ impl Directory {
         let asked = |word: &str| scope.split_whitespace().any(|s| s == word);
         let refresh_token = asked("offline_access").then(|| {
             let token = format!("0.{}", draw.opaque());
-            self.refresh.insert(token.clone(), Refresh { user: user.object_id, tenant, client, revoked: None });
+            self.refresh
+                .insert(token.clone(), Refresh { user: user.object_id, tenant, client, revoked: None, factor: false });
             token
         });
         Ok(Grant {
@@ -326,6 +340,7 @@ impl Directory {
             refresh_token,
             id_token: asked("openid").then_some(nonce),
             scope: scope.to_owned(),
+            acrs: Vec::new(),
         })
     }
 
@@ -368,7 +383,8 @@ impl Directory {
     pub fn issue_refresh_token(&mut self, draw: &mut Draw, user: Uuid) -> Option<String> {
         let tenant = self.users.iter().find(|known| known.object_id == user)?.tenant;
         let token = format!("0.{}", draw.opaque());
-        self.refresh.insert(token.clone(), Refresh { user, tenant, client: AZURE_POWERSHELL, revoked: None });
+        self.refresh
+            .insert(token.clone(), Refresh { user, tenant, client: AZURE_POWERSHELL, revoked: None, factor: false });
         Some(token)
     }
 
@@ -450,5 +466,5 @@ pub fn policy_error(number: u32) -> GrantError {
         50055 => ("invalid_grant", "The password is expired.", Some("user_password_expired")),
         _ => ("invalid_grant", "The request was refused by a policy of the tenant.", None),
     };
-    GrantError { status: 400, error, number, message: message.into(), suberror }
+    GrantError { status: 400, error, number, message: message.into(), suberror, claims: None }
 }

@@ -178,7 +178,7 @@ pub fn directory_problem(text: &str, by_stamp: bool) -> Option<Problem> {
         (None, true) => format!("the directory refused the stamp when it redeemed the sign-in{about}"),
         (None, false) => format!("the directory refused the sign-in{about}"),
     };
-    let mut problem = refusal.problem(message, sentence(text));
+    let mut problem = refusal.problem(message, aadsts_sentence(text));
     if by_stamp && refusal.code.id == code::CONDITIONAL_ACCESS.id {
         // It is the stamp that the policy looks at: another way of signing in here changes nothing.
         problem.next = None;
@@ -201,7 +201,8 @@ pub fn aadsts_number(text: &str) -> Option<u32> {
 }
 
 /// The directory's sentence, from the number on, without its trace ids.
-fn sentence(text: &str) -> String {
+#[must_use]
+pub fn aadsts_sentence(text: &str) -> String {
     let text = &text[text.find("AADSTS").unwrap_or(0)..];
     let end = text.find(" Trace ID:").unwrap_or(text.len());
     of_server(text[..end].trim()).into_owned()
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn azures_code_decides_and_what_a_message_quotes_does_not() {
         let code = |code, message| of_azure(code, message).map(|row| row.code.id);
-        assert_eq!(code("RequestDisallowedByPolicy", "Reasons: 'Multifactor sign-in is needed.'"), Some("AZR3010"));
+        assert_eq!(code("RequestDisallowedByPolicy", "Reasons: 'Multifactor sign-in is needed.'"), Some("AZR3024"));
         assert_eq!(code("RequestDisallowedByPolicy", "Reasons: 'ScopeLocked groups carry a tag.'"), Some("AZR4048"));
         assert_eq!(code("BadRequest", "Reusing cloud identifiers is not allowed."), Some("AZR4007"));
         assert_eq!(code("BadRequest", "the id ScopeLocked is not known"), None);

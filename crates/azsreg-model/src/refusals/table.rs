@@ -83,7 +83,7 @@ refusals! {
         "The caller may not register applications, or is not the owner of the stamp's bridge application.";
 
     // Policies, before what they are about.
-    0 Azure Ask You MFA_REQUIRED "RequestDisallowedByPolicy…multifactor|RequestDisallowedByPolicy…multi-factor|RequestDisallowedByPolicy…MFA"
+    0 Azure Ask You CLAIMS_NEEDED "RequestDisallowedByPolicy…multifactor|RequestDisallowedByPolicy…multi-factor|RequestDisallowedByPolicy…MFA"
         "a policy asks for multi-factor authentication before this change"
         "azsreg login --browser  completes the second factor; then run the same command again. An application can't: give it an exemption.";
     0 Azure Refuse Policy POLICY "RequestDisallowedByPolicy" "a policy of Azure forbids the change";

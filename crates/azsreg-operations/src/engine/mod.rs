@@ -14,6 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::ports::{Class, Clock, PortError};
+use crate::waits;
 use journal::{Event, Journal};
 use retry::Policy;
 
@@ -227,13 +228,13 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
         step: &'static str,
         observe: &mut impl AsyncFnMut() -> Result<Option<Found<T>>, PortError>,
     ) -> Result<Found<T>, PortError> {
-        let begun = self.clock.now();
+        let (begun, asked) = (self.clock.now(), waits::asked());
         let mut wait = Duration::from_millis(500);
         loop {
             if let Some(found) = observe().await? {
                 return Ok(found);
             }
-            if self.clock.now().duration_since(begun) >= VISIBLE_WITHIN {
+            if retry::without_people(self.clock.now().duration_since(begun), asked) >= VISIBLE_WITHIN {
                 return Err(retry::not_seen(step));
             }
             self.watch.waiting("done, but not to be seen yet");

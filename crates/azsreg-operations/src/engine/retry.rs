@@ -6,6 +6,7 @@ use azsreg_model::{Problem, code};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::{Class, Clock, PortError};
+use crate::waits;
 
 /// How patient a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ const ACTION_WAIT: Duration = Duration::from_secs(10);
 pub struct Backoff {
     policy: Policy,
     begun: Timestamp,
+    /// How long people had taken by then.
+    asked: Duration,
     failures: u32,
     again: u32,
     busy: u32,
@@ -44,12 +47,12 @@ impl Backoff {
     /// Waits of a step that begins now.
     #[must_use]
     pub fn new(policy: Policy, now: Timestamp) -> Self {
-        Self { policy, begun: now, failures: 0, again: 0, busy: 0 }
+        Self { policy, begun: now, asked: waits::asked(), failures: 0, again: 0, busy: 0 }
     }
 
     /// How long to wait before the next try; `None` to give up.
     pub fn next<C: Clock>(&mut self, class: Class, clock: &C) -> Option<Duration> {
-        let passed = clock.now().duration_since(self.begun);
+        let passed = without_people(clock.now().duration_since(self.begun), self.asked);
         if passed >= SignedDuration::try_from(self.policy.deadline).unwrap_or(SignedDuration::MAX) {
             return None;
         }
@@ -80,6 +83,11 @@ impl Backoff {
     }
 }
 
+/// What has passed, without what people have taken of it since they had taken so much.
+pub(super) fn without_people(passed: SignedDuration, before: Duration) -> SignedDuration {
+    passed.saturating_sub(SignedDuration::try_from(waits::asked().saturating_sub(before)).unwrap_or_default())
+}
+
 /// Between half of the wait and all of it.
 fn spread(wait: Duration, jitter: f64) -> Duration {
     wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
@@ -95,7 +103,7 @@ pub async fn read<T, C: Clock>(
     mut call: impl AsyncFnMut() -> Result<T, PortError>,
 ) -> Result<T, PortError> {
     let mut backoff = Backoff::new(policy, clock.now());
-    let _tries = crate::waits::tries(policy.deadline);
+    let _tries = waits::tries(policy.deadline);
     loop {
         match call().await {
             Ok(value) => return Ok(value),
@@ -150,6 +158,13 @@ mod tests {
             waits += 1;
         }
         assert!(waits > 100, "an hour of looking every sixteen seconds, not {waits} looks");
+        // A person who takes longer than the step has leaves it the time that it had.
+        let mut backoff = Backoff::new(Policy { deadline: Duration::from_millis(20), tries: 6 }, clock.now());
+        let asking = waits::person("the person who signs in", Duration::from_secs(900));
+        std::thread::sleep(Duration::from_millis(40));
+        drop(asking);
+        clock.0.set(clock.now() + SignedDuration::from_millis(40));
+        assert!(backoff.next(Class::Transient, &clock).is_some());
         let mut backoff = Backoff::new(Policy::AZURE, clock.now());
         let waits = std::iter::from_fn(|| backoff.next(Class::Transient, &clock)).count();
         assert_eq!(waits, 6);

@@ -110,20 +110,19 @@ pub(crate) async fn both<T>(
         let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt, known));
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
-        let outcome = work(Both { world, information, state_dir: state_dir.clone() }).await?;
+        let outcome = work(Both { world, information, state_dir: state_dir.clone() }).await;
         keep(&identity, &state_dir).await;
-        Ok(outcome)
+        outcome
     };
     let outcome = watched(screen, work).await;
     let closed = stamp.close().await;
     delivered(outcome, closed)
 }
 
-/// A directory may hand out a new refresh token each time and forget the one before.
+/// A directory may hand out a new refresh token each time and forget the one before; and what Azure asked for in vain is asked
+/// for by the next `azsreg login`.
 async fn keep(identity: &Identity<'_>, state_dir: &std::path::Path) {
-    if identity.is_user()
-        && let Ok(account) = identity.account().await
-    {
+    if let Some(account) = identity.known_account().await {
         shared::keep(state_dir, &account);
     }
 }
@@ -183,9 +182,9 @@ pub(crate) async fn azure<T>(
         let azure = AzurePort::new(manager, &cloud, None);
         screen.say("asking Azure");
         let world = World { azure: &azure, stamp: &Nobody, records: None, clock: &CLOCK };
-        let outcome = work(Azure { world, state_dir: state_dir.clone() }).await?;
+        let outcome = work(Azure { world, state_dir: state_dir.clone() }).await;
         keep(&identity, &state_dir).await;
-        Ok(outcome)
+        outcome
     };
     watched(screen, work).await
 }

@@ -29,7 +29,12 @@ pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) 
         let cloud = shared::cloud(&options.cloud, &sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, options.subscription).await?;
         let sign_in = if options.browser { SignIn::Browser } else { SignIn::DeviceCode };
-        let identity = Identity::new(&http, &Place::from(&cloud), &known, &tenant, sign_in, &screen);
+        let place = Place::from(&cloud);
+        let claims = SignInCache::new(&state_dir).claims(&place, &tenant);
+        if let Some(claims) = &claims {
+            screen.aside(&format!("Azure has asked for {}: this sign-in asks for it.", claims.words()));
+        }
+        let identity = Identity::new(&http, &place, &known, &tenant, sign_in, &screen).asking(claims);
         Ok(identity.account().await.map_err(PortError::from)?)
     };
     let account = interrupt::or(&screen.acting, work).await;

@@ -333,7 +333,11 @@ pub(crate) async fn signed_in<'a>(
     global: &Global,
     state_dir: &Path,
 ) -> Result<Identity<'a>, Problem> {
-    let kept = matches!(sign_in, SignIn::Cached(_));
+    // How the person signed in before, and what Azure has asked for since.
+    let before = match &sign_in {
+        SignIn::Cached(account) => Some((account.browser, account.claims.clone())),
+        _ => None,
+    };
     let person = sign_in.is_user();
     let place = Place::from(cloud);
     let mut identity = Identity::new(http, &place, known, tenant, sign_in, prompt);
@@ -342,8 +346,9 @@ pub(crate) async fn signed_in<'a>(
     }
     let mut account = retry::read(&SystemClock, Policy::AZURE, async || Ok(identity.account().await?)).await;
     let stale = account.as_ref().is_err_and(|error| error.class == Class::Refused);
-    if kept && stale && !global.non_interactive {
-        identity = Identity::new(http, &place, known, tenant, SignIn::DeviceCode, prompt);
+    if let Some((browser, claims)) = before.filter(|_| stale && !global.non_interactive) {
+        let sign_in = if browser { SignIn::Browser } else { SignIn::DeviceCode };
+        identity = Identity::new(http, &place, known, tenant, sign_in, prompt).asking(claims);
         account = identity.account().await.map_err(PortError::from);
     }
     let account = account.map_err(|error| *error.problem)?;

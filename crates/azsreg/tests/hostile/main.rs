@@ -2,12 +2,13 @@
 //! misbehaviour is a row of a table: the code that it ends with, what the servers received, the memory that it cost at most
 //! and the time.
 //!
-//! `arm.rs` has the Resource Manager and the metadata, `authority.rs` the directory and the kept sign-ins, `pep.rs`
-//! the privileged endpoint.
+//! `arm.rs` has the Resource Manager and the metadata, `authority.rs` the directory and the kept sign-ins, `claims.rs` a
+//! Resource Manager that challenges every write, `pep.rs` the privileged endpoint.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod arm;
 mod authority;
+mod claims;
 mod ntlm;
 mod pep;
 mod server;

@@ -60,7 +60,16 @@ impl Request {
 
     /// A member of the form.
     pub(crate) fn form(&self, name: &str) -> Option<String> {
-        let pair = self.body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        Self::member(&self.body, name)
+    }
+
+    /// A member of the query.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        Self::member(self.path.split_once('?')?.1, name)
+    }
+
+    fn member(form: &str, name: &str) -> Option<String> {
+        let pair = form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         let (mut text, mut rest) = (Vec::new(), pair.bytes());
         while let Some(byte) = rest.next() {
             let hex = |rest: &mut std::str::Bytes<'_>| Some(char::from(rest.next()?).to_digit(16)? as u8);
@@ -148,6 +157,11 @@ impl Stage {
     pub(crate) fn url(&self, who: Who) -> String {
         let scheme = if who == Who::Plain { "http" } else { "https" };
         format!("{scheme}://{}", self.addresses[who as usize])
+    }
+
+    /// What was received, in order.
+    pub(crate) fn received(&self) -> Vec<(Who, Request)> {
+        self.received.lock().unwrap().clone()
     }
 
     /// A number that was not given before.

@@ -18,6 +18,8 @@ pub(super) struct Device {
     expires: Timestamp,
     approved: Option<Uuid>,
     declined: bool,
+    #[serde(default)]
+    pub(super) acrs: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub(super) struct Code {
     nonce: Option<String>,
     user: Uuid,
     expires: Timestamp,
+    #[serde(default)]
+    acrs: Vec<String>,
 }
 
 /// What a browser asks of the authorisation endpoint.
@@ -42,6 +46,7 @@ pub struct AuthorizeRequest {
     pub challenge: Option<String>,
     pub challenge_method: Option<String>,
     pub nonce: Option<String>,
+    pub acrs: Vec<String>,
 }
 
 impl Directory {
@@ -69,6 +74,7 @@ impl Directory {
             expires: now + CODE_LIFE,
             approved: self.auto_approve,
             declined: false,
+            acrs: Vec::new(),
         };
         self.devices.insert(code.clone(), device);
         Ok((code, user_code))
@@ -131,7 +137,8 @@ impl Directory {
         };
         let grant = self.grant_user(draw, user, &device.tenant, client, &device.scope, None)?;
         self.devices.remove(code);
-        Ok(grant)
+        let factor = !device.acrs.is_empty();
+        Ok(self.with_contexts(grant, device.acrs, factor))
     }
 
     /// A browser asks for a code; the lab's user approves at once.
@@ -187,6 +194,7 @@ impl Directory {
                 nonce: request.nonce,
                 user,
                 expires: now + CODE_LIFE,
+                acrs: request.acrs,
             },
         );
         Ok(code)
@@ -229,7 +237,9 @@ impl Directory {
                 "The Code_Verifier does not match the code_challenge supplied in the authorization request.",
             ));
         }
-        self.grant_user(draw, known.user, &known.tenant, client, &known.scope, known.nonce)
+        let grant = self.grant_user(draw, known.user, &known.tenant, client, &known.scope, known.nonce)?;
+        let factor = !known.acrs.is_empty();
+        Ok(self.with_contexts(grant, known.acrs, factor))
     }
 }
 
