@@ -181,6 +181,21 @@ codes! {
     PEP_NOT_GENUINE "AZR2034" Failed "An answer was not signed by the stamp",
         "What answers does not know the account's password, or something on the way changes or repeats answers. The answer was not used.",
         "Find out what answers at --pep, and what stands between it and this machine, before you try again.";
+    PEP_NOT_ALLOWED "AZR2035" Failed "The account may not use the privileged endpoint",
+        "The password was taken: the account is not CloudAdmin, and is no member of a role that this endpoint admits.",
+        "Use the stamp's CloudAdmin: --pep-user 'DOMAIN\\CloudAdmin'. Or have a cloud administrator admit the account (New-CloudAdminUser on the endpoint).";
+    PEP_NO_NTLM "AZR2036" Failed "The endpoint takes Kerberos in place of NTLM",
+        "azsreg signs in with NTLM, and what answers there does not take it: it wants Kerberos. Nothing of the password was sent, and the password is not what is wrong. A stamp's endpoint takes NTLM; a machine of a domain whose policy forbids it does not.",
+        "Check that --pep names the stamp's ERCS machines. If it does, ask whoever runs the stamp's domain why NTLM is forbidden there.";
+    PEP_SCHEME "AZR2037" Failed "http and https are mixed up",
+        "WinRM listens for http at port 5985 and for https at port 5986; the address goes with the other one.",
+        "Use --pep HOST:5985 or --pep https://HOST:5986.";
+    STAMP_FAULT "AZR2038" Failed "The stamp's Resource Manager failed",
+        "It does not answer, or answers that it can't serve at the moment: mostly while the stamp updates or its infrastructure restarts. azsreg tried several times.",
+        "Look at the stamp's health and at a running update, then run the same command again: it resumes.";
+    PEP_SESSIONS_USED "AZR2039" Failed "The privileged endpoint has no session left for the account",
+        "An account may hold a limited number of sessions. Others are open, or were left behind by a program that ended without closing them; those end by themselves when they were idle for long enough, mostly two hours.",
+        "Close PowerShell sessions to the endpoint (Get-PSSession | Remove-PSSession), or name another ERCS machine with --pep, then run the same command again.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
@@ -357,6 +372,12 @@ codes! {
     OPERATION_ENDLESS "AZR4047" Failed "An accepted operation did not end in time",
         "Azure or the stamp took the call and still works on it. A call has five minutes, a move an hour.",
         "Run the same command again: it resumes.";
+    PROXY_UNREACHABLE "AZR4054" Failed "The proxy can't be reached",
+        "Calls go through the proxy that is named above. Its name is not known here, or it does not take connections.",
+        "Check the address in HTTPS_PROXY (or ALL_PROXY, or the system's settings), then run the same command again. Hosts that need no proxy: NO_PROXY.";
+    PROXY_REFUSED "AZR4055" Failed "The proxy does not let the call through",
+        "The proxy that is named above answered in place of the host: it wants a sign-in, forbids the host or does not reach it.",
+        "Have the host allowed on the proxy, or put the proxy's user into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT), then run the same command again.";
 
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
@@ -416,6 +437,15 @@ codes! {
     JOURNAL_FOREIGN "AZR5021" Failed "The journal is another stamp's",
         "The file was copied among the journals of a stamp that it is not of.",
         "Move the file to the directory of its own stamp, then run the same command again.";
+    CA_FILE "AZR5022" Usage "The file of authorities holds no certificate",
+        "--ca-file takes certificates of authorities, as text (PEM) or as bytes (DER).",
+        "Export the authority's certificate (.cer or .pem, without its key) and name that file.";
+    NO_AUTHORITIES "AZR5023" Failed "There are no authorities to trust",
+        "SSL_CERT_FILE or SSL_CERT_DIR names a file or a directory that is missing or holds no certificate, and takes the place of the system's authorities.",
+        "Mend or unset SSL_CERT_FILE and SSL_CERT_DIR, then run the same command again.";
+    PROXY_SETTING "AZR5024" Usage "The proxy's address can't be used",
+        "A variable of the environment names a proxy in a way that azsreg can't use. It is not passed over: a direct way out may not be wanted.",
+        "Set it to http://HOST:PORT (or https://HOST:PORT), or unset it for a direct way out.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.",
