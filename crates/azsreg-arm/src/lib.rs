@@ -21,6 +21,7 @@ mod market;
 mod odd;
 mod place;
 mod products;
+mod proxy;
 mod records;
 mod storage;
 #[cfg(test)]

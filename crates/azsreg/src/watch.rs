@@ -186,6 +186,8 @@ pub(crate) struct Screen {
     pub(crate) acting: Rc<Cell<bool>>,
     done: Rc<RefCell<Vec<StepReport>>>,
     step: Rc<Cell<Option<&'static str>>>,
+    /// Why there is a wait, where the stamp has said so.
+    why: Rc<RefCell<String>>,
     total: usize,
     /// Nobody is asked: the simulated directory approves by itself.
     rehearsal: bool,
@@ -203,7 +205,16 @@ impl Screen {
             bar
         });
         let lines = (!terminal && !global.no_progress).then(|| Rc::new(Lines::new()));
-        Self { bar, lines, acting: Rc::default(), done: Rc::default(), step: Rc::default(), total, rehearsal: false }
+        Self {
+            bar,
+            lines,
+            acting: Rc::default(),
+            done: Rc::default(),
+            step: Rc::default(),
+            why: Rc::default(),
+            total,
+            rehearsal: false,
+        }
     }
 
     /// A screen that does not ask anybody to sign in.
@@ -227,6 +238,7 @@ impl Screen {
 
     /// Something else goes on from here.
     fn begin(&self, what: &str) {
+        self.why.take();
         if let Some(lines) = &self.lines {
             let doing = Doing {
                 what: what.to_owned(),
@@ -265,21 +277,36 @@ impl Screen {
         (self.done.borrow().clone(), self.step.get())
     }
 
+    /// Why there is a wait; empty where there is none, or no reason is known.
+    pub(crate) fn waits_because(&self) -> String {
+        self.why.borrow().clone()
+    }
+
     /// Takes progress of the stamp.
     pub(crate) fn news(&self) -> Box<dyn Fn(News)> {
         let (bar, lines) = (self.bar.clone(), self.lines.as_ref().map(Rc::downgrade));
+        let why = Rc::clone(&self.why);
         Box::new(move |news| {
             let percent = if news.percent >= 0 { format!(" {} %", news.percent) } else { String::new() };
             let text = format!("{}{percent}", azsreg_model::redact::of_server(&news.status));
             if let Some(bar) = &bar {
                 bar.set_message(format!("- {}", clean(&text)));
             }
+            let mut first = false;
             if let Some(lines) = lines.as_ref().and_then(std::rc::Weak::upgrade) {
                 lines.doing(|state| {
                     if let Some(doing) = state {
-                        doing.detail = text;
+                        first = doing.detail != text;
+                        doing.detail.clone_from(&text);
                     }
                 });
+            }
+            if news.waits {
+                // Whoever reads lines is not left without one until the next is due.
+                if first {
+                    Line::of("waiting: ").then(&text).tell();
+                }
+                why.replace(text);
             }
         })
     }
