@@ -11,6 +11,7 @@ mod authority;
 mod ntlm;
 mod pep;
 mod server;
+mod wires;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
