@@ -151,6 +151,7 @@ pub(crate) fn failure(proxy: &Url, host: &str, causes: &[String]) -> Problem {
     match tunnel {
         Some("failed to create underlying connection") | None => {
             Problem::new(&code::PROXY_UNREACHABLE, format!("the proxy {shown} can't be reached: {last}"))
+                .detail(format!("The call was to {host}."))
         }
         Some("proxy authorization required") => signs_in(proxy, host),
         Some("unsuccessful") => refused("does not open the way"),

@@ -78,6 +78,7 @@ impl<'a> RecordsPort<'a> {
             }
             _ => None,
         };
+        let refused = matches!(&error, ArmError::Refused { .. });
         let elsewhere = matches!(&error, ArmError::Unreachable { host: whose, .. } if whose != host);
         let error = PortError::from(error);
         let entry = error.problem.code;
@@ -100,7 +101,9 @@ impl<'a> RecordsPort<'a> {
         }
         let mut problem = *error.problem;
         problem.code = &code::STAMP_ARM;
-        problem.message = format!("{manager} can't be used: {}", problem.message);
+        // What else fails names its host itself.
+        let who = if refused { manager.as_str() } else { "the stamp's Resource Manager" };
+        problem.message = format!("{who} can't be used: {}", problem.message);
         problem.details = problem.details.iter().map(|detail| scrubbed(detail)).collect();
         PortError { problem: Box::new(problem), class: error.class }
     }

@@ -98,8 +98,8 @@ codes! {
         "The address is a Windows machine, but not an ERCS machine, or the configuration's name is wrong.",
         "Check --pep and --pep-configuration (PrivilegedEndpoint).";
     PEP_CERTIFICATE "AZR2004" Failed "The privileged endpoint's certificate is not trusted",
-        "It is signed by an authority that this machine does not know, or is for another name.",
-        "Give the authority's certificate with --ca-file, or use the name that the certificate has.";
+        "Its dates, its name, its authority or its kind is not right; which of them is said with the error.",
+        "Do what is said with the error: it differs for each of them.";
     PEP_NOT_SEALED "AZR2005" Failed "The endpoint would not seal the conversation",
         "Over plain HTTP azsreg only speaks sealed; this endpoint answered without.",
         "Use https://HOST:5986, or find out what answers at this address.";
@@ -108,7 +108,7 @@ codes! {
         "Run the same command again: it resumes. What the stamp had started goes on.";
     PEP_PROTOCOL "AZR2007" Failed "The privileged endpoint's answer can't be understood",
         "What answers there is not a privileged endpoint, or speaks in a way that azsreg does not know.",
-        "Check --pep; if it is right, please report this with the output of the same command and -v.";
+        "Check that --pep names an ERCS machine of the stamp, and what else may answer at this address.";
     CMDLET_UNKNOWN "AZR2008" Failed "The stamp does not know a cmdlet or parameter",
         "The stamp's build differs from what its version promises.", "azsreg stamp info";
     STAMP_BUSY "AZR2010" Failed "The stamp is busy with another action",
@@ -174,7 +174,7 @@ codes! {
         "Find out what answers at --pep; a stamp's endpoint offers Negotiate.";
     PEP_OVER_LIMIT "AZR2032" Failed "The privileged endpoint sends more than azsreg takes",
         "An answer, or the output of one cmdlet, is larger than any that a stamp gives; the limit is named above.",
-        "Find out what answers at --pep. If it is the stamp, please report this with the output of the same command and -v.";
+        "Find out what answers at --pep.";
     PEP_SILENT "AZR2033" Failed "The privileged endpoint stopped answering",
         "The connection stands, but nothing comes: the ERCS machine hangs, or a firewall has forgotten the connection.",
         "Run the same command again: it resumes. If it persists, name another ERCS machine with --pep.";
@@ -249,10 +249,11 @@ codes! {
         "Compare AdminResourceManager in azsreg stamp info with the stamp's documents.";
 
     AZURE_UNREACHABLE "AZR4001" Failed "Azure can't be reached",
-        "No route, a firewall, or a proxy in between.", "Check HTTPS_PROXY and NO_PROXY, then run the same command again.";
+        "The name is not known here, there is no route, a firewall is in the way, or the only way out is through a proxy.",
+        "Check the name and the way out of this machine. If a proxy is the only one: set HTTPS_PROXY. Then run the same command again.";
     AZURE_CERTIFICATE "AZR4002" Failed "Azure's certificate is not trusted",
-        "A proxy that inspects TLS, or a private cloud with its own authority.",
-        "Give the authority's certificate with --ca-file.";
+        "Its dates, its name, its authority or its kind is not right; which of them is said with the error.",
+        "Do what is said with the error: it differs for each of them.";
     SUBSCRIPTION_NOT_VISIBLE "AZR4003" CheckFailed "The sign-in can't see the subscription",
         "The subscription's id is wrong, it is of another tenant, or the account has no role in it.",
         "Choose one of those it can see, or azsreg login --tenant T.";
@@ -284,7 +285,7 @@ codes! {
         "Azure's words are below.", "Mend what Azure complains of, then run the same command again: it resumes.";
     AZURE_PROTOCOL "AZR4014" Failed "Azure's answer can't be understood",
         "Something between here and Azure answered instead, or the interface has changed.",
-        "Check proxies and --cloud-endpoint; if they are right, please report this with -v.";
+        "Check --cloud-endpoint, and what may answer in between: a proxy, or the network's page for signing in.";
     GROUP_ELSEWHERE "AZR4015" CheckFailed "The resource group is in another location",
         "A group of this name exists, and Azure never moves one.", "Leave --location out, or choose another --resource-group.";
     PROVIDER_NOT_REGISTERED "AZR4016" Failed "The provider Microsoft.AzureStack did not register",
@@ -353,10 +354,10 @@ codes! {
         "Have it mended there. For a test on this machine: --allow-http admits http on loopback.";
     OTHER_HOST "AZR4041" Failed "A link leads to another host",
         "The next page or an operation's address is not at the Resource Manager that was asked. Whoever answers there would get the sign-in's token.",
-        "Check --cloud-endpoint and proxies; if they are right, please report this with -v.";
+        "Check --cloud-endpoint, and what may answer in between.";
     LIST_ENDLESS "AZR4042" Failed "A list has no end",
         "A page leads back to one that was read before, or page after page is empty.",
-        "Run the same command again; if it persists, please report this with -v.";
+        "Run the same command again. If it persists, check --cloud-endpoint, and what may answer in between.";
     TOO_LARGE "AZR4043" Failed "An answer is larger than the limit",
         "An answer may have 16 MiB, and need 64 MiB once it is read; so may a list. The limit that was reached is named above.",
         "Check --cloud-endpoint and proxies: no answer of Azure or of a stamp comes near.";
@@ -581,6 +582,16 @@ mod tests {
     fn codes_are_unique_and_in_order() {
         assert!(code::ALL.windows(2).all(|pair| pair[0].id < pair[1].id));
         assert!(code::ALL.iter().all(|code| code.id.len() == 7 && code.id.starts_with("AZR")));
+    }
+
+    #[test]
+    fn an_entry_accuses_nobody() {
+        // Only who has seen what happened can rule the rest out.
+        for code in code::ALL {
+            for word in ["report this", "inspects TLS"] {
+                assert!(!code.cause.contains(word) && !code.next.contains(word), "{}: {word}", code.id);
+            }
+        }
     }
 
     #[test]

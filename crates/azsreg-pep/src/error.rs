@@ -223,7 +223,10 @@ impl From<PepError> for PortError {
             PepError::NotSealed { .. } => permanent(&code::PEP_NOT_SEALED),
             PepError::Dropped { .. } => passing(&code::PEP_DROPPED),
             PepError::Status(500..) => passing(&code::PEP_DROPPED),
-            PepError::Status(_) | PepError::Decode(_) => permanent(&code::PEP_PROTOCOL),
+            PepError::Status(_) => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "WinRM does not answer so: another service, or something in between, answers at this address.",
+            )),
+            PepError::Decode(_) => permanent(&code::PEP_PROTOCOL),
             PepError::Fault(fault) if fault.code == CODE_NO_CONFIGURATION => {
                 let problem = Problem::new(&code::PEP_CONFIGURATION, "the session configuration does not exist there");
                 Self::permanent(problem.detail(fault.reason.clone()))
@@ -235,10 +238,15 @@ impl From<PepError> for PortError {
             PepError::Fault(fault) if fault.code == ACCESS_DENIED => {
                 Self::new(Class::Refused, Problem::new(&code::PEP_NOT_ALLOWED, message))
             }
-            PepError::Fault(_) => permanent(&code::PEP_PROTOCOL),
+            PepError::Fault(_) => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "It is WinRM, and it refuses the request for the reason that it gives.",
+            ).next("Mend what it complains of, or name another ERCS machine with --pep.")),
             PepError::TooLong { .. } => passing(&code::STAMP_TIMEOUT),
             PepError::Output { cmdlet: "Get-AzureStackStampInformation", .. } => permanent(&code::STAMP_INFORMATION),
-            PepError::Output { .. } => permanent(&code::PEP_PROTOCOL),
+            // The session's seal shows that it is the stamp.
+            PepError::Output { .. } => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "The stamp answered, and the answer lacks what azsreg needs: its build is of a kind that azsreg does not know.",
+            ).next("Please report this with the stamp's build (azsreg stamp info) and the output of the same command with -v.")),
             PepError::Cmdlet { cmdlet, record } => of_cmdlet(cmdlet, record),
         }
     }

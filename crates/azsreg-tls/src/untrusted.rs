@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::path::Path;
 
 use azsreg_model::redact::of_server;
 use azsreg_model::{Code, Problem};
@@ -10,6 +11,8 @@ use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
+
+use crate::verifier::named_places;
 
 /// A certificate that was shown, and is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -87,7 +90,10 @@ impl Untrusted {
                     .next("Use a name that the certificate has, if it leads to the same server; or have the server given a certificate with this name.")
             }
             Why::UnknownIssuer { issuer } => {
-                let problem = new(format!("{of} is signed by an authority that this machine does not know: {issuer}"));
+                let mut problem = new(format!("{of} is signed by an authority that this machine does not know: {issuer}"));
+                for (name, place) in named_places().iter().filter(|(_, place)| !Path::new(place).exists()) {
+                    problem = problem.detail(format!("{name}={place} is not there: the system's authorities are missing."));
+                }
                 if self.given {
                     problem
                         .cause("Neither the system nor the file of --ca-file has this authority's certificate.")
@@ -390,7 +396,7 @@ mod tests {
             (
                 "unknown issuer, a file given",
                 refused(given, leaf(&theirs, |_| {})),
-                "is signed by an authority that this machine does not know: CN=Proxy Root\n\nNeither the system nor the file of --ca-file has",
+                "is signed by an authority that this machine does not know: CN=Proxy Root\n",
             ),
             ("unknown issuer", refused(None, leaf(&theirs, |_| {})), "give its certificate with --ca-file FILE"),
             (

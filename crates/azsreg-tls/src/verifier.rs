@@ -32,13 +32,16 @@ fn no_authorities(error: &Error) -> Problem {
             .cause("The system's list of certificate authorities is missing or empty.")
             .next("Install the system's authorities (the package ca-certificates), or give a file of them with --ca-file.")
     } else {
-        Problem::new(&code::NO_AUTHORITIES, format!("{} gives no authority to trust", named.join(" ")))
+        Problem::new(&code::NO_AUTHORITIES, format!("{} gives no authority to trust", named.join(", ")))
     };
-    problem.detail(error.to_string())
+    match error {
+        Error::General(words) => problem.detail(words.as_str()),
+        other => problem.detail(other.to_string()),
+    }
 }
 
 /// The variables that say where the system's authorities are, where the system is one that reads them.
-fn named_places() -> Vec<(&'static str, String)> {
+pub(crate) fn named_places() -> Vec<(&'static str, String)> {
     let reads = cfg!(all(unix, not(target_vendor = "apple")));
     let set = |name: &'static str| std::env::var_os(name).map(|value| (name, value.to_string_lossy().into_owned()));
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter(|_| reads).filter_map(set).collect()
