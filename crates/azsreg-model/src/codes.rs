@@ -182,7 +182,7 @@ codes! {
         "What answers does not know the account's password, or something on the way changes or repeats answers. The answer was not used.",
         "Find out what answers at --pep, and what stands between it and this machine, before you try again.";
     PEP_NOT_ALLOWED "AZR2035" Failed "The account may not use the privileged endpoint",
-        "The password was taken: the account is not CloudAdmin, and is no member of a role that this endpoint admits.",
+        "The endpoint answers that the account may not work there; a wrong password is answered otherwise (AZR2002). The account is not CloudAdmin, and is no member of a role that the endpoint admits.",
         "Use the stamp's CloudAdmin: --pep-user 'DOMAIN\\CloudAdmin'. Or have a cloud administrator admit the account (New-CloudAdminUser on the endpoint).";
     PEP_NO_NTLM "AZR2036" Failed "The endpoint takes Kerberos in place of NTLM",
         "azsreg signs in with NTLM, and what answers there does not take it: it wants Kerberos. Nothing of the password was sent, and the password is not what is wrong. A stamp's endpoint takes NTLM; a machine of a domain whose policy forbids it does not.",

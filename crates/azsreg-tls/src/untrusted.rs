@@ -264,7 +264,7 @@ fn named(name: &X509Name<'_>) -> String {
     if text.trim().is_empty() { "one without a name".into() } else { short(&text) }
 }
 
-/// What somebody else wrote, no longer than a line or two and without what a terminal would obey.
+/// What the other side wrote, no longer than a line or two and without what a terminal would obey.
 fn short(text: &str) -> String {
     let clean: String = text.chars().take(160).map(|c| if c.is_control() { '?' } else { c }).collect();
     if text.chars().count() > 160 { format!("{clean}...") } else { clean }

@@ -1,4 +1,4 @@
-//! Wires that lead to somebody else: certificates that are not trusted, proxies that do not let through, http where https is
+//! Wires that lead elsewhere: certificates that are not trusted, proxies that do not let through, http where https is
 //! spoken. Whose failure it is, and why, is told in words; the words of libraries are not.
 
 use std::io::{Read as _, Write as _};
