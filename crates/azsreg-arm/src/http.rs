@@ -8,7 +8,7 @@ use std::time::Duration;
 use azsreg_model::{Problem, code};
 use azsreg_operations::clocks::{self, Whose};
 use azsreg_operations::{crash, waits};
-use azsreg_tls::{Authorities, client_config, untrusted};
+use azsreg_tls::{Authorities, client_config, failed, untrusted};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
@@ -358,7 +358,7 @@ impl Http {
             let status = if refused { proxy::status(&proxy, url, self.connect_timeout).await } else { None };
             return status.map_or(problem.clone(), |status| proxy::with_status(problem, status)).into();
         }
-        let mut reason = chain(error);
+        let mut reason = failed(error).map_or_else(|| chain(error), |why| format!("it {}", why.words()));
         if error.is_timeout() {
             reason = format!("no connection within {} s", self.connect_timeout.as_secs_f32());
         }

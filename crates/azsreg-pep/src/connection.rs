@@ -10,7 +10,7 @@ use azsreg_model::code;
 use azsreg_operations::{clocks, crash, waits};
 use azsreg_psrp::DecodeError;
 use azsreg_psrp::multipart::{self, Sealed};
-use azsreg_tls::{client_config, untrusted};
+use azsreg_tls::{Failed, client_config, failed, untrusted};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -99,15 +99,14 @@ fn of_tls(address: &PepAddress, error: &std::io::Error) -> PepError {
         let other = clocks::other().map(|(whose, ahead)| (whose.name(), ahead));
         return untrusted.problem(&code::PEP_CERTIFICATE, &address.to_string(), other).into();
     }
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidMessage(_)) => {
-            PepError::Scheme { address: address.clone(), came: "answers TLS with something that is not TLS".into() }
-        }
+    match failed(error) {
+        Some(why @ Failed::NotTls) => PepError::Scheme { address: address.clone(), came: why.words().into() },
         // HTTP.sys hangs up on what is no HTTP.
         None if address.port == PORT_HTTP => {
             PepError::Scheme { address: address.clone(), came: "hung up when TLS began".into() }
         }
-        _ => PepError::Unreachable { addresses: address.to_string(), reason: format!("TLS failed: {error}") },
+        Some(why) => PepError::Unreachable { addresses: address.to_string(), reason: format!("it {}", why.words()) },
+        None => PepError::Unreachable { addresses: address.to_string(), reason: format!("TLS broke: {error}") },
     }
 }
 
@@ -520,6 +519,24 @@ pub(crate) mod tests {
     }
 
     const WAIT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn a_server_that_hangs_up_on_tls_is_one_of_http_where_the_port_is() {
+        let address = |port| PepAddress { tls: true, host: "192.0.2.1".into(), port };
+        let hung_up = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let said = |error: PepError| {
+            let problem = *azsreg_operations::ports::PortError::from(error).problem;
+            (problem.code.id, problem.then().to_owned())
+        };
+        let (id, next) = said(of_tls(&address(5985), &hung_up()));
+        assert_eq!(id, "AZR2037");
+        assert!(next.contains("Use --pep 192.0.2.1 (http at 5985") && next.contains("--pep https://192.0.2.1:5986"));
+        assert_eq!(said(of_tls(&address(5986), &hung_up())).0, "AZR2001");
+        let not_tls = rustls::Error::from(rustls::InvalidMessage::InvalidContentType);
+        let (id, next) = said(of_tls(&address(443), &std::io::Error::other(not_tls)));
+        assert_eq!(id, "AZR2037");
+        assert!(next.contains("--pep http://192.0.2.1:443"));
+    }
 
     #[tokio::test]
     async fn silence_after_the_sign_in_has_an_end_and_a_name() {

@@ -253,7 +253,7 @@ impl From<PepError> for PortError {
 }
 
 /// What is said while a session is waited for.
-pub(crate) const NO_SESSION: &str = "the privileged endpoint has no session left: others are open, or were left behind";
+pub(crate) const NO_SESSION: &str = "no session left at the privileged endpoint: others are open, or were left behind";
 
 /// Whether the account has as many shells as it may have.
 pub(crate) fn no_session(fault: &Fault) -> bool {

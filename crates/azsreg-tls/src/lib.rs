@@ -4,9 +4,11 @@
 //! by one that looks at what was shown when it refuses: [`untrusted`] finds its words in whatever error they are wrapped in.
 
 mod authorities;
+mod failed;
 mod untrusted;
 mod verifier;
 
 pub use authorities::{Authorities, NoAuthority};
+pub use failed::{Failed, failed};
 pub use untrusted::{Untrusted, untrusted};
 pub use verifier::client_config;

@@ -186,17 +186,22 @@ fn renew(early: bool) -> &'static str {
 /// The words for a certificate that was refused, wherever in an error they are.
 #[must_use]
 pub fn untrusted(error: &(dyn Error + 'static)) -> Option<Untrusted> {
-    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-        let own = match why {
-            CertificateError::Other(other) => other.0.downcast_ref::<Untrusted>().cloned(),
-            _ => None,
-        };
-        return Some(own.unwrap_or(Untrusted { why: Why::Unusable, at: Timestamp::now(), given: false }));
+    let rustls::Error::InvalidCertificate(why) = of_tls(error)? else { return None };
+    let own = match why {
+        CertificateError::Other(other) => other.0.downcast_ref::<Untrusted>().cloned(),
+        _ => None,
+    };
+    Some(own.unwrap_or(Untrusted { why: Why::Unusable, at: Timestamp::now(), given: false }))
+}
+
+/// The error of TLS within an error. What an I/O error wraps is not its source: it has to be asked for.
+pub(crate) fn of_tls<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
-    // What an I/O error wraps is not its source: it has to be asked for.
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     let wrapped = wrapped.map(|inner| inner as &(dyn Error + 'static));
-    wrapped.and_then(untrusted).or_else(|| error.source().and_then(untrusted))
+    wrapped.and_then(of_tls).or_else(|| error.source().and_then(of_tls))
 }
 
 fn why(
