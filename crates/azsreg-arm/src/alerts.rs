@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::absent;
 use crate::manager::Manager;
 use crate::products::segment;
-use crate::records::{RecordsPort, at_the_stamp};
+use crate::records::RecordsPort;
 
 const INSIGHTS: &str = "2016-05-01";
 
@@ -54,7 +54,7 @@ pub fn alert(resource: &Value) -> Option<Alert> {
 
 impl<'a> RecordsPort<'a> {
     async fn insights(&self, stamp: &StampInformation) -> Result<(Manager<'_>, String), PortError> {
-        let (manager, record) = self.at(stamp).await.map_err(at_the_stamp)?;
+        let (manager, record) = self.at(stamp).await.map_err(|error| self.failed(error))?;
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let region = segment(stamp.region.as_deref().unwrap_or("local"));
         let path = format!(
@@ -67,7 +67,8 @@ impl<'a> RecordsPort<'a> {
 impl Alerts for RecordsPort<'_> {
     async fn alerts(&self, stamp: &StampInformation) -> Result<Vec<Alert>, PortError> {
         let (manager, path) = self.insights(stamp).await?;
-        let found = manager.resources(&path, INSIGHTS, absent::NEVER, "alerts").await.map_err(at_the_stamp)?;
+        let found =
+            manager.resources(&path, INSIGHTS, absent::NEVER, "alerts").await.map_err(|error| self.failed(error))?;
         Ok(found.iter().filter_map(alert).collect())
     }
 
@@ -75,19 +76,21 @@ impl Alerts for RecordsPort<'_> {
         let (manager, path) = self.insights(stamp).await?;
         let path = format!("{path}/{}", segment(name));
         // The whole resource goes back, with its state changed: as the official client does it.
-        let Some(mut resource) = manager.find(&path, INSIGHTS, absent::ALERT).await.map_err(at_the_stamp)? else {
+        let Some(mut resource) =
+            manager.find(&path, INSIGHTS, absent::ALERT).await.map_err(|error| self.failed(error))?
+        else {
             return Ok(());
         };
         // It is written back: something else would be written in its place.
         let ours = alert(&resource).is_some_and(|found| found.name.eq_ignore_ascii_case(name));
         if !ours || !resource["properties"].is_object() {
-            return Err(at_the_stamp(manager.unclear(&path, "the answer is not that alert")));
+            return Err(self.failed(manager.unclear(&path, "the answer is not that alert")));
         }
         let by = "azsreg";
         resource["properties"]["state"] = json!("Closed");
         resource["properties"]["closedByUserAlias"] = json!(by);
         let path = format!("{path}?user={by}");
-        manager.call(Method::PUT, &path, INSIGHTS, Some(&resource)).await.map_err(at_the_stamp)?;
+        manager.call(Method::PUT, &path, INSIGHTS, Some(&resource)).await.map_err(|error| self.failed(error))?;
         Ok(())
     }
 }

@@ -24,14 +24,6 @@ pub enum ArmError {
         /// Whether it had answered before in this run.
         reached: bool,
     },
-    /// The certificate is not trusted.
-    #[error("the certificate of {host} is not trusted: {reason}")]
-    Certificate {
-        /// Whose.
-        host: String,
-        /// Why.
-        reason: String,
-    },
     /// The connection broke, or the answer did not come in time.
     #[error("the call to {host} broke: {reason}")]
     Broken {
@@ -130,7 +122,6 @@ impl From<ArmError> for PortError {
                 let class = if reached { Class::Transient } else { Class::Permanent };
                 Self::new(class, Problem::new(&code::AZURE_UNREACHABLE, message))
             }
-            ArmError::Certificate { .. } => Self::permanent(Problem::new(&code::AZURE_CERTIFICATE, message)),
             ArmError::Broken { .. } => Self::new(Class::Transient, Problem::new(&code::AZURE_UNREACHABLE, message)),
             ArmError::TooLate { again, .. } => {
                 let class = if again { Class::Permanent } else { Class::Transient };

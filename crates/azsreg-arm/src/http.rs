@@ -2,41 +2,35 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use azsreg_model::{Problem, code};
+use azsreg_operations::clocks::{self, Whose};
 use azsreg_operations::{crash, waits};
+use azsreg_tls::{Authorities, client_config, failed, untrusted};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::address;
 use crate::error::ArmError;
-
-/// How many seconds Azure's clock, and a stamp's, are ahead of this machine's, by their newest `Date`; the least number is
-/// unknown.
-static AZURES: AtomicI64 = AtomicI64::new(i64::MIN);
-static STAMPS: AtomicI64 = AtomicI64::new(i64::MIN);
+use crate::proxy::{self, Proxies};
 
 /// How far the clock of Azure is ahead of this machine's; while only a stamp has answered, the stamp's. `None` before any
-/// answer with a date. Azure's is the better one: of several stamps one may be wrong.
+/// answer with a date.
 #[must_use]
 pub fn clock_skew() -> Option<SignedDuration> {
-    known(&AZURES).or_else(|| known(&STAMPS)).map(SignedDuration::from_secs)
+    clocks::other().map(|(_, ahead)| ahead)
 }
 
 /// How far the clock of the stamp that answered last is ahead; Azure's, while none has. A stamp's storage refuses what is signed
 /// with another time.
 pub(crate) fn stamp_clock_skew() -> Option<SignedDuration> {
-    known(&STAMPS).or_else(|| known(&AZURES)).map(SignedDuration::from_secs)
-}
-
-fn known(skew: &AtomicI64) -> Option<i64> {
-    Some(skew.load(Ordering::Relaxed)).filter(|skew| *skew != i64::MIN)
+    Whose::Stamp.ahead().or_else(|| Whose::Azure.ahead())
 }
 
 fn date(text: &str) -> Option<jiff::Timestamp> {
@@ -46,13 +40,6 @@ fn date(text: &str) -> Option<jiff::Timestamp> {
 /// When the other side wrote its answer, by its own clock.
 fn dated(headers: &HeaderMap) -> Option<jiff::Timestamp> {
     date(headers.get(DATE)?.to_str().ok()?)
-}
-
-fn note_date(headers: &HeaderMap, of_a_stamp: bool) {
-    if let Some(at) = dated(headers) {
-        let skew = if of_a_stamp { &STAMPS } else { &AZURES };
-        skew.store(at.as_second() - jiff::Timestamp::now().as_second(), Ordering::Relaxed);
-    }
 }
 
 /// The largest answer that we take, in bytes.
@@ -65,8 +52,8 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// How calls are made.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// Authorities besides the system's, as PEM.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Authorities besides the system's.
+    pub authorities: Authorities,
     /// How long to wait for a connection, with its TLS.
     pub connect_timeout: Duration,
     /// How long to wait for an answer, from the request to the last byte.
@@ -81,7 +68,9 @@ pub struct HttpOptions {
 #[derive(Debug)]
 pub struct Http {
     client: Client,
-    of_a_stamp: bool,
+    /// Whom it asks.
+    whose: Whose,
+    proxies: Arc<Proxies>,
     connect_timeout: Duration,
     answer_timeout: Duration,
     allow_http: bool,
@@ -139,27 +128,25 @@ impl Http {
     /// A client.
     ///
     /// # Errors
-    /// `--ca-file` is not PEM, or the system has no authorities at all.
+    /// There is no authority to trust at all.
     pub fn new(options: &HttpOptions) -> Result<Self, ArmError> {
-        let failed = |error: reqwest::Error| ArmError::Certificate {
-            host: "the authorities of this machine".into(),
-            reason: chain(&error),
-        };
-        let mut builder = Client::builder()
+        let proxies =
+            Arc::new(if options.direct { Proxies::none() } else { Proxies::of_environment(options.allow_http) });
+        let of = Arc::clone(&proxies);
+        let client = Client::builder()
             .connect_timeout(options.connect_timeout)
             .https_only(!options.allow_http)
             .redirect(redirect::Policy::none())
-            .user_agent(concat!("azsreg/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = &options.ca_pem {
-            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(failed)?);
-        }
-        if options.direct {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(failed)?;
+            .user_agent(concat!("azsreg/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(client_config(&options.authorities)?)
+            // What can't be used was refused with the address.
+            .proxy(reqwest::Proxy::custom(move |url| of.of(url).ok().flatten()))
+            .build()
+            .map_err(|error| ArmError::from(Problem::new(&code::NO_AUTHORITIES, chain(&error))))?;
         Ok(Self {
             client,
-            of_a_stamp: options.direct,
+            whose: if options.direct { Whose::Stamp } else { Whose::Azure },
+            proxies,
             connect_timeout: options.connect_timeout,
             answer_timeout: options.answer_timeout,
             allow_http: options.allow_http,
@@ -174,8 +161,7 @@ impl Http {
 
     /// How far the clock of those that this client asks is ahead; nothing while none of them has said.
     pub(crate) fn skew(&self) -> SignedDuration {
-        let skew = known(if self.of_a_stamp { &STAMPS } else { &AZURES });
-        SignedDuration::from_secs(skew.unwrap_or(0))
+        self.whose.ahead().unwrap_or_default()
     }
 
     pub(crate) async fn call(
@@ -199,7 +185,9 @@ impl Http {
         };
         let _answer = waits::answer_of(address::host(&url), self.answer_timeout);
         let (status, headers, bytes) = self.exchange(request, &method, &url).await?;
-        note_date(&headers, self.of_a_stamp);
+        if let Some(at) = dated(&headers) {
+            self.whose.says(at);
+        }
         let weight = weight(&bytes);
         let body = if bytes.iter().all(u8::is_ascii_whitespace) {
             Value::Null
@@ -256,7 +244,9 @@ impl Http {
 
     /// Every address goes through here before anything is sent there.
     fn address(&self, url: &str) -> Result<Url, ArmError> {
-        address::checked(url, "an address to be asked", self.allow_http)
+        let url = address::checked(url, "an address to be asked", self.allow_http)?;
+        self.proxies.of(&url).map_err(ArmError::Unavailable)?;
+        Ok(url)
     }
 
     /// A request and all of its answer, within the time that an answer may take.
@@ -287,7 +277,7 @@ impl Http {
         crash::point("https >");
         let reply = match timeout_at(until, request.send()).await {
             Err(_) => return Err(self.too_late(url, format!("an answer to {method} {}", url.path()))),
-            Ok(Err(error)) => return Err(self.failure(url, &error)),
+            Ok(Err(error)) => return Err(self.failure(url, &error).await),
             Ok(Ok(reply)) => reply,
         };
         self.met(url, |met| met.reached = true);
@@ -314,7 +304,7 @@ impl Http {
                     let what = format!("the end of the answer to {method} {} ({came} bytes came)", url.path());
                     return Err(self.too_late(url, what));
                 }
-                Ok(Err(error)) => return Err(self.failure(url, &error)),
+                Ok(Err(error)) => return Err(self.failure(url, &error).await),
                 Ok(Ok(None)) => return Ok(bytes),
                 Ok(Ok(Some(chunk))) => {
                     if bytes.len() + chunk.len() > MAX_ANSWER {
@@ -341,22 +331,47 @@ impl Http {
         *met
     }
 
-    fn failure(&self, url: &Url, error: &reqwest::Error) -> ArmError {
+    /// Whose failure it is, and what it means.
+    async fn failure(&self, url: &Url, error: &reqwest::Error) -> ArmError {
         let host = address::host(url);
         let reached = self.met(url, |_| {}).reached;
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
-            return ArmError::Certificate { host, reason: why.to_string() };
+        if let Some(untrusted) = untrusted(error) {
+            let entry = match self.whose {
+                Whose::Azure => &code::AZURE_CERTIFICATE,
+                Whose::Stamp => &code::STAMP_ARM,
+            };
+            let other = clocks::other().map(|(whose, ahead)| (whose.name(), ahead));
+            let problem = untrusted.problem(entry, &host, other);
+            return self.through(url).map_or(problem.clone(), |proxy| problem.detail(proxy)).into();
         }
-        if error.is_connect() && error.is_timeout() {
-            let reason = format!("no connection within {} s", self.connect_timeout.as_secs_f32());
-            return ArmError::Unreachable { host, reason, reached };
+        if !error.is_connect() {
+            return ArmError::Broken { host, reason: chain(error) };
         }
-        let reason = chain(error);
-        if error.is_connect() {
-            ArmError::Unreachable { host, reason, reached }
-        } else {
-            ArmError::Broken { host, reason }
+        let causes = causes(error);
+        let before_tls =
+            |cause: &String| ["tunnel error: ", "tcp ", "dns error"].iter().any(|begins| cause.starts_with(begins));
+        if let Ok(Some(proxy)) = self.proxies.of(url)
+            && causes.iter().any(before_tls)
+        {
+            let problem = proxy::failure(&proxy, &host, &causes);
+            let refused = problem.code == &code::PROXY_REFUSED && problem.cause.is_none();
+            let status = if refused { proxy::status(&proxy, url, self.connect_timeout).await } else { None };
+            return status.map_or(problem.clone(), |status| proxy::with_status(problem, status)).into();
         }
+        let mut reason = failed(error).map_or_else(|| chain(error), |why| format!("it {}", why.words()));
+        if error.is_timeout() {
+            reason = format!("no connection within {} s", self.connect_timeout.as_secs_f32());
+        }
+        if let Some(through) = self.through(url) {
+            reason = format!("{reason} ({through})");
+        }
+        ArmError::Unreachable { host, reason, reached }
+    }
+
+    /// `through the proxy P`, where there is one.
+    fn through(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxies.of(url).ok().flatten()?;
+        Some(format!("through the proxy {}", address::shown(&proxy)))
     }
 }
 
@@ -394,26 +409,19 @@ pub(crate) fn host_of(url: &str) -> String {
     rest.split(['/', '?']).next().unwrap_or(rest).to_owned()
 }
 
-/// The last cause of an error.
-pub(crate) fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut source = error.source();
+/// The causes of an error, the last one last.
+fn causes(error: &reqwest::Error) -> Vec<String> {
+    let (mut causes, mut source) = (Vec::new(), error.source());
     while let Some(cause) = source {
-        text = cause.to_string();
+        causes.push(cause.to_string());
         source = cause.source();
     }
-    if text.is_empty() { error.to_string() } else { text }
+    causes
 }
 
-/// The TLS error inside an error, however deep the layers between have wrapped it.
-fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls);
-    }
-    // What an I/O error wraps is not its source: it has to be asked for.
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let wrapped = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static));
-    wrapped.and_then(tls_error).or_else(|| error.source().and_then(tls_error))
+/// The last cause of an error.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    causes(error).pop().unwrap_or_else(|| error.to_string())
 }
 
 #[cfg(test)]

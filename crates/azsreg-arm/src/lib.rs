@@ -22,6 +22,7 @@ mod market;
 mod odd;
 mod place;
 mod products;
+mod proxy;
 mod records;
 mod storage;
 #[cfg(test)]

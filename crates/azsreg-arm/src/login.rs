@@ -88,6 +88,8 @@ pub fn certificate_from_pem(pem: &str) -> Result<(Vec<u8>, SecretString), &'stat
     let start = pem.find("-----BEGIN PRIVATE KEY").or_else(|| pem.find("-----BEGIN RSA PRIVATE KEY"));
     let start = start.ok_or("it holds no RSA private key")?;
     redact::remember_pem(&pem[start..]);
+    EncodingKey::from_rsa_pem(&pem.as_bytes()[start..])
+        .map_err(|_| "its private key is no RSA key that can be read")?;
     Ok((certificate.to_vec(), pem[start..].to_owned().into()))
 }
 
@@ -341,8 +343,9 @@ impl<'a> Identity<'a> {
 
     /// A client assertion (RFC 7523) signed with the certificate's key, named by its thumbprint.
     fn assertion(&self, client: Uuid, certificate: &[u8], key_pem: &SecretString) -> Result<String, ArmError> {
+        // Azure was not asked: the key is this machine's.
         let bad = |why: String| {
-            ArmError::from(Problem::new(&code::BAD_CLIENT_SECRET, format!("the certificate's key can't sign: {why}")))
+            ArmError::from(Problem::new(&code::FILE_UNREADABLE, format!("the certificate's key can't sign: {why}")))
         };
         let key = EncodingKey::from_rsa_pem(key_pem.expose_secret().as_bytes()).map_err(|e| bad(e.to_string()))?;
         let mut header = Header::new(Algorithm::RS256);
@@ -437,4 +440,22 @@ fn claim_of(answer: &Value, names: &[&str]) -> Option<String> {
 fn claims_of(token: Option<&str>) -> Option<Value> {
     let payload = token?.split('.').nth(1)?;
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_can_not_sign_is_known_when_its_file_is_read() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        let of = |pem: String| certificate_from_pem(&pem).err();
+        assert_eq!(of(certificate.clone()), Some("it holds no RSA private key"));
+        assert_eq!(
+            of(format!("{certificate}{}", key.serialize_pem())),
+            Some("its private key is no RSA key that can be read")
+        );
+        assert_eq!(of(key.serialize_pem()), Some("it holds no certificate"));
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::absent::{self, says_absent};
 use crate::error::ArmError;
 use crate::products::{is_named, item, product, segment};
-use crate::records::{BRIDGE, RecordsPort, at_the_stamp};
+use crate::records::{BRIDGE, RecordsPort};
 use crate::storage::StampStorage;
 
 /// The marketplace of one stamp, and the storage account for what is carried to it.
@@ -28,27 +28,27 @@ impl<'r, 'a> MarketPort<'r, 'a> {
     }
 
     async fn list(&self, kind: &str) -> Result<Vec<Value>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, path) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let path = format!("{path}/{kind}");
         match manager.resources(&path, BRIDGE, absent::NEVER, kind).await {
             Ok(found) => Ok(found),
             // A stamp that is not activated has none; of one that is, the list is there.
             Err(error) if says_absent(&error, absent::RESOURCE) => {
                 self.activated().await?;
-                Err(refused(error))
+                Err(refused(self.records, error))
             }
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(refused(self.records, error)),
         }
     }
 
     /// The resource of an item, if it is there.
     async fn one(&self, kind: &str, name: &str) -> Result<Option<Value>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, path) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let path = format!("{path}/{kind}/{}", segment(name));
-        let found = manager.find(&path, BRIDGE, absent::ITEM).await.map_err(refused)?;
+        let found = manager.find(&path, BRIDGE, absent::ITEM).await.map_err(|error| refused(self.records, error))?;
         match found {
             Some(found) if !is_named(&found, name) => {
-                Err(at_the_stamp(manager.unclear(&path, "the answer is not that item")))
+                Err(self.records.failed(manager.unclear(&path, "the answer is not that item")))
             }
             found => Ok(found),
         }
@@ -68,8 +68,8 @@ impl<'r, 'a> MarketPort<'r, 'a> {
 }
 
 /// What the stamp refuses: the words of Azure are mostly inside.
-fn refused(error: ArmError) -> PortError {
-    let ArmError::Refused { code: inner, message, request_id, .. } = &error else { return at_the_stamp(error) };
+fn refused(records: &RecordsPort<'_>, error: ArmError) -> PortError {
+    let ArmError::Refused { code: inner, message, request_id, .. } = &error else { return records.failed(error) };
     let with_id = |problem: Problem| match request_id {
         Some(id) => problem.detail(format!("x-ms-request-id: {id}")),
         None => problem,
@@ -78,7 +78,7 @@ fn refused(error: ArmError) -> PortError {
     let operator =
         ["Authorization", "Authentication", "InvalidAuthentication", "ExpiredAuthentication", "SubscriptionNotFound"];
     if operator.iter().any(|begins| inner.starts_with(begins)) {
-        return at_the_stamp(error);
+        return records.failed(error);
     }
     if let Some(problem) = stamp::refusal(inner, message) {
         return PortError::permanent(with_id(problem));
@@ -89,7 +89,7 @@ fn refused(error: ArmError) -> PortError {
         "ProductNotCompatible" => Problem::new(&code::ITEM_INCOMPATIBLE, "the item is not for this stamp"),
         "RegistrationNotAccessible" => Problem::new(&code::SYNDICATION_REFUSED, "the stamp can't use its registration"),
         "OperationNotFound" => Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more"),
-        _ => return at_the_stamp(error),
+        _ => return records.failed(error),
     };
     let problem = with_id(problem.detail(stamp::words(inner, message)));
     PortError::new(Class::Permanent, problem)
@@ -121,24 +121,24 @@ impl StampMarket for MarketPort<'_, '_> {
     }
 
     async fn download(&self, name: &str) -> Result<Option<String>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, path) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let path = format!("{path}/products/{}/download", segment(name));
         match manager.begin(Method::POST, &path, BRIDGE, None).await {
             Ok(operation) => Ok(operation),
             Err(error) if says_absent(&error, absent::ITEM) => Err(PortError::permanent(unknown(name, &[]))),
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(refused(self.records, error)),
         }
     }
 
     async fn progress(&self, operation: &str) -> Result<ItemProgress, PortError> {
-        let (manager, _) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, _) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let body = match manager.look(operation).await {
             Ok(body) => body,
             Err(error) if says_absent(&error, absent::ITEM) => {
                 let problem = Problem::new(&code::ITEM_UNKNOWN, "the stamp does not know the operation any more");
                 return Err(PortError::permanent(problem));
             }
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(refused(self.records, error)),
         };
         let percent = body["percentComplete"].as_f64().filter(|percent| (0.0..=100.0).contains(percent));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -155,22 +155,22 @@ impl StampMarket for MarketPort<'_, '_> {
     }
 
     async fn remove(&self, name: &str) -> Result<(), PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, path) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let path = format!("{path}/downloadedProducts/{}", segment(name));
-        manager.delete(&path, BRIDGE, absent::ITEM).await.map_err(refused)
+        manager.delete(&path, BRIDGE, absent::ITEM).await.map_err(|error| refused(self.records, error))
     }
 
     async fn put(&self, name: &str, properties: &Value) -> Result<Option<String>, PortError> {
-        let (manager, path) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, path) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let path = format!("{path}/downloadedProducts/{}", segment(name));
         let body = json!({ "properties": properties });
         match manager.begin(Method::PUT, &path, BRIDGE, Some(&body)).await {
             Ok(operation) => Ok(operation),
             Err(error) if says_absent(&error, absent::ITEM) => {
                 self.activated().await?;
-                Err(refused(error))
+                Err(refused(self.records, error))
             }
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(refused(self.records, error)),
         }
     }
 }

@@ -85,7 +85,7 @@ async fn read(name: &str, answers: Answers) -> Result<String, PortError> {
     let address = server(answers).await;
     let wait = Duration::from_secs(10);
     let http = Http::new(&HttpOptions {
-        ca_pem: None,
+        authorities: azsreg_tls::Authorities::default(),
         connect_timeout: wait,
         answer_timeout: wait,
         direct: true,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::absent::{self, is_resource};
 use crate::address::{self, checked};
 use crate::cloud::authority;
-use crate::error::ArmError;
+use crate::error::{ArmError, too_long};
 use crate::http::{Body, Http, host_of};
 use crate::login::{Identity, Prompt, SignIn, is_tenant};
 use crate::manager::{Manager, Seen};
@@ -29,6 +29,8 @@ pub struct RecordsPort<'a> {
     prompt: &'a dyn Prompt,
     known: Known,
     identity: tokio::sync::OnceCell<Identity<'a>>,
+    /// The stamp's Resource Manager.
+    host: tokio::sync::OnceCell<String>,
     /// The path of the activation record.
     record: tokio::sync::OnceCell<String>,
     /// The pages of usage that were read.
@@ -48,6 +50,7 @@ impl<'a> RecordsPort<'a> {
             known,
             seen: Seen::default(),
             identity: tokio::sync::OnceCell::new(),
+            host: tokio::sync::OnceCell::new(),
             record: tokio::sync::OnceCell::new(),
         }
     }
@@ -55,6 +58,54 @@ impl<'a> RecordsPort<'a> {
     /// The client for the stamp.
     pub(crate) fn http(&self) -> &Http {
         self.http
+    }
+
+    /// What is wrong there is wrong at the stamp: say so with its host, and keep what was said. A directory or a proxy in
+    /// between answers for itself.
+    pub(crate) fn failed(&self, error: ArmError) -> PortError {
+        let host = self.host.get().map_or("", String::as_str);
+        let manager = format!("the stamp's Resource Manager {host}");
+        let fault = match &error {
+            ArmError::Refused { status: status @ (408 | 429 | 500..), retry_after, .. } => {
+                if let Some(problem) = too_long(&manager, *retry_after) {
+                    return PortError::permanent(problem);
+                }
+                let what = if *status == 429 { "asks for fewer calls:" } else { "failed with" };
+                Some(format!("{manager} {what} HTTP status {status}"))
+            }
+            ArmError::Unreachable { host: whose, reason, .. } | ArmError::Broken { host: whose, reason } => {
+                (whose == host).then(|| format!("the call to {manager} broke: {reason}"))
+            }
+            _ => None,
+        };
+        let refused = matches!(&error, ArmError::Refused { .. });
+        let elsewhere = matches!(&error, ArmError::Unreachable { host: whose, .. } if whose != host);
+        let error = PortError::from(error);
+        let entry = error.problem.code;
+        let azures = [&code::AZURE_FAULT, &code::AZURE_UNREACHABLE, &code::THROTTLED];
+        if matches!(error.class, Class::Transient | Class::Throttled(_)) {
+            return match fault.filter(|_| azures.contains(&entry)) {
+                Some(message) => {
+                    let mut problem = Problem::new(&code::STAMP_FAULT, message);
+                    problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
+                    PortError { problem: Box::new(problem), class: error.class }
+                }
+                None => error,
+            };
+        }
+        // What a server may not do has a code of its own, at a stamp as elsewhere; so has what stands in between.
+        let own = ["AZR302", "AZR404", "AZR405"].iter().any(|range| entry.id.starts_with(range))
+            || [&code::STAMP_ARM, &code::AZURE_CERTIFICATE, &code::PROXY_SETTING].contains(&entry);
+        if own || elsewhere {
+            return error;
+        }
+        let mut problem = *error.problem;
+        problem.code = &code::STAMP_ARM;
+        // What else fails names its host itself.
+        let who = if refused { manager.as_str() } else { "the stamp's Resource Manager" };
+        problem.message = format!("{who} can't be used: {}", problem.message);
+        problem.details = problem.details.iter().map(|detail| scrubbed(detail)).collect();
+        PortError { problem: Box::new(problem), class: error.class }
     }
 
     /// The stamp says where to sign in to it and for which audience.
@@ -101,6 +152,7 @@ impl<'a> RecordsPort<'a> {
         let endpoint = stamp.admin_arm_endpoint.as_deref().ok_or_else(|| {
             ArmError::from(Problem::new(&code::STAMP_ARM, "the stamp does not say where its Resource Manager is"))
         })?;
+        self.host.get_or_init(async || host_of(endpoint)).await;
         let signed_in = self.identity.get_or_try_init(|| self.signed_in(endpoint, stamp)).await?;
         let manager = Manager::new(self.http, signed_in);
         let path = self.record.get_or_try_init(async || {
@@ -180,7 +232,7 @@ pub fn activation(record: &Value) -> Option<ActivationRecord> {
 
 impl Records for RecordsPort<'_> {
     async fn activation(&self, stamp: &StampInformation) -> Result<Option<ActivationRecord>, PortError> {
-        self.read(stamp).await.map_err(at_the_stamp)
+        self.read(stamp).await.map_err(|error| self.failed(error))
     }
 
     async fn downloaded(&self, stamp: &StampInformation) -> Result<Vec<String>, PortError> {
@@ -189,28 +241,13 @@ impl Records for RecordsPort<'_> {
             let path = format!("{path}/downloadedProducts");
             manager.resources(&path, BRIDGE, absent::RESOURCE, "downloadedProducts").await
         };
-        let items = list.await.map_err(at_the_stamp)?;
+        let items = list.await.map_err(|error| self.failed(error))?;
         let shown = |item: &Value| {
             let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
             text("/properties/displayName").or_else(|| text("/name"))
         };
         Ok(items.iter().filter_map(shown).collect())
     }
-}
-
-/// What is wrong there is wrong at the stamp: say so, and keep what was said.
-pub(crate) fn at_the_stamp(error: ArmError) -> PortError {
-    let error = PortError::from(error);
-    let passing = matches!(error.class, Class::Transient | Class::Throttled(_));
-    // What a server may not do has a code of its own, at a stamp as elsewhere.
-    let own = ["AZR302", "AZR404"].iter().any(|range| error.problem.code.id.starts_with(range));
-    if passing || own || error.problem.code == &code::STAMP_ARM {
-        return error;
-    }
-    let message = format!("the stamp's Resource Manager can't be used: {}", error.problem.message);
-    let mut problem = Problem::new(&code::STAMP_ARM, message);
-    problem.details = error.problem.details.iter().map(|detail| scrubbed(detail)).collect();
-    PortError { problem: Box::new(problem), class: error.class }
 }
 
 #[cfg(test)]
@@ -225,6 +262,53 @@ mod tests {
             authority: "https://login.example".into(),
             audience: audience.into(),
             graph: String::new(),
+        }
+    }
+
+    /// A server that answers everything with this, and says where it is.
+    async fn answering(answer: &'static str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 8_192]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_fails_at_the_stamp_is_the_stamps_and_has_its_host() {
+        const END: &str = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+        for (answer, id, what) in [
+            (format!("HTTP/1.1 503 Busy\r\n{END}"), "AZR2038", "failed with HTTP status 503"),
+            (format!("HTTP/1.1 503 Busy\r\nRetry-After: 3\r\n{END}"), "AZR2038", "failed with HTTP status 503"),
+            (format!("HTTP/1.1 503 Busy\r\nRetry-After: 604800\r\n{END}"), "AZR4046", "asks to wait 604800 s"),
+            (format!("HTTP/1.1 429 Slowly\r\n{END}"), "AZR2038", "asks for fewer calls: HTTP status 429"),
+            (String::new(), "AZR2038", "broke"),
+        ] {
+            let answer: &'static str = answer.leak();
+            let host = answering(answer).await;
+            let http = http(true);
+            let sign_in = SignIn::ClientSecret { client: uuid::Uuid::nil(), secret: "the secret".to_owned().into() };
+            let port = RecordsPort::new(&http, &http, sign_in, &Nobody, Known::default());
+            let (login, _) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
+            let place = place(&format!("http://{host}"), "https://a.example/x");
+            let place = Place { authority: login, ..place };
+            port.host.set(host.clone()).unwrap();
+            let identity = Identity::new(&http, &place, &port.known, "tenant-1", port.sign_in.clone(), &Nobody);
+            let manager = Manager::new(&http, &identity);
+            let error = manager.list("/subscriptions", SUBSCRIPTIONS, absent::NEVER).await.unwrap_err();
+            let error = port.failed(error);
+            assert_eq!(error.problem.code.id, id, "{answer}: {}", error.problem.message);
+            assert!(
+                error.problem.message.contains(&host) && error.problem.message.contains(what),
+                "{}",
+                error.problem.message
+            );
+            assert!(!error.problem.message.contains("Azure"), "{}", error.problem.message);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::http::{MAX_HELD, host_of, retry_after, stamp_clock_skew};
 use crate::manager::loops;
 use crate::market::MarketPort;
 use crate::products::segment;
-use crate::records::at_the_stamp;
+use crate::records::RecordsPort;
 
 const GROUP: &str = "System.syndication";
 const ACCOUNT: &str = "syndicationstorage";
@@ -109,21 +109,31 @@ impl MarketPort<'_, '_> {
         if let Some(known) = self.storage.0.borrow().clone() {
             return Ok(Some(known));
         }
-        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, record) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let group = format!("{subscription}/resourceGroups/{GROUP}");
         let path = format!("{group}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}");
-        let mut found = manager.find(&path, STORAGE, absent::RESOURCE).await.map_err(at_the_stamp)?;
+        let mut found =
+            manager.find(&path, STORAGE, absent::RESOURCE).await.map_err(|error| self.records.failed(error))?;
         if found.is_none() && make {
             let location = self.information.region.clone().unwrap_or_else(|| "local".into());
             // A group that is there already is somebody's, and keeps its tags.
-            if manager.find(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)?.is_none() {
+            if manager.find(&group, GROUPS, absent::GROUP).await.map_err(|error| self.records.failed(error))?.is_none()
+            {
                 let body = json!({"location": location, "tags": {TAG: "import"}});
-                manager.call(Method::PUT, &group, GROUPS, Some(&body)).await.map_err(being_deleted)?;
+                manager
+                    .call(Method::PUT, &group, GROUPS, Some(&body))
+                    .await
+                    .map_err(|error| being_deleted(self.records, error))?;
             }
             let body =
                 json!({"location": location, "kind": "Storage", "sku": {"name": "Standard_LRS"}, "properties": {}});
-            found = Some(manager.call(Method::PUT, &path, STORAGE, Some(&body)).await.map_err(being_deleted)?);
+            found = Some(
+                manager
+                    .call(Method::PUT, &path, STORAGE, Some(&body))
+                    .await
+                    .map_err(|error| being_deleted(self.records, error))?,
+            );
         }
         let Some(mut resource) = found else { return Ok(None) };
         let endpoint = |resource: &Value| {
@@ -141,12 +151,19 @@ impl MarketPort<'_, '_> {
                 None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
             }
             polls += 1;
-            resource = manager.find(&path, STORAGE, absent::RESOURCE).await.map_err(at_the_stamp)?.unwrap_or_default();
+            resource = manager
+                .find(&path, STORAGE, absent::RESOURCE)
+                .await
+                .map_err(|error| self.records.failed(error))?
+                .unwrap_or_default();
         };
         // What goes there is signed with the account's key.
-        checked(&endpoint, "the stamp's blob endpoint", self.records.http().allow_http()).map_err(at_the_stamp)?;
-        let keys =
-            manager.call(Method::POST, &format!("{path}/listKeys"), STORAGE, None).await.map_err(at_the_stamp)?;
+        checked(&endpoint, "the stamp's blob endpoint", self.records.http().allow_http())
+            .map_err(|error| self.records.failed(error))?;
+        let keys = manager
+            .call(Method::POST, &format!("{path}/listKeys"), STORAGE, None)
+            .await
+            .map_err(|error| self.records.failed(error))?;
         let key = keys.pointer("/keys/0/value").and_then(Value::as_str).inspect(|key| redact::remember(key));
         let key = key.and_then(|key| BASE64_STANDARD.decode(key).ok());
         let key = key.map(Zeroizing::new);
@@ -255,9 +272,9 @@ impl MarketPort<'_, '_> {
 }
 
 /// A group or account that is just being deleted is waited for.
-fn being_deleted(error: ArmError) -> PortError {
+fn being_deleted(records: &RecordsPort<'_>, error: ArmError) -> PortError {
     let passing = matches!(&error, ArmError::Refused { code, .. } if code.contains("BeingDeleted") || code.contains("Deprovisioning"));
-    let error = at_the_stamp(error);
+    let error = records.failed(error);
     if passing { PortError::new(Class::Busy, *error.problem) } else { error }
 }
 
@@ -413,10 +430,12 @@ impl Staging for MarketPort<'_, '_> {
     }
 
     async fn close(&self) -> Result<Option<String>, PortError> {
-        let (manager, record) = self.records.at(&self.information).await.map_err(at_the_stamp)?;
+        let (manager, record) = self.records.at(&self.information).await.map_err(|error| self.records.failed(error))?;
         let subscription: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let group = format!("{subscription}/resourceGroups/{GROUP}");
-        let Some(found) = manager.find(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)? else {
+        let Some(found) =
+            manager.find(&group, GROUPS, absent::GROUP).await.map_err(|error| self.records.failed(error))?
+        else {
             return Ok(None);
         };
         if found["tags"].get(TAG).is_none() {
@@ -425,7 +444,11 @@ impl Staging for MarketPort<'_, '_> {
         let accounts = manager
             .list(&format!("{group}/providers/Microsoft.Storage/storageAccounts"), STORAGE, absent::RESOURCE)
             .await;
-        if accounts.map_err(at_the_stamp)?.iter().any(|account| account["name"].as_str() != Some(ACCOUNT)) {
+        if accounts
+            .map_err(|error| self.records.failed(error))?
+            .iter()
+            .any(|account| account["name"].as_str() != Some(ACCOUNT))
+        {
             return Ok(Some("another storage account is in it".into()));
         }
         let containers = self.all("/", &[("comp", "list")]).await?;
@@ -442,7 +465,7 @@ impl Staging for MarketPort<'_, '_> {
             )));
         }
         self.storage.0.replace(None);
-        manager.delete(&group, GROUPS, absent::GROUP).await.map_err(at_the_stamp)?;
+        manager.delete(&group, GROUPS, absent::GROUP).await.map_err(|error| self.records.failed(error))?;
         Ok(None)
     }
 }
@@ -466,11 +489,11 @@ impl MarketPort<'_, '_> {
             // A page costs something even where it names nothing: a list of empty pages ends too.
             held += 4_096 + page.iter().map(|name| 64 + name.len()).sum::<usize>();
             if held > MAX_HELD {
-                return Err(at_the_stamp(too_large(&format!("a list of {host}"), "bytes", MAX_HELD)));
+                return Err(self.records.failed(too_large(&format!("a list of {host}"), "bytes", MAX_HELD)));
             }
             names.extend(page);
             match texts(&answer.body, "NextMarker").pop().filter(|marker| !marker.is_empty()) {
-                Some(next) if !seen.insert(next.clone()) => return Err(at_the_stamp(loops(host))),
+                Some(next) if !seen.insert(next.clone()) => return Err(self.records.failed(loops(host))),
                 Some(next) => marker = next,
                 None => return Ok(names),
             }

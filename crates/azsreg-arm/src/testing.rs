@@ -58,7 +58,13 @@ pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc
 /// A client.
 pub(crate) fn http(allow_http: bool) -> Http {
     let wait = Duration::from_secs(5);
-    let options = HttpOptions { ca_pem: None, connect_timeout: wait, answer_timeout: wait, direct: true, allow_http };
+    let options = HttpOptions {
+        authorities: azsreg_tls::Authorities::default(),
+        connect_timeout: wait,
+        answer_timeout: wait,
+        direct: true,
+        allow_http,
+    };
     Http::new(&options).unwrap()
 }
 

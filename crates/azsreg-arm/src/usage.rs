@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::azure::AzurePort;
 use crate::error::{ArmError, too_long};
 use crate::manager::{Manager, Seen};
-use crate::records::{RecordsPort, at_the_stamp};
+use crate::records::RecordsPort;
 
 /// What both providers speak.
 const COMMERCE: &str = "2015-06-01-preview";
@@ -145,7 +145,7 @@ async fn read(
 }
 
 /// What the documented codes of the usage service mean to an operator (`facts-errors.md` rows 80 and 81).
-fn explained(error: ArmError) -> PortError {
+fn explained(records: &RecordsPort<'_>, error: ArmError) -> PortError {
     let known = match &error {
         ArmError::Refused { status: 504, .. } => {
             Some((&code::USAGE_TOO_LONG, "the stamp took too long to collect usage"))
@@ -167,7 +167,7 @@ fn explained(error: ArmError) -> PortError {
         (Some((entry, text)), ArmError::Refused { code, message, .. }) => {
             PortError::permanent(Problem::new(entry, text).detail(format!("{code}: {message}")))
         }
-        _ => not_ready(&error).unwrap_or_else(|| at_the_stamp(error)),
+        _ => not_ready(&error).unwrap_or_else(|| records.failed(error)),
     }
 }
 
@@ -189,12 +189,12 @@ impl Recorded for RecordsPort<'_> {
         query: &UsageQuery,
         next: Option<&str>,
     ) -> Result<UsagePage, PortError> {
-        let (manager, record) = self.at(stamp).await.map_err(at_the_stamp)?;
+        let (manager, record) = self.at(stamp).await.map_err(|error| self.failed(error))?;
         let scope: String = record.split('/').take(3).collect::<Vec<_>>().join("/");
         let only = query.subscription.map(|id| format!("&subscriberId={id}")).unwrap_or_default();
         let path = path(&scope, "Microsoft.Commerce.Admin/subscriberUsageAggregates", query, &only);
         read(&manager, &self.seen, &path, next, false).await.map_err(|error| {
-            let error = explained(error);
+            let error = explained(self, error);
             // Only a query can be asked in halves; a page that takes too long is asked for again.
             let late = next.is_some() && error.problem.code == &code::USAGE_TOO_LONG;
             if late { PortError { class: Class::Transient, ..error } } else { error }

@@ -98,8 +98,8 @@ codes! {
         "The address is a Windows machine, but not an ERCS machine, or the configuration's name is wrong.",
         "Check --pep and --pep-configuration (PrivilegedEndpoint).";
     PEP_CERTIFICATE "AZR2004" Failed "The privileged endpoint's certificate is not trusted",
-        "It is signed by an authority that this machine does not know, or is for another name.",
-        "Give the authority's certificate with --ca-file, or use the name that the certificate has.";
+        "Its dates, its name, its authority or its kind is not right; which of them is said with the error.",
+        "Do what is said with the error: it differs for each of them.";
     PEP_NOT_SEALED "AZR2005" Failed "The endpoint would not seal the conversation",
         "Over plain HTTP azsreg only speaks sealed; this endpoint answered without.",
         "Use https://HOST:5986, or find out what answers at this address.";
@@ -108,7 +108,7 @@ codes! {
         "Run the same command again: it resumes. What the stamp had started goes on.";
     PEP_PROTOCOL "AZR2007" Failed "The privileged endpoint's answer can't be understood",
         "What answers there is not a privileged endpoint, or speaks in a way that azsreg does not know.",
-        "Check --pep; if it is right, please report this with the output of the same command and -v.";
+        "Check that --pep names an ERCS machine of the stamp, and what else may answer at this address.";
     CMDLET_UNKNOWN "AZR2008" Failed "The stamp does not know a cmdlet or parameter",
         "The stamp's build differs from what its version promises.", "azsreg stamp info";
     STAMP_BUSY "AZR2010" Failed "The stamp is busy with another action",
@@ -174,13 +174,28 @@ codes! {
         "Find out what answers at --pep; a stamp's endpoint offers Negotiate.";
     PEP_OVER_LIMIT "AZR2032" Failed "The privileged endpoint sends more than azsreg takes",
         "An answer, or the output of one cmdlet, is larger than any that a stamp gives; the limit is named above.",
-        "Find out what answers at --pep. If it is the stamp, please report this with the output of the same command and -v.";
+        "Find out what answers at --pep.";
     PEP_SILENT "AZR2033" Failed "The privileged endpoint stopped answering",
         "The connection stands, but nothing comes: the ERCS machine hangs, or a firewall has forgotten the connection.",
         "Run the same command again: it resumes. If it persists, name another ERCS machine with --pep.";
     PEP_NOT_GENUINE "AZR2034" Failed "An answer was not signed by the stamp",
         "What answers does not know the account's password, or something on the way changes or repeats answers. The answer was not used.",
         "Find out what answers at --pep, and what stands between it and this machine, before you try again.";
+    PEP_NOT_ALLOWED "AZR2035" Failed "The account may not use the privileged endpoint",
+        "The endpoint answers that the account may not work there; a wrong password is answered otherwise (AZR2002). The account is not CloudAdmin, and is no member of a role that the endpoint admits.",
+        "Use the stamp's CloudAdmin: --pep-user 'DOMAIN\\CloudAdmin'. Or have a cloud administrator admit the account (New-CloudAdminUser on the endpoint).";
+    PEP_NO_NTLM "AZR2036" Failed "The endpoint takes Kerberos in place of NTLM",
+        "azsreg signs in with NTLM, and what answers there does not take it: it wants Kerberos. Nothing of the password was sent, and the password is not what is wrong. A stamp's endpoint takes NTLM; a machine of a domain whose policy forbids it does not.",
+        "Check that --pep names the stamp's ERCS machines. If it does, ask whoever runs the stamp's domain why NTLM is forbidden there.";
+    PEP_SCHEME "AZR2037" Failed "http and https are mixed up",
+        "WinRM listens for http at port 5985 and for https at port 5986; the address goes with the other one.",
+        "Use --pep HOST:5985 or --pep https://HOST:5986.";
+    STAMP_FAULT "AZR2038" Failed "The stamp's Resource Manager failed",
+        "It does not answer, or answers that it can't serve at the moment: mostly while the stamp updates or its infrastructure restarts. azsreg tried several times.",
+        "Look at the stamp's health and at a running update, then run the same command again: it resumes.";
+    PEP_SESSIONS_USED "AZR2039" Failed "The privileged endpoint has no session left for the account",
+        "An account may hold a limited number of sessions. Others are open, or were left behind by a program that ended without closing them; those end by themselves when they were idle for long enough, mostly two hours.",
+        "Close PowerShell sessions to the endpoint (Get-PSSession | Remove-PSSession), or name another ERCS machine with --pep, then run the same command again.";
 
     NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
@@ -258,10 +273,11 @@ codes! {
         "Run the same command again: it resumes. If it stays so, look at what stands between this machine and Azure (HTTPS_PROXY).";
 
     AZURE_UNREACHABLE "AZR4001" Failed "Azure can't be reached",
-        "No route, a firewall, or a proxy in between.", "Check HTTPS_PROXY and NO_PROXY, then run the same command again.";
+        "The name is not known here, there is no route, a firewall is in the way, or the only way out is through a proxy.",
+        "Check the name and the way out of this machine. If a proxy is the only one: set HTTPS_PROXY. Then run the same command again.";
     AZURE_CERTIFICATE "AZR4002" Failed "Azure's certificate is not trusted",
-        "A proxy that inspects TLS, or a private cloud with its own authority.",
-        "Give the authority's certificate with --ca-file.";
+        "Its dates, its name, its authority or its kind is not right; which of them is said with the error.",
+        "Do what is said with the error: it differs for each of them.";
     SUBSCRIPTION_NOT_VISIBLE "AZR4003" CheckFailed "The sign-in can't see the subscription",
         "The subscription's id is wrong, it is of another tenant, or the account has no role in it.",
         "Choose one of those it can see, or azsreg login --tenant T.";
@@ -293,7 +309,7 @@ codes! {
         "Azure's words are below.", "Mend what Azure complains of, then run the same command again: it resumes.";
     AZURE_PROTOCOL "AZR4014" Failed "Azure's answer can't be understood",
         "Something between here and Azure answered instead, or the interface has changed.",
-        "Check proxies and --cloud-endpoint; if they are right, please report this with -v.";
+        "Check --cloud-endpoint, and what may answer in between: a proxy, or the network's page for signing in.";
     GROUP_ELSEWHERE "AZR4015" CheckFailed "The resource group is in another location",
         "A group of this name exists, and Azure never moves one.", "Leave --location out, or choose another --resource-group.";
     PROVIDER_NOT_REGISTERED "AZR4016" Failed "The provider Microsoft.AzureStack did not register",
@@ -362,10 +378,10 @@ codes! {
         "Have it mended there. For a test on this machine: --allow-http admits http on loopback.";
     OTHER_HOST "AZR4041" Failed "A link leads to another host",
         "The next page or an operation's address is not at the Resource Manager that was asked. Whoever answers there would get the sign-in's token.",
-        "Check --cloud-endpoint and proxies; if they are right, please report this with -v.";
+        "Check --cloud-endpoint, and what may answer in between.";
     LIST_ENDLESS "AZR4042" Failed "A list has no end",
         "A page leads back to one that was read before, or page after page is empty.",
-        "Run the same command again; if it persists, please report this with -v.";
+        "Run the same command again. If it persists, check --cloud-endpoint, and what may answer in between.";
     TOO_LARGE "AZR4043" Failed "An answer is larger than the limit",
         "An answer may have 16 MiB, and need 64 MiB once it is read; so may a list. The limit that was reached is named above.",
         "Check --cloud-endpoint and proxies: no answer of Azure or of a stamp comes near.";
@@ -399,10 +415,15 @@ codes! {
     ROLE_LIMIT "AZR4053" Failed "The subscription has as many role assignments as it may have",
         "Azure limits the role assignments of a subscription.",
         "Have role assignments removed that are not needed, then run the same command again: it resumes.";
+    PROXY_UNREACHABLE "AZR4054" Failed "The proxy can't be reached",
+        "Calls go through the proxy that is named above. Its name is not known here, or it does not take connections.",
+        "Check the address in HTTPS_PROXY (or ALL_PROXY, or the system's settings), then run the same command again. Hosts that need no proxy: NO_PROXY.";
+    PROXY_REFUSED "AZR4055" Failed "The proxy does not let the call through",
+        "The proxy that is named above answered in place of the host: it wants a sign-in, forbids the host or does not reach it.",
+        "Have the host allowed on the proxy, or put the proxy's user into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT), then run the same command again.";
     SUBSCRIPTION_WARNED "AZR4056" Failed "The subscription is about to be disabled",
         "A payment is due, or the subscription's term has ended: Azure disables it after a time.",
         "Look at Cost Management + Billing in the portal.";
-
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
@@ -461,6 +482,15 @@ codes! {
     JOURNAL_FOREIGN "AZR5021" Failed "The journal is another stamp's",
         "The file was copied among the journals of a stamp that it is not of.",
         "Move the file to the directory of its own stamp, then run the same command again.";
+    CA_FILE "AZR5022" Usage "The file of authorities holds no certificate",
+        "--ca-file takes certificates of authorities, as text (PEM) or as bytes (DER).",
+        "Export the authority's certificate (.cer or .pem, without its key) and name that file.";
+    NO_AUTHORITIES "AZR5023" Failed "There are no authorities to trust",
+        "SSL_CERT_FILE or SSL_CERT_DIR names a file or a directory that is missing or holds no certificate, and takes the place of the system's authorities.",
+        "Mend or unset SSL_CERT_FILE and SSL_CERT_DIR, then run the same command again.";
+    PROXY_SETTING "AZR5024" Usage "The proxy's address can't be used",
+        "A variable of the environment names a proxy in a way that azsreg can't use. It is not passed over: a direct way out may not be wanted.",
+        "Set it to http://HOST:PORT (or https://HOST:PORT), or unset it for a direct way out.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.",
@@ -602,6 +632,16 @@ mod tests {
     fn codes_are_unique_and_in_order() {
         assert!(code::ALL.windows(2).all(|pair| pair[0].id < pair[1].id));
         assert!(code::ALL.iter().all(|code| code.id.len() == 7 && code.id.starts_with("AZR")));
+    }
+
+    #[test]
+    fn an_entry_accuses_nobody() {
+        // Only who has seen what happened can rule the rest out.
+        for code in code::ALL {
+            for word in ["report this", "inspects TLS"] {
+                assert!(!code.cause.contains(word) && !code.next.contains(word), "{}: {word}", code.id);
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod adopt;
 pub mod alerts;
 pub mod change;
 pub mod checks;
+pub mod clocks;
 pub mod crash;
 pub mod customer;
 pub mod engine;

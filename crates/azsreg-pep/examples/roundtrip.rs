@@ -20,7 +20,7 @@ fn main() {
         mechanism: Mechanism::Ntlm,
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(10),
-        ca_pem: None,
+        authorities: azsreg_tls::Authorities::default(),
         transcript: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

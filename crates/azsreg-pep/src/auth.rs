@@ -59,6 +59,8 @@ impl FromStr for Mechanism {
 pub(crate) enum Verdict {
     /// The endpoint said no.
     Refused,
+    /// It knows the account, and does not admit it: what it said.
+    NotAllowed(String),
     /// Nobody knows: what happened in place of an answer.
     Unanswered(String),
 }
@@ -135,6 +137,8 @@ pub(crate) enum BadToken {
     Malformed(&'static str),
     /// It takes back what makes the sign-in safe.
     Lacks(&'static str),
+    /// It takes another mechanism in place of NTLM.
+    NoNtlm,
     /// It is not signed as the password's owner would sign it.
     Signature,
 }
@@ -181,7 +185,7 @@ impl Security {
             Mechanism::Negotiate => {
                 let answer = spnego::answer(token).ok_or(BadToken::Malformed("the token is not one of SPNEGO"))?;
                 if answer.rejected {
-                    return Err(BadToken::Lacks("NTLM"));
+                    return Err(BadToken::NoNtlm);
                 }
                 answer.token.ok_or(BadToken::Malformed("the token holds no challenge"))?
             }
@@ -199,15 +203,16 @@ impl Security {
         Ok(token)
     }
 
-    /// The server's last token, if it sends one: SPNEGO's, with its integrity code over the mechanisms.
-    pub(crate) fn finish(&mut self, token: Option<&[u8]>) -> Result<(), BadToken> {
-        let (Mechanism::Negotiate, Some(token)) = (self.mechanism, token) else { return Ok(()) };
+    /// The server's last token, if it sends one: SPNEGO's, with its integrity code over the mechanisms. Whether it proves
+    /// that the server knows the password.
+    pub(crate) fn finish(&mut self, token: Option<&[u8]>) -> Result<bool, BadToken> {
+        let (Mechanism::Negotiate, Some(token)) = (self.mechanism, token) else { return Ok(false) };
         let answer = spnego::answer(token).ok_or(BadToken::Malformed("the last token is not one of SPNEGO"))?;
         let session = self.session.as_mut().ok_or(BadToken::Malformed("nothing was proven"))?;
         match answer.mic {
             Some(mic) if !session.verify_mechanisms(spnego::MECHANISMS, mic) => Err(BadToken::Signature),
             // With one mechanism there is nothing to negotiate down: a server may leave the code out.
-            _ => Ok(()),
+            code => Ok(code.is_some()),
         }
     }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use azsreg_operations::{crash, waits};
+use azsreg_model::code;
+use azsreg_operations::{clocks, crash, waits};
 use azsreg_psrp::DecodeError;
 use azsreg_psrp::multipart::{self, Sealed};
+use azsreg_tls::{Failed, client_config, failed, untrusted};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -16,9 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -38,6 +38,9 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_AROUND: usize = 256 << 10;
 /// Interim answers (such as `100 Continue`) before one answer.
 const MAX_INTERIM: u32 = 16;
+/// Where WinRM listens for http, and where for https.
+const PORT_HTTP: u16 = 5985;
+const PORT_HTTPS: u16 = 5986;
 /// A leg of the sign-in may take this long at least: the endpoint asks a domain controller.
 const LEG: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,8 @@ pub(crate) struct Connection {
     user: String,
     /// Held until the endpoint has shown that it took the proof.
     gate: Option<Gate>,
+    /// Whether the endpoint has shown by its own signature that it knows the password, and nothing was asked since.
+    proven: bool,
 }
 
 fn dropped(error: impl std::fmt::Display) -> PepError {
@@ -88,24 +93,21 @@ async fn connect_any(options: &Options) -> Result<(PepAddress, TcpStream), PepEr
     }
 }
 
-fn tls_config(options: &Options) -> Result<ClientConfig, PepError> {
-    let failed = |reason: String| PepError::Certificate { address: "the authorities of this machine".into(), reason };
-    let extra = match &options.ca_pem {
-        None => Vec::new(),
-        Some(pem) => CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| failed(format!("--ca-file: {error}")))?,
-    };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, Arc::clone(&provider))
-        .map_err(|error| failed(error.to_string()))?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+/// Why TLS did not come about: the certificate, another kind of server, or the network.
+fn of_tls(address: &PepAddress, error: &std::io::Error) -> PepError {
+    if let Some(untrusted) = untrusted(error) {
+        let other = clocks::other().map(|(whose, ahead)| (whose.name(), ahead));
+        return untrusted.problem(&code::PEP_CERTIFICATE, &address.to_string(), other).into();
+    }
+    match failed(error) {
+        Some(why @ Failed::NotTls) => PepError::Scheme { address: address.clone(), came: why.words().into() },
+        // HTTP.sys hangs up on what is no HTTP.
+        None if address.port == PORT_HTTP => {
+            PepError::Scheme { address: address.clone(), came: "hung up when TLS began".into() }
+        }
+        Some(why) => PepError::Unreachable { addresses: address.to_string(), reason: format!("it {}", why.words()) },
+        None => PepError::Unreachable { addresses: address.to_string(), reason: format!("TLS broke: {error}") },
+    }
 }
 
 /// Whom a connection is for, and how long it waits for a leg of the sign-in.
@@ -137,9 +139,11 @@ impl Connection {
             return Self::over(stream, peer, security, gate).await;
         }
         let address = &peer.address;
-        let config = tls_config(options)?;
-        let name = ServerName::try_from(address.host.clone())
-            .map_err(|error| PepError::Certificate { address: address.to_string(), reason: error.to_string() })?;
+        let config = client_config(&options.authorities)?;
+        let name = ServerName::try_from(address.host.clone()).map_err(|_| PepError::Unreachable {
+            addresses: address.to_string(),
+            reason: format!("{} can't be the name of a server with a certificate", address.host),
+        })?;
         let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let stream = timeout(options.connect_timeout, connect)
             .await
@@ -147,12 +151,7 @@ impl Connection {
                 addresses: address.to_string(),
                 reason: "no TLS handshake in time".into(),
             })?
-            .map_err(|error| match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-                Some(rustls::Error::InvalidCertificate(why)) => {
-                    PepError::Certificate { address: address.to_string(), reason: why.to_string() }
-                }
-                _ => PepError::Unreachable { addresses: address.to_string(), reason: error.to_string() },
-            })?;
+            .map_err(|error| of_tls(address, &error))?;
         if let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             peer.bindings = auth::bindings_of(certificate);
         }
@@ -175,7 +174,8 @@ impl Connection {
             }
         });
         let user = peer.credentials.user.clone();
-        let mut opened = Self { address: peer.address.clone(), sender, security, meter, user, gate: None };
+        let mut opened =
+            Self { address: peer.address.clone(), sender, security, meter, user, gate: None, proven: false };
         opened.sign_in(&peer, gate).await?;
         Ok(opened)
     }
@@ -193,11 +193,17 @@ impl Connection {
     /// Two legs: what we can, then the proof. The proof is sent once, whatever comes back.
     async fn sign_in(&mut self, peer: &Peer<'_>, mut gate: Gate) -> Result<(), PepError> {
         let first = self.security.begin();
-        let reply = self.leg(&first, peer.leg).await?;
+        let reply = self.leg(&first, peer.leg).await.map_err(|error| self.of_first(error))?;
         let challenge = match (reply.status(), token_of(reply.headers())) {
             (StatusCode::UNAUTHORIZED, Some(token)) => token,
             (StatusCode::UNAUTHORIZED, None) => {
                 let offered = schemes_of(reply.headers());
+                let takes = |scheme: &str| offered.split(", ").any(|offered| offered.eq_ignore_ascii_case(scheme));
+                if takes("Kerberos") || takes("Negotiate") {
+                    let address = self.address.to_string();
+                    let came = format!("it has no answer to NTLM, and offers {offered}");
+                    return Err(PepError::NoNtlm { address, came });
+                }
                 let lacks = format!("the challenge of Negotiate (it offers {offered})");
                 return Err(PepError::Weak { address: self.address.to_string(), lacks });
             }
@@ -205,6 +211,7 @@ impl Connection {
                 // It takes whoever comes: nothing would be sealed.
                 return Err(PepError::Weak { address: self.address.to_string(), lacks: "any sign-in".into() });
             }
+            (StatusCode::BAD_REQUEST, _) => return Err(self.of_first(PepError::Status(400))),
             (status, _) => return Err(PepError::Status(status.as_u16())),
         };
         let host = peer.address.host.as_str();
@@ -215,8 +222,9 @@ impl Connection {
         let verdict = match self.leg(&proof, peer.leg).await {
             Ok(reply) => match reply.status() {
                 StatusCode::OK => match self.security.finish(token_of(reply.headers()).as_deref()) {
-                    Ok(()) => {
+                    Ok(proven) => {
                         self.gate = Some(gate);
+                        self.proven = proven;
                         return Ok(());
                     }
                     Err(why) => {
@@ -225,6 +233,7 @@ impl Connection {
                     }
                 },
                 StatusCode::UNAUTHORIZED => Verdict::Refused,
+                StatusCode::FORBIDDEN => Verdict::NotAllowed("it answered with HTTP status 403".into()),
                 status => Verdict::Unanswered(format!("it answered with HTTP status {}", status.as_u16())),
             },
             Err(error) => Verdict::Unanswered(error.to_string()),
@@ -238,8 +247,28 @@ impl Connection {
         match why {
             BadToken::Malformed(why) => PepError::Decode(DecodeError::Protocol(why)),
             BadToken::Lacks(what) => PepError::Weak { address, lacks: what.into() },
+            BadToken::NoNtlm => PepError::NoNtlm { address, came: "it refuses NTLM within Negotiate".into() },
             BadToken::Signature => PepError::NotGenuine { address },
         }
+    }
+
+    /// A first leg that failed, where that shows that TLS is spoken there.
+    fn of_first(&self, error: PepError) -> PepError {
+        if self.address.tls {
+            return error;
+        }
+        let came = match &error {
+            _ if self.meter.began_with_tls() => "answers http with TLS",
+            PepError::Dropped { .. } if self.address.port == PORT_HTTPS => "hung up on http",
+            PepError::Status(400) if self.address.port == PORT_HTTPS => "answers http with HTTP status 400",
+            _ => return error,
+        };
+        PepError::Scheme { address: self.address.clone(), came: came.into() }
+    }
+
+    /// The account is known there, and not admitted.
+    pub(crate) fn not_allowed(&self, reason: String) -> PepError {
+        PepError::NotAllowed { address: self.address.to_string(), user: self.user.clone(), reason }
     }
 
     pub(crate) fn address(&self) -> &PepAddress {
@@ -315,6 +344,7 @@ impl Connection {
         patience: Duration,
     ) -> Result<String, PepError> {
         let result = self.exchanged(envelope, asked, patience).await;
+        self.proven = false;
         // The first answer that only the password's owner could give shows that the proof was taken.
         match (result, self.gate.take()) {
             (Ok(answer), gate) => {
@@ -325,7 +355,10 @@ impl Connection {
             }
             (Err(error), None) => Err(error),
             (Err(error), Some(gate)) => {
-                let verdict = Verdict::Unanswered(error.to_string());
+                let verdict = match &error {
+                    PepError::NotAllowed { reason, .. } => Verdict::NotAllowed(reason.clone()),
+                    other => Verdict::Unanswered(other.to_string()),
+                };
                 gate.end(verdict.clone());
                 match error {
                     PepError::Dropped { .. } | PepError::Silent { .. } | PepError::Status(_) => {
@@ -355,6 +388,13 @@ impl Connection {
         let content_type = reply.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let sealed = content_type.starts_with("multipart/encrypted");
         let body = reply.body();
+        if status == StatusCode::FORBIDDEN {
+            return Err(self.not_allowed("it answered with HTTP status 403".into()));
+        }
+        // It has shown that it knows the password, and says no all the same.
+        if status == StatusCode::UNAUTHORIZED && self.proven {
+            return Err(self.not_allowed("it answered with HTTP status 401".into()));
+        }
         if status == StatusCode::UNAUTHORIZED {
             return Err(PepError::Dropped { reason: "the sign-in is no longer valid on this connection".into() });
         }
@@ -384,6 +424,7 @@ fn over_frames(error: &hyper::Error) -> bool {
 fn not_accepted(verdict: Verdict, address: String, user: String, before: bool) -> PepError {
     match verdict {
         Verdict::Refused => PepError::Refused { address, user, before },
+        Verdict::NotAllowed(reason) => PepError::NotAllowed { address, user, reason },
         Verdict::Unanswered(reason) => PepError::Unproven { address, user, reason, before },
     }
 }
@@ -478,6 +519,24 @@ pub(crate) mod tests {
     }
 
     const WAIT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn a_server_that_hangs_up_on_tls_is_one_of_http_where_the_port_is() {
+        let address = |port| PepAddress { tls: true, host: "192.0.2.1".into(), port };
+        let hung_up = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let said = |error: PepError| {
+            let problem = *azsreg_operations::ports::PortError::from(error).problem;
+            (problem.code.id, problem.then().to_owned())
+        };
+        let (id, next) = said(of_tls(&address(5985), &hung_up()));
+        assert_eq!(id, "AZR2037");
+        assert!(next.contains("Use --pep 192.0.2.1 (http at 5985") && next.contains("--pep https://192.0.2.1:5986"));
+        assert_eq!(said(of_tls(&address(5986), &hung_up())).0, "AZR2001");
+        let not_tls = rustls::Error::from(rustls::InvalidMessage::InvalidContentType);
+        let (id, next) = said(of_tls(&address(443), &std::io::Error::other(not_tls)));
+        assert_eq!(id, "AZR2037");
+        assert!(next.contains("--pep http://192.0.2.1:443"));
+    }
 
     #[tokio::test]
     async fn silence_after_the_sign_in_has_an_end_and_a_name() {

@@ -5,8 +5,11 @@ use azsreg_model::{Problem, code, refusals};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_psrp::DecodeError;
 use azsreg_psrp::messages::ErrorRecord;
-use azsreg_psrp::wsman::{CODE_NO_CONFIGURATION, CODE_NO_SHELL, Fault, ResponseError};
+use azsreg_psrp::wsman::{CODE_MAX_SHELLS, CODE_NO_CONFIGURATION, CODE_NO_SHELL, Fault, ResponseError};
 use thiserror::Error;
+
+use crate::address::PepAddress;
+use crate::session::ACCESS_DENIED;
 
 /// A failure of the privileged endpoint or of the way to it.
 #[derive(Debug, Error)]
@@ -76,13 +79,34 @@ pub enum PepError {
         /// How long was waited.
         seconds: u64,
     },
-    /// The certificate is not trusted.
-    #[error("the certificate of {address} is not trusted: {reason}")]
-    Certificate {
-        /// Whose.
+    /// The certificate is not trusted, or there is nothing to trust.
+    #[error("{}", .0.message)]
+    Untrusted(Box<Problem>),
+    /// The account is known there, and not admitted.
+    #[error("{address} does not admit {user}: {reason}")]
+    NotAllowed {
+        /// Which one.
         address: String,
-        /// Why.
+        /// Who.
+        user: String,
+        /// What it said.
         reason: String,
+    },
+    /// It does not sign in with NTLM. Nothing of the password was sent.
+    #[error("{address} does not take NTLM: {came}")]
+    NoNtlm {
+        /// Which one.
+        address: String,
+        /// What shows it.
+        came: String,
+    },
+    /// TLS where plain HTTP was spoken, or the other way round.
+    #[error("{address} {came}")]
+    Scheme {
+        /// Which one.
+        address: PepAddress,
+        /// What came.
+        came: String,
     },
     /// Plain HTTP, and the endpoint did not seal.
     #[error("{address} answered without sealing")]
@@ -142,6 +166,12 @@ impl From<ResponseError> for PepError {
     }
 }
 
+impl From<Problem> for PepError {
+    fn from(problem: Problem) -> Self {
+        Self::Untrusted(Box::new(problem))
+    }
+}
+
 impl PepError {
     /// Whether the session is of no use any more.
     #[must_use]
@@ -158,7 +188,7 @@ impl From<PepError> for PortError {
     fn from(error: PepError) -> Self {
         let message = match &error {
             // The other side's own words.
-            PepError::Fault(_) => of_server(&error.to_string()).into_owned(),
+            PepError::Fault(_) | PepError::NotAllowed { .. } => of_server(&error.to_string()).into_owned(),
             _ => error.to_string(),
         };
         let permanent = |entry| Self::permanent(Problem::new(entry, message.clone()));
@@ -186,29 +216,68 @@ impl From<PepError> for PortError {
             PepError::Over { .. } => permanent(&code::PEP_OVER_LIMIT),
             PepError::Decode(DecodeError::Limit { .. }) => permanent(&code::PEP_OVER_LIMIT),
             PepError::Silent { .. } => passing(&code::PEP_SILENT),
-            PepError::Certificate { .. } => permanent(&code::PEP_CERTIFICATE),
+            PepError::Untrusted(problem) => Self::permanent((**problem).clone()),
+            PepError::NotAllowed { .. } => Self::new(Class::Refused, Problem::new(&code::PEP_NOT_ALLOWED, message)),
+            PepError::NoNtlm { .. } => Self::new(Class::Refused, Problem::new(&code::PEP_NO_NTLM, message)),
+            PepError::Scheme { address, .. } => Self::permanent(of_scheme(address, message)),
             PepError::NotSealed { .. } => permanent(&code::PEP_NOT_SEALED),
             PepError::Dropped { .. } => passing(&code::PEP_DROPPED),
             PepError::Status(500..) => passing(&code::PEP_DROPPED),
-            PepError::Status(_) | PepError::Decode(_) => permanent(&code::PEP_PROTOCOL),
+            PepError::Status(_) => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "WinRM does not answer so: another service, or something in between, answers at this address.",
+            )),
+            PepError::Decode(_) => permanent(&code::PEP_PROTOCOL),
             PepError::Fault(fault) if fault.code == CODE_NO_CONFIGURATION => {
                 let problem = Problem::new(&code::PEP_CONFIGURATION, "the session configuration does not exist there");
                 Self::permanent(problem.detail(fault.reason.clone()))
             }
             PepError::Fault(fault) if fault.code == CODE_NO_SHELL => passing(&code::PEP_DROPPED),
-            PepError::Fault(fault) if fault.code == 2_150_859_173 || fault.subcode.ends_with("QuotaLimit") => {
-                let text = "the privileged endpoint has no session left: others are open, or were left behind";
-                Self::new(Class::Busy, Problem::new(&code::STAMP_BUSY, text).detail(fault.reason.clone()))
+            PepError::Fault(fault) if no_session(fault) => {
+                Self::new(Class::Busy, Problem::new(&code::PEP_SESSIONS_USED, NO_SESSION).detail(fault.reason.clone()))
             }
-            PepError::Fault(fault) if fault.code == 5 => {
-                Self::new(Class::Refused, Problem::new(&code::PEP_REFUSED, message))
+            PepError::Fault(fault) if fault.code == ACCESS_DENIED => {
+                Self::new(Class::Refused, Problem::new(&code::PEP_NOT_ALLOWED, message))
             }
-            PepError::Fault(_) => permanent(&code::PEP_PROTOCOL),
+            PepError::Fault(_) => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "It is WinRM, and it refuses the request for the reason that it gives.",
+            ).next("Mend what it complains of, or name another ERCS machine with --pep.")),
             PepError::TooLong { .. } => passing(&code::STAMP_TIMEOUT),
             PepError::Output { cmdlet: "Get-AzureStackStampInformation", .. } => permanent(&code::STAMP_INFORMATION),
-            PepError::Output { .. } => permanent(&code::PEP_PROTOCOL),
+            // The session's seal shows that it is the stamp.
+            PepError::Output { .. } => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
+                "The stamp answered, and the answer lacks what azsreg needs: its build is of a kind that azsreg does not know.",
+            ).next("Please report this with the stamp's build (azsreg stamp info) and the output of the same command with -v.")),
             PepError::Cmdlet { cmdlet, record } => of_cmdlet(cmdlet, record),
         }
+    }
+}
+
+/// What is said while a session is waited for.
+pub(crate) const NO_SESSION: &str = "no session left at the privileged endpoint: others are open, or were left behind";
+
+/// Whether the account has as many shells as it may have.
+pub(crate) fn no_session(fault: &Fault) -> bool {
+    fault.code == CODE_MAX_SHELLS || fault.subcode.ends_with("QuotaLimit")
+}
+
+/// Which scheme goes with which port.
+fn of_scheme(address: &PepAddress, message: String) -> Problem {
+    let PepAddress { tls, host, port } = address;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let problem = Problem::new(&code::PEP_SCHEME, message);
+    match (tls, port) {
+        (true, 5985) => problem
+            .cause("5985 is WinRM's port for http; https is at 5986.")
+            .next(format!("Use --pep {host} (http at 5985: azsreg seals what it sends), or --pep https://{host}:5986.")),
+        (false, 5986) => problem
+            .cause("5986 is WinRM's port for https; http is at 5985.")
+            .next(format!("Use --pep https://{host}:5986, or --pep {host} (http at 5985: azsreg seals what it sends).")),
+        (true, port) => problem
+            .cause("What answers at this port does not speak TLS.")
+            .next(format!("If it is WinRM for http: --pep http://{host}:{port}. A stamp's https is at 5986: --pep https://{host}:5986.")),
+        (false, port) => problem
+            .cause("What answers at this port speaks TLS.")
+            .next(format!("If it is WinRM for https: --pep https://{host}:{port}. A stamp's http is at 5985: --pep {host}.")),
     }
 }
 

@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Meter {
     left: AtomicUsize,
     over: AtomicBool,
+    /// Whether anything was read.
+    begun: AtomicBool,
+    tls: AtomicBool,
 }
 
 impl Meter {
@@ -24,6 +27,11 @@ impl Meter {
     /// Whether more came than was allowed. The stream is of no use then.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first bytes that came are a record of TLS: an alert, or a part of a handshake.
+    pub(crate) fn began_with_tls(&self) -> bool {
+        self.tls.load(Ordering::Relaxed)
     }
 }
 
@@ -44,6 +52,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
+        if read > 0 && !self.meter.begun.swap(true, Ordering::Relaxed) {
+            let of_tls = matches!(buf.filled()[before..], [0x15 | 0x16, 0x03, ..]);
+            self.meter.tls.store(of_tls, Ordering::Relaxed);
+        }
         let left = self.meter.left.load(Ordering::Relaxed);
         match left.checked_sub(read) {
             Some(left) => {

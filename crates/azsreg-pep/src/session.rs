@@ -6,6 +6,8 @@ use azsreg_model::redact;
 use azsreg_psrp::client::{Event, Outgoing, Pool};
 use azsreg_psrp::clixml::{Object, Value};
 use azsreg_psrp::messages::{Command, ErrorRecord, PipelineState, ProgressRecord};
+use azsreg_psrp::wsman::ResponseError;
+use azsreg_tls::Authorities;
 use tokio::time::Instant;
 
 use crate::address::PepAddress;
@@ -26,8 +28,8 @@ pub struct Options {
     pub configuration: String,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
-    /// Authorities besides the system's, as PEM.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Authorities besides the system's.
+    pub authorities: Authorities,
     /// Where the session's transcript goes when it is closed.
     pub transcript: Option<Transcript>,
 }
@@ -41,6 +43,8 @@ pub struct Transcript {
     pub credentials: Credentials,
 }
 
+/// Windows's error number for it, which a fault carries.
+pub(crate) const ACCESS_DENIED: u32 = 5;
 /// How long one request may take on the server; it then says that it has nothing yet.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 /// A socket that gives nothing for three times that is dead.
@@ -88,7 +92,12 @@ impl Session {
         let mut session = Self { connection, pool, idle: 0, patience: PATIENCE };
         let sent = session.pool.open();
         let answer = session.exchange(&sent).await?;
-        session.pool.opened(&sent, &answer)?;
+        match session.pool.opened(&sent, &answer) {
+            Err(ResponseError::Fault(fault)) if fault.code == ACCESS_DENIED => {
+                return Err(session.connection.not_allowed(fault.reason));
+            }
+            opened => opened?,
+        }
         let deadline = Instant::now() + OPENING;
         loop {
             for event in session.receive(None).await? {

@@ -11,7 +11,7 @@ const SPNEGO: &[u8] = &[0x06, 0x06, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x02];
 /// What a server answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer<'a> {
-    /// It takes none of our mechanisms.
+    /// It takes none of our mechanisms, or chooses one that is not ours.
     pub(crate) rejected: bool,
     pub(crate) token: Option<&'a [u8]>,
     pub(crate) mic: Option<&'a [u8]>,
@@ -61,15 +61,15 @@ fn inside(tag: u8, bytes: &[u8]) -> Option<&[u8]> {
     read(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, _)| content)
 }
 
-/// Reads a server's answer; `None` if it is not one, or chooses a mechanism that is not ours.
+/// Reads a server's answer; `None` if it is not one.
 pub(crate) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
     let mut rest = inside(0x30, inside(0xa1, bytes)?)?;
     let mut answer = Answer { rejected: false, token: None, mic: None };
     while !rest.is_empty() {
         let (tag, content, after) = read(rest)?;
         match tag {
-            0xa0 => answer.rejected = inside(0x0a, content)? == [2],
-            0xa1 if content != NTLM => return None,
+            0xa0 => answer.rejected |= inside(0x0a, content)? == [2],
+            0xa1 => answer.rejected |= content != NTLM,
             0xa2 => answer.token = Some(inside(0x04, content)?),
             0xa3 => answer.mic = Some(inside(0x04, content)?),
             _ => {}
@@ -108,6 +108,6 @@ mod tests {
         assert!(answer(&[0xa1, 7, 0x30, 5, 0xa0, 3, 0x0a, 1, 2]).unwrap().rejected);
         // Kerberos as the chosen mechanism.
         let kerberos = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x82, 0xf7, 0x12, 0x01, 0x02, 0x02];
-        assert_eq!(answer(&wrap(0xa1, &wrap(0x30, &wrap(0xa1, &kerberos)))), None);
+        assert!(answer(&wrap(0xa1, &wrap(0x30, &wrap(0xa1, &kerberos)))).unwrap().rejected);
     }
 }

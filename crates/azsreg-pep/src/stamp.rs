@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::answered::Answered;
-use crate::error::PepError;
+use crate::error::{NO_SESSION, PepError, no_session};
 use crate::session::{Invocation, Options, Session, Transcript};
 
 /// How long the stamp may take for its principal and for activation, in seconds: the defaults of 420 and 1000 are too
@@ -29,6 +29,8 @@ pub struct News {
     pub status: String,
     /// 0 to 100, or -1 for unknown.
     pub percent: i32,
+    /// Nothing goes on: it is why there is a wait.
+    pub waits: bool,
 }
 
 /// A stamp's privileged endpoint. Opens a session when it is first needed and again when one has broken.
@@ -56,6 +58,11 @@ impl PrivilegedEndpoint {
                 Err(PepError::Unreachable { reason, .. }) if self.reached.get() => {
                     return Err(PepError::Dropped { reason });
                 }
+                Err(PepError::Fault(fault)) if no_session(&fault) => {
+                    let (activity, status) = (String::new(), NO_SESSION.to_owned());
+                    (self.news)(News { activity, status, percent: -1, waits: true });
+                    return Err(fault.into());
+                }
                 other => other?,
             },
         };
@@ -66,6 +73,7 @@ impl PrivilegedEndpoint {
                 activity: record.activity.clone(),
                 status: record.status.clone(),
                 percent: if record.completed { 100 } else { record.percent },
+                waits: false,
             });
         };
         let secrets = secrets_of(&command);

@@ -21,7 +21,7 @@ fn options(lab: &Lab, mechanism: Mechanism, password: Option<&str>) -> Options {
         mechanism,
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(5),
-        ca_pem: None,
+        authorities: azsreg_tls::Authorities::default(),
         transcript: None,
     }
 }
@@ -50,7 +50,7 @@ async fn both_mechanisms_and_tls_reach_the_stamp() {
         endpoint.close().await.unwrap();
         let tls = Options {
             addresses: vec![format!("https://{}", lab.descriptor().stamps[0].pep_https).parse::<PepAddress>().unwrap()],
-            ca_pem: Some(std::fs::read(&lab.descriptor().ca_file).unwrap()),
+            authorities: azsreg_tls::Authorities::read(&std::fs::read(&lab.descriptor().ca_file).unwrap()).unwrap(),
             transcript: None,
             ..options(&lab, mechanism, None)
         };
@@ -107,6 +107,26 @@ async fn refusals_have_their_codes() {
     let error = session.invoke(command, &|_| {}).await.unwrap_err();
     assert_eq!(code(error), "AZR2011");
     session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_more_than_an_account_may_have_is_refused_and_told() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    let known = options(&lab, Mechanism::Negotiate, None);
+    let mut left = Vec::new();
+    for _ in 0..azsreg_psrp::server::MAX_SHELLS {
+        left.push(Session::open(&known).await.unwrap());
+    }
+    let told = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let news = std::rc::Rc::clone(&told);
+    let endpoint = PrivilegedEndpoint::new(known, Box::new(move |news_of| news.borrow_mut().push(news_of)));
+    let error = endpoint.information().await.unwrap_err();
+    assert_eq!((error.class, error.problem.code.id), (Class::Busy, "AZR2039"), "{error}");
+    assert!(told.borrow().iter().any(|news| news.waits && news.status.contains("no session left")), "{told:?}");
+    // What was left behind is there still: none was ended to make room.
+    left[0].invoke(Command::new("Get-Command"), &|_| {}).await.unwrap();
+    left.pop().unwrap().close().await.unwrap();
+    endpoint.information().await.unwrap();
 }
 
 #[tokio::test]

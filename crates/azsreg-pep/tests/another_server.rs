@@ -50,7 +50,7 @@ fn options(server: &Server, mechanism: Mechanism) -> Options {
         mechanism,
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: Duration::from_secs(10),
-        ca_pem: None,
+        authorities: azsreg_tls::Authorities::default(),
         transcript: None,
     }
 }

@@ -5,7 +5,7 @@
 //! client's OperationTimeout has passed. Output goes in with [`Server::push`].
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use uuid::Uuid;
@@ -19,8 +19,10 @@ use crate::wsman::{self, Fault, Incoming, action};
 use crate::xml::escape;
 use crate::{DecodeError, xml::Element};
 
-/// A server holds this many shells; the next is refused (WinRM's own default is 30 per user).
+/// A server holds this many shells; the next is refused (`MaxShellsPerUser` of MS-WSMV 2.2.4.42 is 30).
 pub const MAX_SHELLS: usize = 30;
+/// A shell that was asked for nothing for so long is ended (two hours: `IdleTimeout` of WinRM).
+const IDLE: Duration = Duration::from_secs(7_200);
 /// A shell holds this many pipelines at once.
 const MAX_PIPELINES: usize = 16;
 
@@ -102,8 +104,8 @@ struct Shell {
     /// The pool's id in message headers; a client may name its shell otherwise.
     pool: Uuid,
     powershell: String,
-    /// When it was last asked for something, by the server's count of requests.
-    used: u64,
+    /// When it was last asked for something.
+    used: Instant,
     input: Defragmenter,
     fragmenter: Fragmenter,
     fragment_limit: usize,
@@ -130,7 +132,6 @@ pub struct Server {
     powershell: String,
     url: String,
     shells: HashMap<Uuid, Shell>,
-    requests: u64,
 }
 
 impl Server {
@@ -142,7 +143,6 @@ impl Server {
             powershell: powershell.to_owned(),
             url: url.to_owned(),
             shells: HashMap::new(),
-            requests: 0,
         }
     }
 
@@ -279,21 +279,17 @@ impl Server {
                 ),
             }));
         }
-        if self.shells.len() >= MAX_SHELLS {
-            // What a killed client left behind goes first: the longest idle, if nothing runs in it.
-            let idle = self.shells.iter().filter(|(_, shell)| shell.pipelines.values().all(|p| p.ended));
-            if let Some(id) = idle.min_by_key(|(_, shell)| shell.used).map(|(id, _)| *id) {
-                self.shells.remove(&id);
-            }
-        }
+        // Windows makes no room for a new shell: one that was left behind goes when it was idle for long enough.
+        self.shells.retain(|_, shell| shell.used.elapsed() < IDLE);
         if self.shells.len() >= MAX_SHELLS {
             return Err(Refusal::Fault(Fault {
-                code: 2_150_859_173,
+                code: wsman::CODE_MAX_SHELLS,
                 subcode: "w:QuotaLimit".into(),
-                reason:
-                    "The WS-Management service cannot process the request. The maximum number of concurrent shells \
-                         for this user has been exceeded. Close existing shells or raise the quota for this user."
-                        .into(),
+                reason: format!(
+                    "The WS-Management service cannot process the request. This user is allowed a maximum number of \
+                     {MAX_SHELLS} concurrent shells, which has been exceeded. Close existing shells or raise the quota \
+                     for this user."
+                ),
             }));
         }
         let version = incoming.options.iter().find(|(name, _)| name.eq_ignore_ascii_case("protocolversion"));
@@ -324,7 +320,7 @@ impl Server {
         let mut shell = Shell {
             pool,
             powershell: self.powershell.clone(),
-            used: self.requests,
+            used: Instant::now(),
             input,
             fragmenter: Fragmenter::default(),
             fragment_limit: limit,
@@ -355,10 +351,9 @@ impl Server {
 
     fn selected(&mut self, incoming: &Incoming) -> Result<(Uuid, &mut Shell), Refusal> {
         let id = incoming.shell_id.ok_or(DecodeError::Missing("the ShellId selector"))?;
-        self.requests += 1;
         match self.shells.get_mut(&id) {
             Some(shell) => {
-                shell.used = self.requests;
+                shell.used = Instant::now();
                 Ok((id, shell))
             }
             None => Err(no_shell(id)),

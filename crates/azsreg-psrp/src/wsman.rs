@@ -42,6 +42,8 @@ pub const CODE_TIMED_OUT: u32 = 2_150_858_793;
 pub const CODE_NO_SHELL: u32 = 2_150_858_843;
 /// The fault code for a session configuration that does not exist.
 pub const CODE_NO_CONFIGURATION: u32 = 2_150_858_811;
+/// The fault code for an account that has as many shells as it may have (`ERROR_WSMAN_QUOTA_MAX_SHELLS`).
+pub const CODE_MAX_SHELLS: u32 = 2_150_859_173;
 
 /// No request waits longer than this, whatever it asks for.
 const MAX_OPERATION_TIMEOUT: Duration = Duration::from_secs(3_600);

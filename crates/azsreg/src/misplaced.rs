@@ -23,7 +23,7 @@ pub(crate) fn look(arguments: &[OsString]) {
 /// Shortens what looks like a secret in what is said of the command line.
 pub(crate) fn shorten(problem: &mut Problem) {
     // An address is the operator's word, too.
-    let addresses = [&code::PEP_UNREACHABLE, &code::AZURE_UNREACHABLE];
+    let addresses = [&code::PEP_UNREACHABLE, &code::AZURE_UNREACHABLE, &code::PROXY_UNREACHABLE, &code::PROXY_REFUSED];
     if problem.code.exit == ExitCode::Usage || addresses.contains(&problem.code) {
         let after = AFTER.get().map(Vec::as_slice).unwrap_or_default();
         let texts = [Some(&mut problem.message), problem.cause.as_mut(), problem.next.as_mut()];

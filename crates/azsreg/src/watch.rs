@@ -198,6 +198,8 @@ pub(crate) struct Screen {
     pub(crate) acting: Rc<Cell<bool>>,
     done: Rc<RefCell<Vec<StepReport>>>,
     step: Rc<Cell<Option<&'static str>>>,
+    /// Why there is a wait, where the stamp has said so.
+    why: Rc<RefCell<String>>,
     total: usize,
     /// Nobody is asked: the simulated directory approves by itself.
     rehearsal: bool,
@@ -225,6 +227,7 @@ impl Screen {
             acting: Rc::default(),
             done: Rc::default(),
             step: Rc::default(),
+            why: Rc::default(),
             total,
             rehearsal: false,
             asks: !global.non_interactive,
@@ -253,6 +256,7 @@ impl Screen {
 
     /// Something else goes on from here.
     fn begin(&self, what: &str) {
+        self.why.take();
         if let Some(lines) = &self.lines {
             let doing = Doing {
                 what: what.to_owned(),
@@ -291,21 +295,36 @@ impl Screen {
         (self.done.borrow().clone(), self.step.get())
     }
 
+    /// Why there is a wait; empty where there is none, or no reason is known.
+    pub(crate) fn waits_because(&self) -> String {
+        self.why.borrow().clone()
+    }
+
     /// Takes progress of the stamp.
     pub(crate) fn news(&self) -> Box<dyn Fn(News)> {
         let (bar, lines) = (self.bar.clone(), self.lines.as_ref().map(Rc::downgrade));
+        let why = Rc::clone(&self.why);
         Box::new(move |news| {
             let percent = if news.percent >= 0 { format!(" {} %", news.percent) } else { String::new() };
             let text = format!("{}{percent}", azsreg_model::redact::of_server(&news.status));
             if let Some(bar) = &bar {
                 bar.set_message(format!("- {}", clean(&text)));
             }
+            let mut first = false;
             if let Some(lines) = lines.as_ref().and_then(std::rc::Weak::upgrade) {
                 lines.doing(|state| {
                     if let Some(doing) = state {
-                        doing.detail = text;
+                        first = doing.detail != text;
+                        doing.detail.clone_from(&text);
                     }
                 });
+            }
+            if news.waits {
+                // Whoever reads lines is not left without one until the next is due.
+                if first {
+                    Line::of("waiting: ").then(&text).tell();
+                }
+                why.replace(text);
             }
         })
     }

@@ -214,7 +214,7 @@ fn proxies_are_for_azure_alone() {
     });
     let ran = run(world.register("development").env("HTTPS_PROXY", &url));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stderr.contains("AZR4001"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("AZR4055") && ran.stderr.contains(&url), "the proxy is named: {}", ran.stderr);
     assert!(seen.join().unwrap().starts_with("CONNECT 127.0.0.1"), "Azure was asked through the proxy");
     let ran = run(world.register("development").env("HTTPS_PROXY", &url).env("NO_PROXY", "127.0.0.1"));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);

@@ -216,7 +216,7 @@ fn code_of(refusal: &Refusal, entry: &str, function: Option<&str>, host_account:
     match id {
         _ if unregisters && looked_for_it => &code::MODULE_UNREGISTER,
         id if id == code::REGISTRATION_MISSING.id && shows_other_cloud_id(entry) => &code::OTHER_CLOUD_ID,
-        id if id == code::PEP_REFUSED.id && host_account => &code::NOT_CLOUD_ADMIN,
+        id if [code::PEP_REFUSED.id, code::PEP_NOT_ALLOWED.id].contains(&id) && host_account => &code::NOT_CLOUD_ADMIN,
         _ => refusal.code,
     }
 }
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(found(&mismatch("")), [(1, "AZR6004", 1)]);
         assert_eq!(found(&mismatch("c0ffee11-2222")), [(1, "AZR6013", 1)]);
         let denied = "[x] Connecting to remote server x failed with the following error message : Access is denied.";
-        assert_eq!(found(denied), [(1, "AZR2002", 1)]);
+        assert_eq!(found(denied), [(1, "AZR2035", 1)]);
         assert_eq!(found(&format!("PS C:\\> Get-Credential AZS\\AzureStackAdmin\n{denied}")), [(2, "AZR1009", 1)]);
     }
 
@@ -474,7 +474,7 @@ mod tests {
             PSRemotingTransportException\n    + FullyQualifiedErrorId : LogonFailure,PSSessionOpenFailed\n";
         assert_eq!(found(german), [(3, "AZR2002", 1)]);
         let japanese = "New-PSSession : [192.0.2.7] リモート サーバー 192.0.2.7 への接続に失敗しました。エラー コード 0x803381A5\n";
-        assert_eq!(found(japanese), [(1, "AZR2010", 1)]);
+        assert_eq!(found(japanese), [(1, "AZR2039", 1)]);
         let unknown =
             "Copy-Item : Der Zugriff ist nicht gut.\n    + FullyQualifiedErrorId : Seltsam,Microsoft.Seltsam\n";
         assert_eq!(found(unknown), [(1, "AZR9009", 1)]);

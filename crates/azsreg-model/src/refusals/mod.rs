@@ -276,10 +276,10 @@ mod tests {
     #[test]
     fn ids_decide_in_any_language() {
         for (said, code) in [
-            ("Der Zugriff wurde verweigert. AccessDenied,PSSessionOpenFailed", "AZR2002"),
+            ("Der Zugriff wurde verweigert. AccessDenied,PSSessionOpenFailed", "AZR2035"),
             ("アクセスが拒否されました。 LogonFailure,PSSessionOpenFailed", "AZR2002"),
             ("Le client ne peut pas se connecter. CannotConnect,PSSessionOpenFailed", "AZR2001"),
-            ("Die Anzahl der Shells ist erreicht. -2144108123,PSSessionOpenFailed", "AZR2010"),
+            ("Die Anzahl der Shells ist erreicht. -2144108123,PSSessionOpenFailed", "AZR2039"),
         ] {
             assert_eq!(of_stamp("New-PSSession", "", said).unwrap().code.id, code, "{said}");
         }

@@ -22,11 +22,9 @@ macro_rules! refusals {
 refusals! {
     // Ids that no language changes: PowerShell's, Windows's, WinRM's.
     45 Stamp Ask You PEP_REFUSED "LogonFailure,PSSessionOpenFailed|0x8007052E|error code 1326";
-    45 Stamp Ask You PEP_REFUSED "AccessDenied,PSSessionOpenFailed|AuthenticationFailed,PSSessionOpenFailed|0x8009030E";
-    0 Stamp Wait You STAMP_BUSY "2150859173|-2144108123|0x803381A5|maximum number of…concurrent shells"
-        "the privileged endpoint has no session left: others are open, or were left behind"
-        "Close the other sessions of this account, or wait until the stamp ends them; then run the same command again."
-        "Windows allows each account a few sessions at a time; those that were left behind count until they end.";
+    45 Stamp Ask You PEP_REFUSED "AuthenticationFailed,PSSessionOpenFailed|0x8009030E";
+    45 Stamp Refuse Stamp PEP_NOT_ALLOWED "AccessDenied,PSSessionOpenFailed";
+    0 Stamp Wait You PEP_SESSIONS_USED "2150859173|-2144108123|0x803381A5|maximum number of…concurrent shells";
     44 Stamp Refuse You PEP_CONFIGURATION "InvalidResourceUri,PSSessionOpenFailed";
     44 Stamp Refuse Network PEP_UNREACHABLE "CannotConnect,PSSessionOpenFailed|WinRMOperationTimeout,PSSessionOpenFailed|NetworkPathNotFound,PSSessionOpenFailed";
     44 Stamp Refuse Network PEP_UNREACHABLE "ComputerNotFound,PSSessionOpenFailed|ServerNotTrusted,PSSessionOpenFailed|URLNotAvailable,PSSessionOpenFailed";
@@ -168,7 +166,7 @@ refusals! {
     40 Module Refuse You MODULE_INSTALL "Unable to resolve package source|No match was found for the specified";
     41 Module Refuse You MODULE_LANGUAGE "ConstrainedLanguage|only core types in this language mode";
     // The way to the privileged endpoint, as a console shows it.
-    45 Stamp Ask You PEP_REFUSED "Connecting to remote server…Access is denied";
+    45 Stamp Refuse Stamp PEP_NOT_ALLOWED "Connecting to remote server…Access is denied";
     45 Stamp Ask You PEP_REFUSED "Connecting to remote server…user name or password is incorrect";
     44 Stamp Refuse You PEP_CONFIGURATION "Cannot find the…session configuration in the WSMan: drive";
     44 Stamp Refuse Network PEP_UNREACHABLE "TrustedHosts configuration setting|WinRM client cannot process";

@@ -106,8 +106,8 @@ async fn stamp_alone(
     request: &RegisterRequest,
     problem: azsreg_model::Problem,
 ) -> Result<Vec<Prerequisite>, Ended> {
-    let state = super::shared::ca(&options.network)?;
-    let pep = super::shared::pep_options(global, &options.pep, &options.network, state.as_ref(), sources)?;
+    let authorities = super::shared::ca(&options.network)?;
+    let pep = super::shared::pep_options(global, &options.pep, &options.network, &authorities, sources)?;
     let stamp: PrivilegedEndpoint = super::shared::endpoint(pep, screen);
     let nobody: Result<&azsreg_arm::AzurePort<'_>, _> = Err(problem);
     let list = prerequisites::check(nobody, &stamp, &CLOCK, request).await;

@@ -127,15 +127,20 @@ async fn keep(identity: &Identity<'_>, state_dir: &std::path::Path) {
     }
 }
 
-/// Runs until it ends or somebody interrupts; an interrupted operation says what it has done.
-async fn watched<T>(screen: &Screen, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+/// Runs until it ends or somebody interrupts; an interrupted operation says what it has done, and what it waited for.
+pub(crate) async fn watched<T>(screen: &Screen, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
     let acting = screen.acting.clone();
     let result = interrupt::or(&acting, work).await;
     screen.clear();
     result.map_err(|ended| {
         if ended.problems.first().is_some_and(|problem| problem.code == &code::INTERRUPTED) {
             let (steps, step) = screen.so_far();
-            return Ended { steps, step, ..ended };
+            let mut ended = Ended { steps, step, ..ended };
+            let why = screen.waits_because();
+            if let Some(problem) = ended.problems.first_mut().filter(|_| !why.is_empty()) {
+                problem.details.push(format!("It was waiting: {why}."));
+            }
+            return ended;
         }
         ended
     })
@@ -168,7 +173,7 @@ pub(crate) async fn azure<T>(
     let asked = shared::sign_in(&options.sign_in, sources)?;
     let state_dir = state::directory(global)?;
     let ca = shared::ca(&options.network)?;
-    let http: Http = shared::http(&options.network, ca.as_ref(), false)?;
+    let http: Http = shared::http(&options.network, &ca, false)?;
     let prompt = screen.clone();
     let work = async {
         screen.say("signing in to Azure");
@@ -200,9 +205,9 @@ pub(crate) async fn stamp<T>(
     let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
     let state_dir = state::directory(global)?;
     let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
-    let http = shared::http(&options.network, ca.as_ref(), false)?;
-    let direct = shared::http(&options.network, ca.as_ref(), true)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
+    let http = shared::http(&options.network, &ca, false)?;
+    let direct = shared::http(&options.network, &ca, true)?;
     let stamp = shared::endpoint(pep, screen);
     let prompt = screen.clone();
     let work = async {

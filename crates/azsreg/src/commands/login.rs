@@ -22,7 +22,7 @@ pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) 
     }
     let state_dir = state::directory(global)?;
     let ca = shared::ca(&options.network)?;
-    let http = shared::http(&options.network, ca.as_ref(), false)?;
+    let http = shared::http(&options.network, &ca, false)?;
     let screen = Screen::new(global, 0);
     let work = async {
         let known = shared::known(&state_dir);

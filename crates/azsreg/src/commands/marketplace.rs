@@ -313,7 +313,7 @@ async fn download(
 ) -> Result<ExitCode, Ended> {
     let device = device(&options.device)?;
     let ca = shared::ca(&options.azure.network)?;
-    let http = shared::http(&options.azure.network, ca.as_ref(), false)?;
+    let http = shared::http(&options.azure.network, &ca, false)?;
     let mut screen = Screen::new(global, options.items.len());
     let shown = screen.clone();
     let work = async |azure: Azure<'_, '_>| {

@@ -10,6 +10,7 @@ use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::files::input::Input;
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_pep::{Credentials, Options, PrivilegedEndpoint, Transcript};
+use azsreg_tls::Authorities;
 use uuid::Uuid;
 
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
@@ -19,20 +20,17 @@ use crate::state;
 use crate::watch::Screen;
 
 /// `--ca-file`.
-pub(crate) fn ca(network: &NetworkOptions) -> Result<Option<Vec<u8>>, Problem> {
-    let Some(path) = &network.ca_file else { return Ok(None) };
-    let pem = state::read("--ca-file", path, Input::Authorities)?;
-    if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
-        let message = format!("--ca-file {}: it is not PEM", path.display());
-        return Err(Problem::new(&code::FILE_UNREADABLE, message));
-    }
-    Ok(Some(pem))
+pub(crate) fn ca(network: &NetworkOptions) -> Result<Authorities, Problem> {
+    let Some(path) = &network.ca_file else { return Ok(Authorities::default()) };
+    let bytes = state::read("--ca-file", path, Input::Authorities)?;
+    Authorities::read(&bytes)
+        .map_err(|why| Problem::new(&code::CA_FILE, format!("--ca-file {}: {why}", path.display())))
 }
 
 /// An HTTPS client.
-pub(crate) fn http(network: &NetworkOptions, ca: Option<&Vec<u8>>, direct: bool) -> Result<Http, Problem> {
+pub(crate) fn http(network: &NetworkOptions, ca: &Authorities, direct: bool) -> Result<Http, Problem> {
     let options = HttpOptions {
-        ca_pem: ca.cloned(),
+        authorities: ca.clone(),
         connect_timeout: network.connect_timeout,
         answer_timeout: network.answer_timeout,
         allow_http: network.allow_http,
@@ -65,9 +63,9 @@ impl Sides {
         let stamp_sign_in = stamp_sign_in(&options.stamp_sign_in, sources)?;
         let state_dir = state::directory(global)?;
         let ca = ca(&options.network)?;
-        let pep = pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
-        let http = http(&options.network, ca.as_ref(), false)?;
-        let direct = self::http(&options.network, ca.as_ref(), true)?;
+        let pep = pep_options(global, &options.pep, &options.network, &ca, sources)?;
+        let http = http(&options.network, &ca, false)?;
+        let direct = self::http(&options.network, &ca, true)?;
         Ok(Self { asked, stamp_sign_in, state_dir, pep, http, direct })
     }
 }
@@ -92,7 +90,7 @@ pub(crate) fn pep_options(
     global: &Global,
     pep: &PepOptions,
     network: &NetworkOptions,
-    ca: Option<&Vec<u8>>,
+    ca: &Authorities,
     sources: &Sources,
 ) -> Result<Options, Problem> {
     let missing: Vec<&str> =
@@ -140,7 +138,7 @@ pub(crate) fn pep_options(
         mechanism: pep.pep_auth,
         configuration: pep.pep_configuration.clone(),
         connect_timeout: network.connect_timeout,
-        ca_pem: ca.cloned(),
+        authorities: ca.clone(),
     })
 }
 

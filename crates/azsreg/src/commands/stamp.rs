@@ -5,11 +5,10 @@ use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::licence;
 use azsreg_operations::ports::Stamp as _;
 
-use super::shared;
+use super::{connect, shared};
 use crate::Ended;
 use crate::cli::{Global, HciLicenseOptions, StampInfoOptions};
 use crate::clock::SystemClock;
-use crate::interrupt;
 use crate::secrets::{self, Sources};
 use crate::state;
 use crate::view::View;
@@ -22,14 +21,13 @@ pub(crate) async fn info(
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
     let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
     let screen = Screen::new(global, 0);
     screen.say("asking the stamp");
     let stamp = shared::endpoint(pep, &screen);
     let clock = SystemClock;
     let work = async { Ok(retry::read(&clock, Policy::AZURE, async || stamp.information().await).await?) };
-    let information = interrupt::or(&screen.acting, work).await;
-    screen.clear();
+    let information = connect::watched(&screen, work).await;
     let closed = stamp.close().await;
     view.stamp(&information?);
     closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;
@@ -45,7 +43,7 @@ pub(crate) async fn hci_license(
 ) -> Result<ExitCode, Ended> {
     let license = secrets::read(sources, "license", "the licence", &options.license)?;
     let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, ca.as_ref(), sources)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
     let screen = Screen::new(global, 0);
     let stamp = shared::endpoint(pep, &screen);
     let clock = SystemClock;
@@ -61,8 +59,7 @@ pub(crate) async fn hci_license(
         let state_dir = state::directory(global)?;
         Ok(licence::save(&stamp, &clock, &state_dir, &information, &license, &mut screen.clone()).await?)
     };
-    let saved = interrupt::or(&screen.acting, work).await;
-    screen.clear();
+    let saved = connect::watched(&screen, work).await;
     let closed = stamp.close().await;
     saved?;
     closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;

@@ -132,7 +132,7 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
         mechanism: Mechanism::Negotiate,
         configuration: "PrivilegedEndpoint".into(),
         connect_timeout: std::time::Duration::from_secs(10),
-        ca_pem: None,
+        authorities: azsreg_tls::Authorities::default(),
         transcript: None,
     };
     let endpoint = PrivilegedEndpoint::new(pep, Box::new(|_| {}));

@@ -12,6 +12,7 @@ mod claims;
 mod ntlm;
 mod pep;
 mod server;
+mod wires;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

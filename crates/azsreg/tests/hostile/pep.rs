@@ -94,6 +94,8 @@ enum Evil {
     EndlessMessage,
     /// A sealed envelope of this body.
     Body(fn() -> String),
+    /// A sealed fault of this number, so often.
+    Fault(u32, &'static str, u64),
 }
 
 struct Row {
@@ -116,6 +118,8 @@ const fn row(name: &'static str, at: At, evil: Evil, code: &'static str, proofs:
 const QUICK: u64 = 40;
 /// A retried row has seven tries, some 25 seconds of waits between them.
 const RETRIED: u64 = 90;
+
+const NO_SESSION_ONCE: Evil = Evil::Fault(2_150_859_173, "w:QuotaLimit", 1);
 
 const ROWS: &[Row] = &[
     // Nothing of the password was sent yet.
@@ -151,13 +155,16 @@ const ROWS: &[Row] = &[
     ),
     row("a challenge without Unicode", At::Challenge, Evil::Flags(FLAGS & !UNICODE), "AZR2031", 0, QUICK),
     row("a challenge that is cut off", At::Challenge, Evil::Cut, "AZR2007", 0, QUICK),
-    row("SPNEGO rejects NTLM", At::Challenge, Evil::Reject, "AZR2031", 0, QUICK),
-    row("SPNEGO chooses Kerberos", At::Challenge, Evil::Kerberos, "AZR2007", 0, QUICK),
+    row("SPNEGO rejects NTLM", At::Challenge, Evil::Reject, "AZR2036", 0, QUICK),
+    row("SPNEGO chooses Kerberos", At::Challenge, Evil::Kerberos, "AZR2036", 0, QUICK),
+    row("offers Kerberos only", At::Challenge, Evil::Offers("Kerberos"), "AZR2036", 0, QUICK),
+    row("has no answer to NTLM", At::Challenge, Evil::Offers("Negotiate, Kerberos"), "AZR2036", 0, QUICK),
     // One proof, whatever comes back.
     row("drops at the proof", At::Verdict, Evil::Drop, "AZR2030", 1, QUICK),
     row("hangs at the proof", At::Verdict, Evil::Hang, "AZR2030", 1, QUICK),
     row("401 to the proof", At::Verdict, Evil::Offers("Negotiate"), "AZR2002", 1, QUICK),
     row("a challenge to everything, for ever", At::Verdict, Evil::Again, "AZR2002", 1, QUICK),
+    row("403 to the proof", At::Verdict, Evil::Status(403), "AZR2035", 1, QUICK),
     row("500 to the proof", At::Verdict, Evil::Status(500), "AZR2030", 1, QUICK),
     row("a Retry-After of a week to the proof", At::Verdict, Evil::Later, "AZR2030", 1, QUICK),
     row("a redirect for the proof", At::Verdict, Evil::Redirect, "AZR2030", 1, QUICK),
@@ -173,6 +180,9 @@ const ROWS: &[Row] = &[
     // It knows the password: the account is in no danger, memory and time are.
     row("drops at the first request", At::First, Evil::Drop, "AZR2030", 1, QUICK),
     row("hangs at the first request", At::First, Evil::Hang, "AZR2030", 1, 110),
+    row("403 to the first request", At::First, Evil::Status(403), "AZR2035", 1, QUICK),
+    row("access denied, sealed", At::First, Evil::Fault(5, "w:AccessDenied", u64::MAX), "AZR2035", 1, QUICK),
+    row("no session left, then one", At::First, NO_SESSION_ONCE, "", 2, RETRIED),
     row("drops at each command", At::Output, Evil::Drop, "AZR2006", 7, RETRIED),
     row("401 for ever", At::Output, Evil::Offers("Negotiate"), "AZR2006", 7, RETRIED),
     row("500 for ever", At::Output, Evil::Status(500), "AZR2006", 7, RETRIED),
@@ -397,7 +407,10 @@ impl Pep {
             .and_then(|stream| stream.attribute("CommandId"))
             .map(|id| id.parse::<Uuid>().unwrap());
         let due = match self.row.at {
-            At::First => true,
+            At::First => match self.row.evil {
+                Evil::Fault(_, _, times) => self.seen.pieces.fetch_add(1, Ordering::Relaxed) < times,
+                _ => true,
+            },
             At::Output => command.is_some(),
             _ => false,
         };
@@ -414,6 +427,10 @@ impl Pep {
                     // Fragments of a mebibyte: a start, then one after the other, never an end.
                     let index = self.seen.pieces.fetch_add(1, Ordering::Relaxed);
                     make(&streamed(command, &fragment(index, &vec![b' '; MIB])))
+                }
+                Evil::Fault(code, subcode, _) => {
+                    let fault = wsman::Fault { code, subcode: subcode.into(), reason: "The service says no.".into() };
+                    fault.encode("urn:x")
                 }
                 Evil::Body(make_body) => wsman::respond("urn:x", &incoming.message_id, &make_body()),
                 Evil::WrongSignature => {
@@ -537,10 +554,9 @@ fn held(id: u32) -> Option<u64> {
 }
 
 /// Runs a row: what is not as it says.
-fn run(row: &'static Row) -> Vec<String> {
-    let (pep, address) = Pep::start(row);
-    let dir = tempfile::tempdir().unwrap();
-    let password = dir.path().join("password");
+/// `stamp info` at an address.
+pub(crate) fn stamp_info(dir: &std::path::Path, address: &str, mechanism: &str) -> Command {
+    let password = dir.join("password");
     std::fs::write(&password, PASSWORD).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_azsreg"));
     for (name, _) in std::env::vars_os() {
@@ -549,17 +565,24 @@ fn run(row: &'static Row) -> Vec<String> {
             command.env_remove(name);
         }
     }
-    let of_spnego = matches!(row.evil, Evil::Reject | Evil::Kerberos | Evil::WrongMic);
     command
-        .env("AZSREG_STATE_DIR", dir.path().join("state"))
+        .env("AZSREG_STATE_DIR", dir.join("state"))
         .env("AZSREG_NON_INTERACTIVE", "true")
-        .args(["stamp", "info", "--pep", &address, "--pep-user", "AZURESTACK\\CloudAdmin", "--connect-timeout", "5"])
-        .args(["--pep-auth", if of_spnego { "negotiate" } else { "ntlm" }])
+        .args(["stamp", "info", "--pep", address, "--pep-user", "AZURESTACK\\CloudAdmin", "--connect-timeout", "5"])
+        .args(["--pep-auth", mechanism])
         .arg("--pep-password")
         .arg(format!("@{}", password.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+fn run(row: &'static Row) -> Vec<String> {
+    let (pep, address) = Pep::start(row);
+    let dir = tempfile::tempdir().unwrap();
+    let of_spnego = matches!(row.evil, Evil::Reject | Evil::Kerberos | Evil::WrongMic);
+    let mut command = stamp_info(dir.path(), &address, if of_spnego { "negotiate" } else { "ntlm" });
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
     let mut peak = None;
@@ -596,11 +619,13 @@ fn run(row: &'static Row) -> Vec<String> {
     check(mebibytes.is_none_or(|held| held <= 256), format!("it held {mebibytes:?} MiB"));
     if row.code.is_empty() {
         check(ended.is_some_and(|status| status.success()), "it failed".into());
+        let waits = matches!(row.evil, Evil::Fault(..));
+        check(!waits || said.contains("waiting: no session left at the privileged endpoint"), "no wait is told".into());
         check(out.contains("11111111-2222-4333-8444-555555555555"), format!("it printed {out:?}"));
     } else {
         check(ended.and_then(|status| status.code()) == Some(1), format!("it ended with {ended:?}"));
         check(said.contains(&format!("error[{}]", row.code)), format!("not {}", row.code));
-        if ["AZR2001", "AZR2002", "AZR2030", "AZR2031", "AZR2034"].contains(&row.code) {
+        if ["AZR2001", "AZR2002", "AZR2030", "AZR2031", "AZR2034", "AZR2035", "AZR2036"].contains(&row.code) {
             check(said.contains(&address), "the endpoint is not named".into());
         }
         // Whether the account may have counted it is said exactly where a proof was not accepted.
@@ -635,4 +660,24 @@ fn every_endpoint_that_misbehaves_gets_its_code() {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[cfg(unix)]
+#[test]
+fn who_interrupts_a_wait_for_a_session_is_told_what_it_was_for() {
+    use std::io::{BufRead as _, BufReader};
+    static FULL: Row =
+        row("no session left", At::First, Evil::Fault(2_150_859_173, "w:QuotaLimit", u64::MAX), "AZR2039", 1, QUICK);
+    let (_pep, address) = Pep::start(&FULL);
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = stamp_info(dir.path(), &address, "ntlm").spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let begun = Instant::now();
+    let first = lines.find(|line| line.starts_with("waiting")).unwrap();
+    assert!(first.contains("no session left at the privileged endpoint"), "{first}");
+    assert!(begun.elapsed() < Duration::from_secs(QUICK), "it was told late");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.join("\n").contains("It was waiting: no session left at the privileged endpoint"), "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

@@ -325,7 +325,7 @@ fn refused_sign_in(stamp: &Stamp) -> bool {
         Some(Err(problem)) => Some(problem),
         None => None,
     };
-    stamp.since.iter().chain(side).any(|problem| problem.code == &code::PEP_REFUSED)
+    stamp.since.iter().chain(side).any(|problem| [&code::PEP_REFUSED, &code::PEP_NOT_ALLOWED].contains(&problem.code))
 }
 
 /// Azure's side of a stamp that is away.
