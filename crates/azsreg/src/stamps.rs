@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{NotText, Odd, Problem, ValueKind, code, decode_text, odd_in_json};
 use azsreg_operations::files::{
     self,
     input::{self, Input, InputError},
@@ -214,7 +214,11 @@ fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
 #[derive(Debug, Error)]
 enum Wrong {
     #[error("{0}")]
-    Form(#[from] serde_json::Error),
+    Text(#[from] NotText),
+    #[error("{0}")]
+    Form(#[source] serde_json::Error),
+    #[error("{0} holds {1}")]
+    Holds(String, Odd),
     #[error("the stamp {0}: {1}")]
     Stamp(String, #[source] serde_json::Error),
     #[error("{member} of {name:?} is not @FILE: a secret is never written here")]
@@ -231,12 +235,38 @@ enum Wrong {
     Twice(String),
 }
 
+/// An entry whose ids, addresses and users are without what surrounds them. Its name is for people, and has its own rule.
+fn plain(mut stamp: serde_json::Value, called: &str) -> Result<serde_json::Value, Wrong> {
+    for (member, value) in stamp.as_object_mut().into_iter().flatten() {
+        let kind = match member.as_str() {
+            "cloud_id" | "subscription" | "stamp_client_id" => ValueKind::Id,
+            "pep" | "pep_user" => ValueKind::Word,
+            _ => continue,
+        };
+        let texts = match value {
+            serde_json::Value::Array(several) => several.iter_mut().collect(),
+            one => vec![one],
+        };
+        for text in texts {
+            if let serde_json::Value::String(text) = text {
+                let read = kind.read(text).map_err(|odd| Wrong::Holds(format!("{member} of {called}"), odd))?;
+                *text = read.to_owned();
+            }
+        }
+    }
+    Ok(stamp)
+}
+
 fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
-    // Editors of Windows begin with a mark.
-    let file: File = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))?;
+    let text = decode_text(bytes)?;
+    let file: File = serde_json::from_str(&text).map_err(|error| match odd_in_json(&text, &error) {
+        Some(odd) => Wrong::Holds("the file".into(), odd),
+        None => Wrong::Form(error),
+    })?;
     let mut ways: Vec<Way> = Vec::new();
     for (at, stamp) in file.stamps.into_iter().enumerate() {
         let called = stamp["name"].as_str().map_or_else(|| format!("number {}", at + 1), |name| format!("{name:?}"));
+        let stamp = plain(stamp, &called)?;
         let written = serde_json::from_value(stamp).map_err(|error| Wrong::Stamp(called, error))?;
         let Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } =
             written;
