@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod door;
 mod interrupt;
+mod machine;
 mod misplaced;
 mod rows;
 mod secrets;
@@ -240,6 +241,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
             .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("no runtime: {error}")))?;
         runtime.block_on(future)
     };
+    machine::look(global, &cli.command, secrets)?;
     match &cli.command {
         Command::Register(options) => block(Box::pin(commands::register::run(global, options, view, secrets))),
         Command::Offline(command) => block(Box::pin(commands::offline::run(global, command, view, secrets))),

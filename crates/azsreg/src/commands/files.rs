@@ -114,6 +114,12 @@ pub(crate) fn check_out(
     output::writable(out).map_err(|error| failed(out, &error))
 }
 
+/// Refuses what no stamp changes: a place that can't be written, and a file that is none of ours. Makes nothing.
+pub(crate) fn check_place(out: &Path) -> Result<(), Problem> {
+    plain_file(out)?;
+    output::writable(out).map_err(|error| failed(out, &error))
+}
+
 /// The same, of the receipt beside a key.
 pub(crate) fn check_receipt(out: &Path, cloud_id: Uuid) -> Result<(), Problem> {
     let path = receipt_path(out);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
 use crate::clock::SystemClock;
+use crate::machine;
 use crate::secrets::{self, Passwords, Sources};
 use crate::state;
 use crate::watch::Screen;
@@ -59,9 +60,15 @@ pub(crate) struct Sides {
 
 impl Sides {
     /// Checks the words, reads files and asks for the password.
-    pub(crate) fn of(global: &Global, options: &SidesOptions, sources: &Sources) -> Result<Self, Problem> {
+    pub(crate) fn of(
+        global: &Global,
+        options: &SidesOptions,
+        sources: &Sources,
+        check: impl FnOnce(Option<&SignIn>) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         check_cloud(&options.cloud, &options.network, sources)?;
         let asked = sign_in(&options.sign_in, sources)?;
+        check(asked.as_ref())?;
         let stamp_sign_in = stamp_sign_in(&options.stamp_sign_in, sources)?;
         let state_dir = state::directory(global)?;
         let ca = ca(&options.network)?;
@@ -363,6 +370,16 @@ pub(crate) async fn signed_in<'a>(
     let account = account.map_err(|error| *error.problem)?;
     keep(state_dir, &account);
     Ok(identity)
+}
+
+/// Says beforehand that the sign-in of a person who is asked now will not be kept. What only looks is served all the same.
+pub(crate) fn warn_unkept(state_dir: &Path, sign_in: &SignIn, screen: &Screen) {
+    if matches!(sign_in, SignIn::DeviceCode | SignIn::Browser)
+        && let Err(problem) = machine::can_keep(state_dir)
+    {
+        let (id, message) = (problem.code.id, problem.message);
+        screen.asides(&[format!("warning[{id}]: {message}. It is asked for again by the next command.")]);
+    }
 }
 
 /// Keeps a person's sign-in. A failure costs a further sign-in, no more: it is logged.
