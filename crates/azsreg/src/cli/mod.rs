@@ -22,7 +22,7 @@ pub(crate) use offline::*;
 use shared::seconds;
 pub(crate) use shared::*;
 pub(crate) use usage::*;
-use values::{BoolishValueParser, choice, id, name, path, read, word};
+use values::{BoolishValueParser, choice, id, name, path, read, text, word};
 pub(crate) use values::{Holds, path_in};
 
 /// Registers Azure Stack systems with Azure, and can be killed at any moment without losing anything.
@@ -79,7 +79,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, action = ArgAction::SetTrue, help_heading = "Global")]
     pub(crate) without_journal: bool,
     /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global", value_parser = name())]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global", value_parser = text())]
     pub(crate) at: Option<String>,
 }
 
