@@ -141,7 +141,7 @@ pub enum BundleError {
     #[error("{0} is cut: in place of the rest it has dots at {line}character {at}", line = .1.line.map_or_else(String::new, |line| format!("line {line}, ")), at = .1.at)]
     Dots(CarriedText, Odd),
     /// The end is not there, or something in the middle.
-    #[error("{part} is not whole: {length} characters are left of it{lines}", lines = .line_end.map_or_else(String::new, |odd| format!(", and there is {odd}")))]
+    #[error("{part} is cut or changed: it has {length} characters{lines}", lines = .line_end.map_or_else(String::new, |odd| format!(", and {odd}")))]
     Short {
         /// Of what.
         part: CarriedText,

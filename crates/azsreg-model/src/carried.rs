@@ -413,13 +413,11 @@ mod tests {
                 format!("{what} holds '*' (U+002A) at line 2, character 39, which is no part of it")
             );
             let cut = &text[..121];
-            assert_eq!(read(cut.as_bytes()), format!("{what} is not whole: 121 characters are left of it"));
+            assert_eq!(read(cut.as_bytes()), format!("{what} is cut or changed: it has 121 characters"));
             let lines = format!("{}\n{}", &text[..76], &text[77..120]);
             assert_eq!(
                 read(lines.as_bytes()),
-                format!(
-                    "{what} is not whole: 119 characters are left of it, and there is a line end (U+000A) at character 77"
-                )
+                format!("{what} is cut or changed: it has 119 characters, and a line end (U+000A) at character 77")
             );
         }
         assert_eq!(
@@ -438,6 +436,12 @@ mod tests {
             assert_eq!(Carried::read(text.as_bytes()).unwrap_err(), BundleError::Empty, "{text:?}");
         }
         assert!(matches!(Carried::read(b"ab\xffcd"), Err(BundleError::NotText(_))));
+        // Two of them are none.
+        let two = read(format!("{token}\n{token}\n").as_bytes());
+        assert!(
+            two.starts_with(&format!("{of_token} is cut or changed: it has {} characters", 2 * token.len())),
+            "{two}"
+        );
         // What is whole and says something else keeps its own error.
         let other = BASE64_STANDARD.encode(r#"{"version":"5.0","cloudId":"x"}"#);
         assert!(read(other.as_bytes()).contains("of version 5.0"));

@@ -52,7 +52,7 @@ pub use registration::{
     Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
 pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
-pub use request::{RegisterRequest, Replaced, RequestError};
+pub use request::{RegisterRequest, Replaced, RequestError, check_names};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
 pub use signin::{aadsts_number, aadsts_problem};

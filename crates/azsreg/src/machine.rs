@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, check_names, code};
 use azsreg_operations::StampLock;
 use azsreg_operations::files::{self, kept};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use crate::cli::{
     AlertsCommand, Command, CustomerCommand, Global, MarketplaceCommand, OfflineCommand, OfflineRenewCommand,
     RoleCommand, StampCommand,
 };
+use crate::commands::register::broken_rule;
 use crate::commands::{files as carried, transcript};
 use crate::secrets::Sources;
 use crate::state;
@@ -35,6 +36,8 @@ enum Keeps {
 /// # Errors
 /// It can't be written, stands in the way, or the stamp is being worked on.
 pub(crate) fn look(global: &Global, command: &Command, sources: &Sources) -> Result<(), Problem> {
+    let (name, group) = new_names(command);
+    check_names(name, group).map_err(|error| broken_rule(&error))?;
     match command {
         Command::Offline(command) => match command {
             OfflineCommand::Token(options) | OfflineCommand::Renew(OfflineRenewCommand::Start(options)) => {
@@ -59,6 +62,21 @@ pub(crate) fn look(global: &Global, command: &Command, sources: &Sources) -> Res
         Keeps::SignIn => can_keep(&state::directory(global)?),
         Keeps::Journal => usable(&state::directory(global)?),
         Keeps::Stamp => ready(&state::directory(global)?, sources.cloud_id()),
+    }
+}
+
+/// The names that a command gives: of the registration and of its resource group.
+fn new_names(command: &Command) -> (Option<&str>, Option<&str>) {
+    match command {
+        Command::Register(options) => (options.name.as_deref(), Some(&options.resource_group)),
+        Command::Check(options) => (options.name.as_deref(), Some(&options.resource_group)),
+        Command::Renew(options) => (options.name.as_deref(), None),
+        Command::ChangeSubscription(options) => (options.to_name.as_deref(), options.to_resource_group.as_deref()),
+        Command::Move(options) => (None, Some(&options.to_resource_group)),
+        Command::Offline(
+            OfflineCommand::Register(options) | OfflineCommand::Renew(OfflineRenewCommand::Register(options)),
+        ) => (options.name.as_deref(), Some(&options.resource_group)),
+        _ => (None, None),
     }
 }
 

@@ -204,16 +204,19 @@ impl Passwords<'_> {
 
     /// The password that is sent: each one that is not meant counts towards the account's lockout.
     fn meant(&self, text: &str, option: &str) -> Result<SecretString, Problem> {
-        match read_password(text) {
-            Ok(password) => kept(password, option),
-            Err(SecretFlaw::Refused(odd)) => Err(refused(option, odd)),
-            Err(SecretFlaw::Doubtful(odd)) if self.as_is || self.person() && agreed(option, odd) => {
-                kept(as_written(text), option)
-            }
-            Err(SecretFlaw::Doubtful(odd)) => {
-                let message = format!("{option}: the password holds {odd}");
-                Err(Problem::new(&code::SECRET_DOUBTFUL, message))
-            }
+        let is_meant = |odd| self.as_is || self.person() && agreed(option, odd);
+        kept(judged(text, option, is_meant)?, option)
+    }
+}
+
+/// A password that is sent; `is_meant` says whether a character that is doubted is meant.
+fn judged<'t>(text: &'t str, option: &str, is_meant: impl FnOnce(Odd) -> bool) -> Result<&'t str, Problem> {
+    match read_password(text) {
+        Ok(password) => Ok(password),
+        Err(SecretFlaw::Refused(odd)) => Err(refused(option, odd)),
+        Err(SecretFlaw::Doubtful(odd)) if is_meant(odd) => Ok(as_written(text)),
+        Err(SecretFlaw::Doubtful(odd)) => {
+            Err(Problem::new(&code::SECRET_DOUBTFUL, format!("{option}: the password holds {odd}")))
         }
     }
 }
@@ -224,4 +227,29 @@ fn agreed(option: &str, odd: Odd) -> bool {
     Line::of("Each wrong password counts towards the account's lockout. Is this one right? Type yes:").tell();
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case("yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_asked_about_what_a_password_may_hold_and_about_nothing_else() {
+        let asked = std::cell::Cell::new(0);
+        let judge = |text, answer| {
+            let is_meant = |_| {
+                asked.set(asked.get() + 1);
+                answer
+            };
+            judged(text, "--pep-password", is_meant).map_err(|problem| problem.code.id)
+        };
+        assert_eq!(judge("p w\r\n", false), Ok("p w"));
+        for refused in ["p\u{200b}w", "p\rw", "p\nw", "p\u{201d}w\u{feff}"] {
+            assert_eq!(judge(refused, true), Err("AZR1021"), "{refused:?}");
+        }
+        assert_eq!(asked.get(), 0);
+        assert_eq!(judge("\u{feff}p\u{201d}w\n", true), Ok("p\u{201d}w"));
+        assert_eq!(judge("p\u{a0}w", false), Err("AZR1022"));
+        assert_eq!(asked.get(), 2);
+    }
 }

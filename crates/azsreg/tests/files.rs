@@ -428,6 +428,16 @@ fn what_is_to_be_written_is_looked_at_before_the_stamp_is_asked() {
     }
     assert_eq!(requests(&world), 0);
     assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+    // So are the names that Azure would not take.
+    for arguments in [
+        &["renew", "--name", "a/b"][..],
+        &["move", "--to-resource-group", "a/b"],
+        &["change-subscription", "--to-subscription", "5e2f6b1c-7d3a-4f0e-9a51-1f2e3d4c5b6a", "--to-name", "a/b"],
+        &["check", "--resource-group", "a/b"],
+    ] {
+        world.run(arguments).ends(2).says("AZR1001").says("a/b");
+    }
+    assert_eq!(requests(&world), 0);
     // Without a registration that is named there is nothing to sign in for.
     run(&mut world.at_azure(&["offline", "key", "--out", &world.path("k")])).ends(2).says("AZR1001");
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use azsreg_model::{Problem, Remembered, code};
+use azsreg_model::{Problem, Remembered, ValueKind, code};
 use azsreg_operations::engine::journal::Mark;
 use azsreg_operations::engine::session::{Consent, Question};
 
@@ -82,8 +82,15 @@ impl Consent for Person<'_> {
                 known.text, known.written.at
             ),
         };
-        let answer = self.answer(&format!("{known}\nThe {what} ({option}), or nothing to stop: "));
-        answer.filter(|answer| !answer.is_empty())
+        let mut said = known;
+        loop {
+            let answer = self.answer(&format!("{said}\nThe {what} ({option}), or nothing to stop: "))?;
+            match ValueKind::Word.read(&answer) {
+                Ok("") => return None,
+                Ok(number) => return Some(number.to_owned()),
+                Err(odd) => said = format!("It holds {odd}: type it by hand in place of copying it."),
+            }
+        }
     }
 }
 

@@ -95,13 +95,17 @@ fn check_user(user: &str) -> Result<(), Problem> {
 }
 
 /// Refuses a user whose backslash is doubled, as a file of JSON or a string of another language has it.
-fn check_backslash(option: &str, user: &str) -> Result<(), Problem> {
+fn check_backslash(option: &str, user: &str, sources: &Sources) -> Result<(), Problem> {
     if !user.contains("\\\\") {
         return Ok(());
     }
     let meant = user.replace("\\\\", "\\");
-    Err(Problem::new(&code::BACKSLASH_DOUBLED, format!("{option} {user}: the backslash is doubled"))
-        .next(format!("Write it once: {option} '{meant}'.")))
+    let problem = Problem::new(&code::BACKSLASH_DOUBLED, format!("{option} {user}: the backslash is doubled"));
+    // JSON doubles it, and no more.
+    Err(match sources.at_a_named_stamp() && !sources.on_command_line("pep_user") {
+        true => problem.next(format!("Write it in stamps.json so: \"{}\".", user)),
+        false => problem.next(format!("Write it once: {option} '{meant}'.")),
+    })
 }
 
 /// The privileged endpoint's options; reads or asks for the password.
@@ -122,7 +126,7 @@ pub(crate) fn pep_options(
         return Err(Problem::new(&code::BAD_ARGUMENT, message)
             .next("Add them, or set AZSREG_PEP and AZSREG_PEP_USER; in a lab: eval \"$(azsreg lab env)\"."));
     };
-    check_backslash("--pep-user", user)?;
+    check_backslash("--pep-user", user, sources)?;
     check_user(user)?;
     let passwords = Passwords { sources, global, as_is: pep.password_as_is };
     // With --at a variable may be of another stamp: then only the line counts.
@@ -140,7 +144,7 @@ pub(crate) fn pep_options(
             .next("Give a share that the stamp reaches, such as \\\\fileserver\\transcripts."));
         }
         (Some(share), Some(user), Some(given)) => {
-            check_backslash("--transcript-user", user)?;
+            check_backslash("--transcript-user", user, sources)?;
             let password = passwords.read("transcript_password", "--transcript-password", given)?;
             Some(Transcript { share: share.clone(), credentials: Credentials { user: user.clone(), password } })
         }
