@@ -417,7 +417,7 @@ mod tests {
             let lines = format!("{}\n{}", &text[..76], &text[77..120]);
             assert_eq!(
                 read(lines.as_bytes()),
-                format!("{what} is cut or changed: it has 119 characters, and a line end (U+000A) at character 77")
+                format!("{what} is cut or changed: it has 119 characters, and a line end at character 77")
             );
         }
         assert_eq!(

@@ -37,7 +37,11 @@ impl fmt::Display for Odd {
             Some(name) => write!(f, "{name}")?,
             None => write!(f, "'{character}'")?,
         }
-        write!(f, " (U+{:04X}) at ", u32::from(character))?;
+        // A line end is seen where it is.
+        if character != '\n' {
+            write!(f, " (U+{:04X})", u32::from(character))?;
+        }
+        f.write_str(" at ")?;
         line.map_or(Ok(()), |line| write!(f, "line {line}, "))?;
         write!(f, "character {at}")
     }
@@ -264,7 +268,8 @@ mod tests {
             let inside = |c: char| format!("{before}{c}{after}");
             for c in hidden {
                 let said = read(value, &inside(c));
-                assert!(said.contains(&format!("(U+{:04X}) at character 4", u32::from(c))), "{value:?} {c:?}: {said}");
+                let number = if c == '\n' { "a line end".into() } else { format!("(U+{:04X})", u32::from(c)) };
+                assert!(said.contains(&format!("{number} at character 4")), "{value:?} {c:?}: {said}");
             }
             for c in spaces.into_iter().chain(typeset) {
                 let said = read(value, &inside(c));
@@ -287,7 +292,7 @@ mod tests {
             "! a left double quotation mark (U+201C) at character 1"
         );
         assert_eq!(read(ValueKind::Word, " \u{feff}a\u{200b}b"), "! a zero width space (U+200B) at character 4");
-        assert_eq!(read(ValueKind::Word, "a\nb\u{200b}c"), "! a line end (U+000A) at character 2");
+        assert_eq!(read(ValueKind::Word, "a\nb\u{200b}c"), "! a line end at character 2");
         assert_eq!(read(ValueKind::Id, "\u{feff}"), "");
         assert_eq!(read(ValueKind::Word, "\""), "\"");
     }
@@ -309,8 +314,8 @@ mod tests {
             ("\u{feff}\u{feff}pw", "refused: a byte order mark (U+FEFF) at character 1"),
             ("p\rw", "refused: a carriage return (U+000D) at character 2"),
             ("pw\r\r\n", "refused: a carriage return (U+000D) at character 3"),
-            ("pw\nother", "refused: a line end (U+000A) at character 3"),
-            ("pw\n\n", "refused: a line end (U+000A) at character 3"),
+            ("pw\nother", "refused: a line end at character 3"),
+            ("pw\n\n", "refused: a line end at character 3"),
             ("p\u{201d}w\u{200b}", "refused: a zero width space (U+200B) at character 4"),
             ("p\u{201d}w", "doubtful: a right double quotation mark (U+201D) at character 2"),
             ("pw\u{a0}", "doubtful: a no-break space (U+00A0) at character 3"),

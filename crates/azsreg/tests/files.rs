@@ -464,7 +464,7 @@ fn a_password_that_is_not_meant_is_never_sent() {
         (format!("{password}\u{200b}\n"), "AZR1021", "U+200B"),
         (format!("\u{feff}\u{feff}{password}"), "AZR1021", "a byte order mark (U+FEFF) at character 1"),
         (format!("{before}\r{after}"), "AZR1021", "a carriage return (U+000D) at character 4"),
-        (format!("{password}\nuser\n"), "AZR1021", "a line end (U+000A)"),
+        (format!("{password}\nuser\n"), "AZR1021", "a line end at character"),
         (format!("{before}\u{201d}{after}"), "AZR1022", "a right double quotation mark (U+201D) at character 4"),
         (format!("{password}\u{a0}\r\n"), "AZR1022", "a no-break space (U+00A0)"),
     ] {
