@@ -92,7 +92,7 @@ codes! {
         "Type the value by hand in place of copying it, then run the command again.";
     SECRET_ODD_CHARACTER "AZR1021" Usage "A secret holds a character that can't be meant",
         "It was copied with an invisible character, or its file has more than one line. Nothing was sent: each wrong attempt counts towards the account's lockout.",
-        "Write the file again with one line, typed by hand, then run the same command again.";
+        "Type it by hand, as one line, into the file or at the prompt, then run the same command again.";
     SECRET_DOUBTFUL "AZR1022" Usage "A password holds a character that a word processor makes",
         "A quotation mark, a dash or a space that is not the keyboard's: a password may hold it, but a copy from a document does more often. Nothing was sent: each wrong attempt counts towards the account's lockout.",
         "Type the password into the file by hand. If the password really holds the character, add --password-as-is.";

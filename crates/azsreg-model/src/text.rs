@@ -76,7 +76,9 @@ fn name(c: char) -> Option<&'static str> {
         '\u{ab}' | '\u{bb}' | '\u{2039}' | '\u{203a}' => "an angle quotation mark",
         '\u{2010}' => "a hyphen that is not the usual one",
         '\u{2011}' => "a no-break hyphen",
-        '\u{2012}'..='\u{2015}' => "a dash",
+        '\u{2013}' => "an en dash",
+        '\u{2014}' => "an em dash",
+        '\u{2012}' | '\u{2015}' => "a dash that is not the usual one",
         '\u{2212}' => "a minus sign that is not the usual one",
         '\u{2026}' => "an ellipsis",
         c if c.is_control() => "a control character",
@@ -319,7 +321,7 @@ mod tests {
             ("p\u{201d}w\u{200b}", "refused: a zero width space (U+200B) at character 4"),
             ("p\u{201d}w", "doubtful: a right double quotation mark (U+201D) at character 2"),
             ("pw\u{a0}", "doubtful: a no-break space (U+00A0) at character 3"),
-            ("p\u{2013}w", "doubtful: a dash (U+2013) at character 2"),
+            ("p\u{2013}w", "doubtful: an en dash (U+2013) at character 2"),
             ("p\tw", "doubtful: a tab (U+0009) at character 2"),
         ] {
             assert_eq!(read(text), said, "{text:?}");

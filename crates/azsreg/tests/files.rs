@@ -517,7 +517,7 @@ fn what_surrounds_a_value_is_stripped_and_what_stands_in_it_is_named() {
             "a zero width space (U+200B) at character 14",
         ),
         ("--name", "Con\u{a0}toso", "a no-break space (U+00A0) at character 4"),
-        ("--resource-group", "azure\u{2013}stack", "a dash (U+2013) at character 6"),
+        ("--resource-group", "azure\u{2013}stack", "an en dash (U+2013) at character 6"),
         ("--location", "west\u{ad}europe", "a soft hyphen (U+00AD) at character 5"),
         ("--pep", "10.0.0.1\u{feff}:5985", "a byte order mark (U+FEFF) at character 9"),
         ("--cloud-endpoint", "https://man\u{200d}agement.example", "a zero width joiner (U+200D) at character 12"),
