@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::{ActivationKey, KeyError, RegistrationId, RegistrationToken, TokenError};
+use crate::{ActivationKey, CarriedText, KeyError, NotText, Odd, RegistrationId, RegistrationToken, TokenError};
 
 /// The version of the file's form.
 const FORMAT: u32 = 1;
@@ -129,8 +129,27 @@ pub enum BundleError {
     #[error("the file is longer than any bundle")]
     TooLong,
     /// Not text.
-    #[error("the file is neither UTF-8 nor UTF-16 text (byte {0})")]
-    NotText(usize),
+    #[error("the file: {0}")]
+    NotText(#[from] NotText),
+    /// Text, but nothing that is carried.
+    #[error("the file holds no bundle, no registration token and no activation key")]
+    Unknown,
+    /// Something else in what is carried.
+    #[error("{0} holds {1}, which is no part of it")]
+    Holds(CarriedText, Odd),
+    /// A screen or a mail has left the rest out.
+    #[error("{0} is cut: in place of the rest it has dots at {line}character {at}", line = .1.line.map_or_else(String::new, |line| format!("line {line}, ")), at = .1.at)]
+    Dots(CarriedText, Odd),
+    /// The end is not there, or something in the middle.
+    #[error("{part} is cut or changed: it has {length} characters{lines}", lines = .line_end.map_or_else(String::new, |odd| format!(", and {odd}")))]
+    Short {
+        /// Of what.
+        part: CarriedText,
+        /// So much is there.
+        length: usize,
+        /// Where its first line ends, if it has several.
+        line_end: Option<Odd>,
+    },
     /// JSON, but no bundle of ours.
     #[error("the file is cut off or is not a bundle: {0}")]
     NotBundle(String),
@@ -156,6 +175,19 @@ pub enum BundleError {
     /// A key inside that is none.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+impl BundleError {
+    /// What is damaged, where it is a bare token or key.
+    #[must_use]
+    pub fn part(&self) -> Option<CarriedText> {
+        match self {
+            Self::Token(_) => Some(CarriedText::Token),
+            Self::Key(_) => Some(CarriedText::Key),
+            Self::Holds(part, _) | Self::Dots(part, _) | Self::Short { part, .. } => Some(*part),
+            _ => None,
+        }
+    }
 }
 
 fn sum(text: &str) -> String {
@@ -192,7 +224,7 @@ impl Bundle {
         format!("{value}\n")
     }
 
-    fn from_value(mut value: serde_json::Value) -> Result<Self, BundleError> {
+    pub(crate) fn from_value(mut value: serde_json::Value) -> Result<Self, BundleError> {
         let object = value.as_object_mut().ok_or_else(|| BundleError::NotBundle("it is not an object".into()))?;
         match object.get("azsreg_bundle").and_then(serde_json::Value::as_u64) {
             Some(format) if format == u64::from(FORMAT) => {}
@@ -250,71 +282,6 @@ impl Bundle {
     }
 }
 
-/// A carried file, whoever wrote it.
-#[derive(Debug, Clone)]
-pub enum Carried {
-    /// A bundle of ours.
-    Bundle(Box<Bundle>),
-    /// A bare token, as the PowerShell module writes it.
-    Token(RegistrationToken),
-    /// A bare key, as the PowerShell module writes it.
-    Key(ActivationKey),
-}
-
-impl Carried {
-    /// No bundle and no token is longer than this.
-    pub const MAX_BYTES: usize = 4 << 20;
-
-    /// Reads a file of any of the forms.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn read(bytes: &[u8]) -> Result<Self, BundleError> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(BundleError::TooLong);
-        }
-        let text = decode_text(bytes)?;
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(BundleError::Empty);
-        }
-        if text.starts_with('{') {
-            let value = serde_json::from_str(text).map_err(|error| BundleError::NotBundle(error.to_string()))?;
-            return Bundle::from_value(value).map(|bundle| Self::Bundle(Box::new(bundle)));
-        }
-        // A key has two dots, and no character of a token is one.
-        if text.contains('.') {
-            let key = ActivationKey::new(text);
-            key.decode()?;
-            return Ok(Self::Key(key));
-        }
-        let token = RegistrationToken::new(text);
-        token.decode()?;
-        Ok(Self::Token(token))
-    }
-}
-
-/// Text in UTF-8, with or without a byte order mark, or in UTF-16 of either order with one.
-///
-/// # Errors
-/// The first byte that is none.
-pub fn decode_text(bytes: &[u8]) -> Result<String, BundleError> {
-    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0xff)]));
-        char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| BundleError::NotText(2))
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
-        _ => utf8(bytes),
-    }
-}
-
-fn utf8(bytes: &[u8]) -> Result<String, BundleError> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| BundleError::NotText(error.valid_up_to() + 1))
-}
-
 /// Text as `Out-File` of Windows PowerShell writes it: UTF-16LE with a byte order mark and CRLF.
 #[must_use]
 pub fn encode_module_text(text: &str) -> Vec<u8> {
@@ -326,6 +293,7 @@ pub fn encode_module_text(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Carried;
     use base64::prelude::{BASE64_STANDARD, Engine as _};
 
     fn token() -> RegistrationToken {
@@ -363,20 +331,5 @@ mod tests {
         assert!(matches!(Carried::read(other.to_text().as_bytes()), Err(BundleError::Disagrees { .. })));
         let empty = Bundle { token: None, ..bundle() };
         assert!(matches!(Carried::read(empty.to_text().as_bytes()), Err(BundleError::NotBundle(_))));
-    }
-
-    #[test]
-    fn the_modules_files_are_read_in_every_encoding() {
-        let token = token();
-        let plain = token.expose();
-        let bom = [b"\xef\xbb\xbf".as_slice(), plain.as_bytes(), b"\r\n"].concat();
-        for bytes in [plain.as_bytes().to_vec(), bom, encode_module_text(plain)] {
-            let Carried::Token(back) = Carried::read(&bytes).unwrap() else { panic!("a token") };
-            assert_eq!(back.expose(), plain);
-        }
-        assert_eq!(Carried::read(b"").unwrap_err(), BundleError::Empty);
-        assert_eq!(Carried::read(b"ab\xffcd").unwrap_err(), BundleError::NotText(3));
-        assert!(matches!(Carried::read(b"\xff\xfe\x00\xd8").unwrap_err(), BundleError::NotText(_)));
-        assert!(matches!(Carried::read(&plain.as_bytes()[..20]).unwrap_err(), BundleError::Token(_)));
     }
 }

@@ -87,6 +87,18 @@ codes! {
     WHICH_STAMP "AZR1019" Usage "It is not said for which stamp",
         "A subscription may hold the registrations of several stamps; an item is downloaded with that of the stamp that it is for.",
         "Add --cloud-id ID: azsreg list shows the cloud ids.";
+    ODD_CHARACTER "AZR1020" Usage "A value holds a character that can't be meant",
+        "It was copied from a document, a web page or a mail: an invisible character, or what a word processor makes of a quotation mark, a hyphen or a space.",
+        "Type the value by hand in place of copying it, then run the command again.";
+    SECRET_ODD_CHARACTER "AZR1021" Usage "A secret holds a character that can't be meant",
+        "It was copied with an invisible character, or its file has more than one line. Nothing was sent: each wrong attempt counts towards the account's lockout.",
+        "Type it by hand, as one line, into the file or at the prompt, then run the same command again.";
+    SECRET_DOUBTFUL "AZR1022" Usage "A password holds a character that a word processor makes",
+        "A quotation mark, a dash or a space that is not the keyboard's: a password may hold it, but a copy from a document does more often. Nothing was sent: each wrong attempt counts towards the account's lockout.",
+        "Type the password into the file by hand. If the password really holds the character, add --password-as-is.";
+    BACKSLASH_DOUBLED "AZR1023" Usage "The user's backslash is doubled",
+        "In single quotation marks, in PowerShell and in a file of variables a backslash is written once.",
+        "Write it once: --pep-user 'AZURESTACK\\CloudAdmin'.";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",
@@ -491,6 +503,9 @@ codes! {
     PROXY_SETTING "AZR5024" Usage "The proxy's address can't be used",
         "A variable of the environment names a proxy in a way that azsreg can't use. It is not passed over: a direct way out may not be wanted.",
         "Set it to http://HOST:PORT (or https://HOST:PORT), or unset it for a direct way out.";
+    SIGN_IN_NOT_KEPT "AZR5025" Failed "A sign-in can't be kept",
+        "The state directory can't be written: it is read-only, full or another user's.",
+        "Name one that can be written: --state-dir DIR (or AZSREG_STATE_DIR), then run the same command again.";
 
     NOT_REGISTERED "AZR6001" NotRegistered "The stamp is not registered",
         "Azure has no registration with this cloud id in what was looked at.",

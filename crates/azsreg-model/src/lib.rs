@@ -6,6 +6,7 @@
 mod alert;
 mod billing;
 mod bundle;
+mod carried;
 mod cloud;
 mod codes;
 mod item;
@@ -25,13 +26,15 @@ mod shell;
 mod signin;
 mod stamp;
 mod status;
+mod text;
 mod token;
 mod usage;
 mod version;
 
 pub use alert::Alert;
 pub use billing::BillingModel;
-pub use bundle::{Bundle, BundleError, BundleKind, Carried, Receipt, decode_text, encode_module_text};
+pub use bundle::{Bundle, BundleError, BundleKind, Receipt, encode_module_text};
+pub use carried::{Carried, CarriedText};
 pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
 pub use item::{Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside};
@@ -50,13 +53,16 @@ pub use registration::{
     Registration, RegistrationId, RegistrationIdError, RoleAssignment, lock_notes,
 };
 pub use report::{Outcome, PlannedStep, Report, StepReport, StepState};
-pub use request::{RegisterRequest, Replaced, RequestError};
+pub use request::{RegisterRequest, Replaced, RequestError, check_names};
 pub use role::{CustomRole, OPERATOR_ROLE_NAME, role_condition};
 pub use shell::quoted;
 pub use signin::{Signed, claims_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
     AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,
+};
+pub use text::{
+    NotText, Odd, SecretFlaw, ValueKind, as_written, decode_marked_text, decode_text, odd_in_json, read_password,
 };
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use usage::{

@@ -119,6 +119,15 @@ fn fits(what: &'static str, value: &str) -> Result<(), RequestError> {
     if fits { Ok(()) } else { Err(RequestError::Name { what, value: value.to_owned(), rule: RULE }) }
 }
 
+/// Checks names that nothing is registered under yet.
+///
+/// # Errors
+/// One that Azure would refuse.
+pub fn check_names(registration: Option<&str>, resource_group: Option<&str>) -> Result<(), RequestError> {
+    registration.map_or(Ok(()), |name| fits("registration name", name))?;
+    resource_group.map_or(Ok(()), |name| fits("resource group", name))
+}
+
 impl RegistrationId {
     /// Checks the names.
     ///

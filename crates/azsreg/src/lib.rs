@@ -10,6 +10,7 @@ mod clock;
 mod commands;
 mod door;
 mod interrupt;
+mod machine;
 mod misplaced;
 mod rows;
 mod secrets;
@@ -23,7 +24,7 @@ use std::process::ExitCode as Code;
 
 use azsreg_model::{ExitCode, Problem, code};
 use azsreg_operations::files;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use cli::{Cli, Command};
@@ -241,6 +242,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
             .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("no runtime: {error}")))?;
         runtime.block_on(future)
     };
+    machine::look(global, &cli.command, secrets)?;
     match &cli.command {
         Command::Register(options) => block(Box::pin(commands::register::run(global, options, view, secrets))),
         Command::Offline(command) => block(Box::pin(commands::offline::run(global, command, view, secrets))),
@@ -306,6 +308,9 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
             message.push_str(&format!(" {line}"));
         }
     }
+    if std::error::Error::source(error).is_some_and(|source| source.is::<cli::Holds>()) {
+        return refused(Problem::new(&code::ODD_CHARACTER, message + &from_variable(error, arguments)), arguments);
+    }
     let problem = Problem::new(&code::BAD_ARGUMENT, message);
     // Without a usage line the help is that of the command that was meant.
     let next = next.unwrap_or_else(|| {
@@ -318,6 +323,27 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
         format!("{words} --help")
     });
     refused(problem.next(next), arguments)
+}
+
+/// The variable that a refused value is from, where the line does not have its option.
+fn from_variable(error: &clap::Error, arguments: &[OsString]) -> String {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return String::new() };
+    let option = named.split(' ').next().unwrap_or_default();
+    let on_line =
+        |word: &OsString| word.to_str().is_some_and(|word| word == option || word.starts_with(&format!("{option}=")));
+    let mut command = &Cli::command();
+    let mut path = vec![command];
+    for word in arguments.iter().skip(1) {
+        let Some(inner) = command.find_subcommand(word) else { continue };
+        command = inner;
+        path.push(inner);
+    }
+    let mut all = path.iter().flat_map(|command| command.get_arguments());
+    let found = all.find(|argument| argument.get_long().is_some_and(|long| option == format!("--{long}")));
+    match found.and_then(clap::Arg::get_env) {
+        Some(variable) if !arguments.iter().any(on_line) => format!(" (from {})", variable.to_string_lossy()),
+        _ => String::new(),
+    }
 }
 
 /// Refuses from the words alone, in the form that they ask for.

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{NotText, Odd, Problem, ValueKind, code, decode_text, odd_in_json};
 use azsreg_operations::files::{
     self,
     input::{self, Input, InputError},
@@ -214,16 +214,18 @@ fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
 #[derive(Debug, Error)]
 enum Wrong {
     #[error("{0}")]
-    Form(#[from] serde_json::Error),
+    Text(#[from] NotText),
+    #[error("{0}")]
+    Form(#[source] serde_json::Error),
+    #[error("{0} holds {1}")]
+    Holds(String, Odd),
     #[error("the stamp {0}: {1}")]
     Stamp(String, #[source] serde_json::Error),
     #[error("{member} of {name:?} is not @FILE: a secret is never written here")]
     Secret { member: &'static str, name: String },
     #[error("pep of {name:?}: {address} is not an address")]
     Address { name: String, address: String },
-    #[error(
-        "the name {0:?} is empty, begins with -, is longer than 60 characters, or has two spaces in a row or some that are not shown"
-    )]
+    #[error("the name {0:?} is empty, begins with -, is longer than 60 characters, or has two spaces in a row")]
     Name(String),
     #[error("{0:?} has no address of its privileged endpoint")]
     NoAddress(String),
@@ -231,12 +233,39 @@ enum Wrong {
     Twice(String),
 }
 
+/// An entry whose name, ids, addresses and users are without what surrounds them.
+fn plain(mut stamp: serde_json::Value, called: &str) -> Result<serde_json::Value, Wrong> {
+    for (member, value) in stamp.as_object_mut().into_iter().flatten() {
+        let kind = match member.as_str() {
+            "cloud_id" | "subscription" | "stamp_client_id" => ValueKind::Id,
+            "pep" | "pep_user" => ValueKind::Word,
+            "name" => ValueKind::Text,
+            _ => continue,
+        };
+        let texts = match value {
+            serde_json::Value::Array(several) => several.iter_mut().collect(),
+            one => vec![one],
+        };
+        for text in texts {
+            if let serde_json::Value::String(text) = text {
+                let read = kind.read(text).map_err(|odd| Wrong::Holds(format!("{member} of {called}"), odd))?;
+                *text = read.to_owned();
+            }
+        }
+    }
+    Ok(stamp)
+}
+
 fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
-    // Editors of Windows begin with a mark.
-    let file: File = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))?;
+    let text = decode_text(bytes)?;
+    let file: File = serde_json::from_str(&text).map_err(|error| match odd_in_json(&text, &error) {
+        Some(odd) => Wrong::Holds("the file".into(), odd),
+        None => Wrong::Form(error),
+    })?;
     let mut ways: Vec<Way> = Vec::new();
     for (at, stamp) in file.stamps.into_iter().enumerate() {
         let called = stamp["name"].as_str().map_or_else(|| format!("number {}", at + 1), |name| format!("{name:?}"));
+        let stamp = plain(stamp, &called)?;
         let written = serde_json::from_value(stamp).map_err(|error| Wrong::Stamp(called, error))?;
         let Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } =
             written;
@@ -250,14 +279,7 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
         let addresses =
             pep.into_iter().map(|address| address.parse().map_err(|_| Wrong::Address { name: name.clone(), address }));
         let pep = addresses.collect::<Result<Vec<PepAddress>, _>>()?;
-        // What changes the direction of writing is not shown either.
-        let unseen = |c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c);
-        if name.trim().is_empty()
-            || name.starts_with('-')
-            || name.chars().count() > 60
-            || name.chars().any(unseen)
-            || name.contains("  ")
-        {
+        if name.is_empty() || name.starts_with('-') || name.chars().count() > 60 || name.contains("  ") {
             return Err(Wrong::Name(name.chars().take(60).collect()));
         }
         if pep.is_empty() {
@@ -296,6 +318,30 @@ mod tests {
         let ways = read(Path::new("/state"), block.as_bytes()).unwrap_or_default();
         let names: Vec<String> = ways.iter().map(Way::id).collect();
         assert_eq!(names, ["Lisbon", "Porto"]);
+    }
+
+    #[test]
+    fn what_a_word_processor_or_an_editor_puts_in_is_read_or_named() {
+        const ID: &str = "5e2f6b1c-7d3a-4f0e-9a51-1f2e3d4c5b6a";
+        let text = format!(
+            r#"{{"stamps": [{{"name": " L’Aquila\u200b", "pep": ["\ufeff10.0.0.1\r"], "pep_user": "A\\B\u00a0", "pep_password": "@f", "cloud_id": "{{{ID}}}"}}]}}"#
+        );
+        let wide = |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        for bytes in [text.clone().into_bytes(), format!("\u{feff}{text}").into_bytes(), wide(u16::to_le_bytes)] {
+            let ways = super::read(Path::new("/state"), &bytes).unwrap();
+            assert_eq!((ways[0].id(), ways[0].user.as_deref()), ("L’Aquila".into(), Some("A\\B")));
+            assert_eq!(ways[0].cloud_id.unwrap().to_string(), ID);
+        }
+        let why = |text: &str| super::read(Path::new("/state"), text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(
+            why("{\n “stamps\": []}"),
+            "the file holds a left double quotation mark (U+201C) at line 2, character 2"
+        );
+        assert_eq!(
+            why(&text.replace("10.0.0.1", "10.0\\u200b.0.1")),
+            "pep of \" L’Aquila\\u{200b}\" holds a zero width space (U+200B) at character 6"
+        );
+        assert!(why(&text.replace("L’Aquila", "L\\u202eA")).starts_with("name of "));
     }
 
     #[test]

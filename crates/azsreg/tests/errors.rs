@@ -236,7 +236,7 @@ fn rows_61_to_64_files_and_names() {
     let nowhere = world.path("no/such/directory/token.json");
     run(&mut world.at_stamp(&["offline", "token", "--billing-model", "development", "--out", &nowhere]))
         .says("AZR5003");
-    run(&mut world.at_azure(&["offline", "unregister", &out, "--yes"])).ends(7).says("AZR1011");
+    run(&mut world.at_azure(&["offline", "unregister", &out, "--yes"])).ends(7).says("AZR5007");
     run(&mut world.at_azure(&["offline", "unregister", "--yes"])).ends(2).says("AZR1001");
     run(&mut world.at_azure(&["offline", "inspect", &world.path("nothing")])).ends(2).says("AZR5004");
 }

@@ -346,3 +346,222 @@ fn what_a_lab_says_of_itself_is_its_owners_alone() {
     assert_eq!(noted.trim(), line.trim());
     assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
 }
+
+/// A command as another user whose state directory can't be made, with a person to ask.
+fn with_read_only_home(world: &World, arguments: &[&str]) -> Option<Command> {
+    let home = world.dir.path().join("read-only");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = as_another(world, &home.join("azsreg"), arguments)?;
+    command.env("AZSREG_NON_INTERACTIVE", "false");
+    Some(command)
+}
+
+#[test]
+fn nobody_is_asked_where_this_machine_refuses() {
+    let world = World::new();
+    for (arguments, exit, code) in [
+        (&["login"][..], 1, "AZR5025"),
+        (&["register", "--billing-model", "development", "--device-code"], 1, "AZR5003"),
+        (&["renew", "--device-code"], 1, "AZR5003"),
+        (&["move", "--to-resource-group", "other", "--device-code"], 1, "AZR5003"),
+        (&["unregister", "--device-code"], 1, "AZR5003"),
+        (&["repair", "--device-code"], 1, "AZR5003"),
+        (&["role", "create", "--device-code"], 1, "AZR5003"),
+    ] {
+        let Some(mut command) = with_read_only_home(&world, arguments) else { return };
+        let ran = run(&mut command).ends(exit).says(code).says("--state-dir").says("ermission denied");
+        assert!(!ran.stderr.contains("enter the code"), "{arguments:?}: {}", ran.stderr);
+    }
+    assert_eq!(requests(&world), 0);
+    // What only looks is served, and says beforehand that the sign-in is not kept.
+    let plan = &["register", "--billing-model", "development", "--device-code", "--plan"];
+    let mut command = with_read_only_home(&world, plan).unwrap();
+    let ran = run(command.env_remove("AZSREG_BRIDGE_REFRESH_TOKEN")).ends(4).says("enter the code");
+    let (warned, asked) = (ran.stderr.find("warning[AZR5025]"), ran.stderr.find("enter the code"));
+    assert!(warned.is_some() && warned < asked, "{}", ran.stderr);
+}
+
+/// How many requests the stamp's privileged endpoint has seen.
+fn requests(world: &World) -> u64 {
+    let asked = world.control_with("GET", "/stamps/stamp1/logons", &serde_json::Value::Null);
+    asked["requests"].as_u64().unwrap()
+}
+
+#[test]
+fn a_stamp_that_is_worked_on_is_said_before_a_code_is_shown() {
+    let world = World::new();
+    let state = world.state();
+    let held = hold(&world, &state);
+    let register = |more: &[&str]| {
+        let words = [REGISTER, &["--device-code"], more].concat();
+        let ran = run(world.both(0, &state, &words).env("AZSREG_NON_INTERACTIVE", "false")).ends(5).says("AZR5001");
+        assert!(!ran.stderr.contains("enter the code"), "{}", ran.stderr);
+    };
+    register(&[]);
+    // Where stamps.json says its cloud id, the stamp is not asked either.
+    let before = requests(&world);
+    let stamp = &world.lab.descriptor().stamps[0];
+    let entry = serde_json::json!({"stamps": [{
+        "name": "Lisbon", "pep": stamp.pep, "pep_user": stamp.pep_user, "cloud_id": format!("{{{}}}", cloud_id(&world)),
+        "pep_password": format!("@{}", stamp.pep_password_file.display()),
+    }]});
+    std::fs::write(state.join("stamps.json"), format!("\u{feff}{entry}")).unwrap();
+    register(&["--at", "Lisbon"]);
+    assert_eq!(requests(&world), before);
+    drop(held);
+}
+
+#[test]
+fn what_is_to_be_written_is_looked_at_before_the_stamp_is_asked() {
+    let world = World::new();
+    let (mine, nowhere) = (world.file("mine", "mine").display().to_string(), world.path("no/such/file"));
+    for (command, more) in [
+        ("token", &["--billing-model", "capacity", "--agreement-number", "1"][..]),
+        ("deactivate", &["--yes"]),
+        ("renew start", &["--billing-model", "development", "--yes"]),
+    ] {
+        for (out, code) in [(&mine, "AZR5006"), (&nowhere, "AZR5003")] {
+            let words: Vec<&str> = ["offline"].into_iter().chain(command.split(' ')).collect();
+            run(&mut world.at_stamp(&[&words, more, &["--out", out]].concat())).says(code);
+        }
+    }
+    assert_eq!(requests(&world), 0);
+    assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+    // So are the names that Azure would not take.
+    for arguments in [
+        &["renew", "--name", "a/b"][..],
+        &["move", "--to-resource-group", "a/b"],
+        &["change-subscription", "--to-subscription", "5e2f6b1c-7d3a-4f0e-9a51-1f2e3d4c5b6a", "--to-name", "a/b"],
+        &["check", "--resource-group", "a/b"],
+    ] {
+        world.run(arguments).ends(2).says("AZR1001").says("a/b");
+    }
+    assert_eq!(requests(&world), 0);
+    // Without a registration that is named there is nothing to sign in for.
+    run(&mut world.at_azure(&["offline", "key", "--out", &world.path("k")])).ends(2).says("AZR1001");
+}
+
+#[test]
+fn a_password_that_is_not_meant_is_never_sent() {
+    let world = World::new();
+    let password = std::fs::read_to_string(&world.lab.descriptor().stamps[0].pep_password_file).unwrap();
+    let password = password.trim_end();
+    let (before, after) = password.split_at(3);
+    let info = |secret: &[u8], more: &[&str]| {
+        let file = world.dir.path().join("password");
+        std::fs::write(&file, secret).unwrap();
+        let given = format!("@{}", file.display());
+        run(&mut world.at_stamp(&[&["stamp", "info", "--pep-password", &given], more].concat()))
+    };
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let count = || {
+        let stamp = &world.lab.world()["stamps"][0];
+        (stamp["logons_failed"].as_u64().unwrap(), requests(&world))
+    };
+    for (secret, code, named) in [
+        (format!("{before}\u{200b}{after}"), "AZR1021", "a zero width space (U+200B) at character 4"),
+        (format!("{password}\u{200b}\n"), "AZR1021", "U+200B"),
+        (format!("\u{feff}\u{feff}{password}"), "AZR1021", "a byte order mark (U+FEFF) at character 1"),
+        (format!("{before}\r{after}"), "AZR1021", "a carriage return (U+000D) at character 4"),
+        (format!("{password}\nuser\n"), "AZR1021", "a line end at character"),
+        (format!("{before}\u{201d}{after}"), "AZR1022", "a right double quotation mark (U+201D) at character 4"),
+        (format!("{password}\u{a0}\r\n"), "AZR1022", "a no-break space (U+00A0)"),
+    ] {
+        for bytes in [secret.clone().into_bytes(), wide(&secret), [b"\xff\xfe".to_vec(), wide(&secret)].concat()] {
+            let ran = info(&bytes, &[]).ends(2).says(code).says(named);
+            assert!(!ran.stderr.contains(after), "{}", ran.stderr);
+            assert_eq!(ran.stderr.contains("--password-as-is"), code == "AZR1022", "{}", ran.stderr);
+        }
+        let mut variable = world.at_stamp(&["stamp", "info"]);
+        run(variable.env("AZSREG_PEP_PASSWORD", &secret)).ends(2).says(code).says(named);
+    }
+    assert_eq!(count(), (0, 0), "one was sent");
+    for end in ["", "\n", "\r\n", "\r"] {
+        let text = format!("{password}{end}");
+        for bytes in [text.clone().into_bytes(), format!("\u{feff}{text}").into_bytes(), wide(&text)] {
+            info(&bytes, &[]).ends(0);
+        }
+        run(world.at_stamp(&["stamp", "info"]).env("AZSREG_PEP_PASSWORD", &text)).ends(0);
+    }
+    assert_eq!(count().0, 0);
+    // What the person says is meant is sent, once.
+    info(format!("{before}\u{201d}{after}\n").as_bytes(), &["--password-as-is"]).ends(1).says("AZR2002");
+    assert_eq!(count().0, 1);
+}
+
+#[test]
+fn what_surrounds_a_value_is_stripped_and_what_stands_in_it_is_named() {
+    let world = World::new();
+    // A file of variables that was written on Windows: each value ends with a carriage return.
+    let mut command = world.both(0, &world.state(), PLAN);
+    let variables: Vec<(String, String)> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .filter(|(name, _)| name.starts_with("AZSREG_"))
+        .collect();
+    for (name, value) in &variables {
+        command.env(name, format!("{value}\r"));
+    }
+    assert!(variables.len() > 8, "{variables:?}");
+    command.env("AZSREG_NO_PROGRESS", "true\r").env("AZSREG_MARKETPLACE", "\u{feff}on\r");
+    run(&mut command).ends(4);
+    let id = world.lab.descriptor().subscription_id;
+    for given in [format!("{{{id}}}"), format!("\u{200b}{id}\u{a0}"), format!("\u{201c}{id}\u{201d}")] {
+        world.run(&["list", "--subscription", &given]).ends(0);
+    }
+    for (option, value, named) in [
+        (
+            "--subscription",
+            "5e2f6b1c-7d3a\u{200b}-4f0e-9a51-1f2e3d4c5b6a",
+            "a zero width space (U+200B) at character 14",
+        ),
+        ("--name", "Con\u{a0}toso", "a no-break space (U+00A0) at character 4"),
+        ("--resource-group", "azure\u{2013}stack", "an en dash (U+2013) at character 6"),
+        ("--location", "west\u{ad}europe", "a soft hyphen (U+00AD) at character 5"),
+        ("--pep", "10.0.0.1\u{feff}:5985", "a byte order mark (U+FEFF) at character 9"),
+        ("--cloud-endpoint", "https://man\u{200d}agement.example", "a zero width joiner (U+200D) at character 12"),
+        ("--ca-file", "/tmp/no\u{202e}ne.pem", "a mark that turns the direction of text (U+202E) at character 8"),
+    ] {
+        world.run(&[PLAN, &[option, value]].concat()).ends(2).says("AZR1020").says(named);
+    }
+    let mut command = world.both(0, &world.state(), PLAN);
+    command.env("AZSREG_LOCATION", "west\u{200b}europe");
+    run(&mut command).ends(2).says("AZR1020").says("(from AZSREG_LOCATION)");
+    world
+        .run(&[PLAN, &["--pep-user", "AZURESTACK\\\\CloudAdmin"]].concat())
+        .ends(2)
+        .says("AZR1023")
+        .says("--pep-user 'AZURESTACK\\CloudAdmin'");
+    assert_eq!(world.lab.world()["stamps"][0]["logons_failed"], 0);
+}
+
+#[test]
+fn a_token_is_taken_as_people_carry_it() {
+    let world = World::new();
+    let token =
+        world.control("/stamps/stamp1/registration-token", &serde_json::json!({"billing_model": "Development"}));
+    let token = token["registration_token"].as_str().unwrap();
+    let lines = |width: usize| -> Vec<String> {
+        token.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    };
+    let mail = format!("> {}\r\n", lines(72).join("\r\n> "));
+    for (at, text) in [
+        lines(76).join("\n"),
+        mail.clone(),
+        lines(75).join("=\n"),
+        format!("RegistrationToken : {}", lines(60).join("\r\n                    ")),
+        format!("\u{201c}{token}\u{201d}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let file = world.file(&format!("t{at}"), text).display().to_string();
+        run(&mut world.at_azure(&["offline", "inspect", &file])).ends(0).says("a registration token");
+    }
+    let (file, key) = (world.file("mail", &mail).display().to_string(), world.path("key"));
+    run(&mut world.at_azure(&["offline", "register", &file, "--out", &key])).ends(0);
+    let cut = world.file("cut", &format!("{}...", &token[..90])).display().to_string();
+    let ran = run(&mut world.at_azure(&["offline", "inspect", &cut])).ends(7).says("AZR1011");
+    assert!(ran.stderr.contains("dots at character 91") && !ran.stderr.contains("key"), "{}", ran.stderr);
+}

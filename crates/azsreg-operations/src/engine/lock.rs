@@ -74,6 +74,22 @@ impl StampLock {
         Ok(Self { _file: file })
     }
 
+    /// Looks whether the lock could be taken, as far as the directory's rights let it be seen. Nothing is made or written.
+    ///
+    /// # Errors
+    /// Somebody else has it (exit 5).
+    pub fn look(state_dir: &Path, cloud_id: Uuid) -> Result<(), Problem> {
+        Self::holder(state_dir, cloud_id).map_or(Ok(()), |holder| Err(locked(cloud_id, &holder)))
+    }
+
+    /// Whether any stamp is being worked on, as far as it can be seen.
+    #[must_use]
+    pub fn is_any_held(state_dir: &Path) -> bool {
+        let names = std::fs::read_dir(state_dir.join("locks")).into_iter().flatten().flatten();
+        let mut stamps = names.filter_map(|entry| entry.path().file_stem()?.to_str()?.parse().ok());
+        stamps.any(|cloud_id| Self::holder(state_dir, cloud_id).is_some())
+    }
+
     /// Who works on a stamp at the moment, as far as the directory's rights let it be seen. Nothing is made or written: for
     /// `--plan`, which needs no lock, and for those who only look.
     #[must_use]

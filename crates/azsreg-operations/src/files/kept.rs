@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::output::directory_of;
+use super::output::{directory_of, there, writable};
 
 /// Makes a directory and what lacks above it. One that is there stays as it is.
 ///
@@ -40,6 +40,26 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
         Err(_) if path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Looks whether a directory of ours can be written, or made where it is not there. Makes nothing.
+///
+/// # Errors
+/// It can't, and why.
+pub fn usable(directory: &Path) -> io::Result<()> {
+    let directory = std::path::absolute(directory)?;
+    for at in directory.ancestors() {
+        if there(at)?.is_some() {
+            writable(&at.join("new"))?;
+            break;
+        }
+    }
+    for inner in ["locks", "journals", "sign-in"].map(|name| directory.join(name)) {
+        if inner.is_dir() {
+            writable(&inner.join("new"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a file anew, to be written and read. Nothing of this name may be there, not even a link.

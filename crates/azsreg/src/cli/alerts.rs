@@ -1,9 +1,9 @@
 //! `azsreg alerts`: the options.
 
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Subcommand};
 
 use super::shared::StampOptions;
+use super::values::{BoolishValueParser, name};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AlertsCommand {
@@ -25,7 +25,7 @@ pub(crate) struct AlertListOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AlertCloseOptions {
     /// The alerts' ids, as the list has them
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = name())]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::shared::{AzureOptions, CareOptions, CloudOptions, NetworkOptions, SignInOptions};
+use super::values::{id, name, word};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CustomerCommand {
@@ -20,10 +21,10 @@ pub(crate) enum CustomerCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfStampOptions {
     /// The stamp, by its cloud id
-    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID", value_parser = id())]
     pub(crate) cloud_id: Option<Uuid>,
     /// The subscription of its registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) azure: AzureOptions,
@@ -32,27 +33,27 @@ pub(crate) struct OfStampOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CustomerAddOptions {
     /// The customer's Azure subscription
-    #[arg(value_name = "SUBSCRIPTION")]
+    #[arg(value_name = "SUBSCRIPTION", value_parser = id())]
     pub(crate) customer: Uuid,
     /// The customer's directory, whose users the stamp serves
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = id())]
     pub(crate) tenant: Uuid,
     #[command(flatten)]
     pub(crate) care: CareOptions,
     /// The stamp, by its cloud id
-    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID", value_parser = id())]
     pub(crate) cloud_id: Option<Uuid>,
     /// The subscription of its registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// AzureCloud, AzureUSGovernment or AzureChinaCloud [default: AzureCloud]
-    #[arg(long, value_name = "NAME", env = "AZSREG_CLOUD")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_CLOUD", value_parser = word::<NamedCloud>())]
     pub(crate) cloud: Option<NamedCloud>,
     /// The Resource Manager of a custom cloud, which describes itself
-    #[arg(long, value_name = "URL", env = "AZSREG_CLOUD_ENDPOINT")]
+    #[arg(long, value_name = "URL", env = "AZSREG_CLOUD_ENDPOINT", value_parser = name())]
     pub(crate) cloud_endpoint: Option<String>,
     /// The directory to sign in to, the registration's [default: Azure is asked]
-    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT")]
+    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT", value_parser = name())]
     pub(crate) sign_in_tenant: Option<String>,
     #[command(flatten)]
     pub(crate) sign_in: SignInOptions,
@@ -82,7 +83,7 @@ pub(crate) struct CustomerListOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CustomerRemoveOptions {
     /// The customer's Azure subscription
-    #[arg(value_name = "SUBSCRIPTION")]
+    #[arg(value_name = "SUBSCRIPTION", value_parser = id())]
     pub(crate) customer: Uuid,
     #[command(flatten)]
     pub(crate) care: CareOptions,

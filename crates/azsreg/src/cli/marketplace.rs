@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Subcommand};
 use uuid::Uuid;
 
 use super::shared::{AzureOptions, CareOptions, SidesOptions, StampOptions};
+use super::values::{BoolishValueParser, id, name, path, read, text};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MarketplaceCommand {
@@ -32,10 +33,10 @@ pub(crate) enum MarketplaceCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfferedToOptions {
     /// Ask Azure, with the registration of the stamp of this cloud id [default: ask the stamp]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = id())]
     pub(crate) cloud_id: Option<Uuid>,
     /// The subscription of that registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Option<Uuid>,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
@@ -47,17 +48,17 @@ pub(crate) struct OfferedToOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceOptions {
     /// The stamp's build, such as 1.2501.0.21, so that Azure says what it can have
-    #[arg(long, value_name = "BUILD", env = "AZSREG_STAMP_BUILD")]
+    #[arg(long, value_name = "BUILD", env = "AZSREG_STAMP_BUILD", value_parser = name())]
     pub(crate) stamp_build: Option<String>,
     /// The stamp's identity system, with --stamp-build: aad or adfs
-    #[arg(long, value_name = "SYSTEM", env = "AZSREG_STAMP_IDENTITY", default_value = "adfs", value_parser = ["aad", "adfs"])]
+    #[arg(long, value_name = "SYSTEM", env = "AZSREG_STAMP_IDENTITY", default_value = "adfs", value_parser = read(PossibleValuesParser::new(["aad", "adfs"])))]
     pub(crate) stamp_identity: String,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemListOptions {
     /// Only those with this text in name, title, publisher or kind
-    #[arg(long, value_name = "TEXT", env = "AZSREG_FILTER")]
+    #[arg(long, value_name = "TEXT", env = "AZSREG_FILTER", value_parser = text())]
     pub(crate) filter: Option<String>,
     /// Only those that the stamp can have
     #[arg(long, env = "AZSREG_COMPATIBLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -69,6 +70,7 @@ pub(crate) struct ItemListOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemShowOptions {
     /// The item's name, as the list has it
+    #[arg(value_parser = name())]
     pub(crate) item: String,
     #[command(flatten)]
     pub(crate) to: OfferedToOptions,
@@ -77,7 +79,7 @@ pub(crate) struct ItemShowOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemAddOptions {
     /// The items' names, as the list has them
-    #[arg(required = true, value_name = "ITEM")]
+    #[arg(required = true, value_name = "ITEM", value_parser = name())]
     pub(crate) items: Vec<String>,
     /// Don't wait until the stamp has them
     #[arg(long, env = "AZSREG_NO_WAIT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -92,7 +94,7 @@ pub(crate) struct ItemAddOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemRemoveOptions {
     /// The items' names
-    #[arg(required = true, value_name = "ITEM")]
+    #[arg(required = true, value_name = "ITEM", value_parser = name())]
     pub(crate) items: Vec<String>,
     #[command(flatten)]
     pub(crate) care: CareOptions,
@@ -103,16 +105,16 @@ pub(crate) struct ItemRemoveOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemDownloadOptions {
     /// The items' names, as the list has them
-    #[arg(required = true, value_name = "ITEM")]
+    #[arg(required = true, value_name = "ITEM", value_parser = name())]
     pub(crate) items: Vec<String>,
     /// The folder to carry; each item has its own below it
-    #[arg(long, value_name = "DIR", env = "AZSREG_MARKETPLACE_DIR")]
+    #[arg(long, value_name = "DIR", env = "AZSREG_MARKETPLACE_DIR", value_parser = path())]
     pub(crate) to: PathBuf,
     /// The stamp that they are for, by its cloud id
-    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID", value_parser = id())]
     pub(crate) cloud_id: Option<Uuid>,
     /// The subscription of its registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// Accept the legal terms of the items
     #[arg(long, env = "AZSREG_ACCEPT_LEGAL_TERMS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -129,12 +131,14 @@ pub(crate) struct ItemDownloadOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemVerifyOptions {
     /// The folder that azsreg marketplace download wrote
+    #[arg(value_parser = path())]
     pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ItemImportOptions {
     /// The folder that azsreg marketplace download wrote
+    #[arg(value_parser = path())]
     pub(crate) dir: PathBuf,
     /// Show what would be done and change nothing (exit 4 if there is something to do)
     #[arg(long, env = "AZSREG_PLAN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

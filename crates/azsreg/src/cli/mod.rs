@@ -6,12 +6,12 @@ mod marketplace;
 mod offline;
 mod shared;
 mod usage;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use azsreg_model::{BillingModel, TokenVersion};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub(crate) use offline::*;
 use shared::seconds;
 pub(crate) use shared::*;
 pub(crate) use usage::*;
+use values::{BoolishValueParser, choice, id, name, path, read, text, word};
+pub(crate) use values::{Holds, path_in};
 
 /// Registers Azure Stack systems with Azure, and can be killed at any moment without losing anything.
 #[derive(Debug, Parser)]
@@ -52,7 +54,7 @@ pub(crate) struct Global {
         short,
         long,
         global = true,
-        value_enum,
+        value_parser = choice::<Output>(),
         default_value = "human",
         env = "AZSREG_OUTPUT",
         help_heading = "Global"
@@ -65,19 +67,19 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "AZSREG_NON_INTERACTIVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) non_interactive: bool,
     /// Write a log here, or go on with one (secrets redacted)
-    #[arg(long, global = true, value_name = "FILE", env = "AZSREG_LOG_FILE", help_heading = "Global")]
+    #[arg(long, global = true, value_name = "FILE", env = "AZSREG_LOG_FILE", help_heading = "Global", value_parser = path())]
     pub(crate) log_file: Option<PathBuf>,
     /// Show wire traffic on stderr (secrets redacted)
     #[arg(short, long, global = true, env = "AZSREG_VERBOSE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
     pub(crate) verbose: bool,
     /// Where journals, locks and sign-ins are kept [default: the platform's state directory]
-    #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global")]
+    #[arg(long, global = true, value_name = "DIR", env = "AZSREG_STATE_DIR", help_heading = "Global", value_parser = path())]
     pub(crate) state_dir: Option<PathBuf>,
     /// Go on from what both sides say where the journal of an interrupted run is damaged; the file stays as it is
     #[arg(long, global = true, action = ArgAction::SetTrue, help_heading = "Global")]
     pub(crate) without_journal: bool,
     /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global", value_parser = text())]
     pub(crate) at: Option<String>,
 }
 
@@ -181,34 +183,34 @@ pub(crate) enum LabClockCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegisterOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// How it is paid: pay-as-you-use, capacity, development, custom or ruggedized
-    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL")]
+    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL", value_parser = word::<BillingModel>())]
     pub(crate) billing_model: BillingModel,
     /// The registration's name [default: AzureStack-<cloud id>]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The agreement, for capacity billing
-    #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER")]
+    #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER", value_parser = name())]
     pub(crate) agreement_number: Option<String>,
     /// The asset tag, for custom billing
-    #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG")]
+    #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG", value_parser = name())]
     pub(crate) ms_asset_tag: Option<String>,
     /// The resource group
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
     /// The resource group's location [default: the cloud's]
-    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION", value_parser = name())]
     pub(crate) location: Option<String>,
     /// Whether usage is reported [default: on, but off for capacity and custom]
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_USAGE_REPORTING")]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>(), env = "AZSREG_USAGE_REPORTING")]
     pub(crate) usage_reporting: Option<Switch>,
     /// Whether marketplace items are offered
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_MARKETPLACE", default_value = "on")]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>(), env = "AZSREG_MARKETPLACE", default_value = "on")]
     pub(crate) marketplace: Switch,
     /// The token version, in place of the one that the stamp's build calls for
-    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION")]
+    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION", value_parser = word::<TokenVersion>())]
     pub(crate) token_version: Option<TokenVersion>,
     /// Show what would be done and change nothing (exit 4 if there is something to do)
     #[arg(long, env = "AZSREG_PLAN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -222,7 +224,7 @@ pub(crate) struct RegisterOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SetOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
@@ -237,10 +239,10 @@ pub(crate) struct SetOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RenewOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// Another name, beside an expired registration that stays as an orphan [default: the same name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
@@ -255,19 +257,19 @@ pub(crate) struct RenewOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeSubscriptionOptions {
     /// The subscription that pays now
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// The subscription that shall pay
-    #[arg(long, value_name = "ID", env = "AZSREG_TO_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_TO_SUBSCRIPTION", value_parser = id())]
     pub(crate) to_subscription: Uuid,
     /// The resource group there [default: the same name]
-    #[arg(long, value_name = "GROUP", env = "AZSREG_TO_RESOURCE_GROUP")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_TO_RESOURCE_GROUP", value_parser = name())]
     pub(crate) to_resource_group: Option<String>,
     /// Its location [default: the cloud's]
-    #[arg(long, value_name = "LOCATION", env = "AZSREG_TO_LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "AZSREG_TO_LOCATION", value_parser = name())]
     pub(crate) to_location: Option<String>,
     /// The registration's name there [default: the same name]
-    #[arg(long, value_name = "NAME", env = "AZSREG_TO_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_TO_NAME", value_parser = name())]
     pub(crate) to_name: Option<String>,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
@@ -292,7 +294,7 @@ pub(crate) struct UnregisterOptions {
     #[command(flatten)]
     pub(crate) named: NamedOptions,
     /// Clean up one side where the other is gone
-    #[arg(long, value_enum, env = "AZSREG_ORPHAN")]
+    #[arg(long, value_parser = choice::<Orphan>(), env = "AZSREG_ORPHAN")]
     pub(crate) orphan: Option<Orphan>,
     #[command(flatten)]
     pub(crate) care: CareOptions,
@@ -305,13 +307,13 @@ pub(crate) struct MoveOptions {
     #[command(flatten)]
     pub(crate) named: NamedOptions,
     /// The resource group to move to
-    #[arg(long, value_name = "GROUP", env = "AZSREG_TO_RESOURCE_GROUP")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_TO_RESOURCE_GROUP", value_parser = name())]
     pub(crate) to_resource_group: String,
     /// The subscription to move to; both have to be of the same partner [default: the same]
-    #[arg(long, value_name = "ID", env = "AZSREG_TO_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_TO_SUBSCRIPTION", value_parser = id())]
     pub(crate) to_subscription: Option<Uuid>,
     /// The location of the resource group, if it has to be made [default: the cloud's]
-    #[arg(long, value_name = "LOCATION", env = "AZSREG_TO_LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "AZSREG_TO_LOCATION", value_parser = name())]
     pub(crate) to_location: Option<String>,
     #[command(flatten)]
     pub(crate) care: CareOptions,
@@ -332,7 +334,7 @@ pub(crate) struct RepairOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdoptOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
@@ -343,22 +345,22 @@ pub(crate) struct AdoptOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckOptions {
     /// The subscription that shall pay
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// How it shall be paid: pay-as-you-use, capacity, development, custom or ruggedized
-    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL", default_value = "pay-as-you-use")]
+    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL", default_value = "pay-as-you-use", value_parser = word::<BillingModel>())]
     pub(crate) billing_model: BillingModel,
     /// The registration's name [default: AzureStack-<cloud id>]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The resource group
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
     /// The resource group's location [default: the cloud's]
-    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION", value_parser = name())]
     pub(crate) location: Option<String>,
     /// Write what the stamp answers to reading calls, redacted, to this file
-    #[arg(long, value_name = "FILE", env = "AZSREG_TRANSCRIPT")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_TRANSCRIPT", value_parser = path())]
     pub(crate) transcript: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) bridge: BridgeOptions,
@@ -369,7 +371,7 @@ pub(crate) struct CheckOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListOptions {
     /// The subscription
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) azure: AzureOptions,
@@ -378,14 +380,14 @@ pub(crate) struct ListOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleShowOptions {
     /// A subscription where it may be assigned (repeatable)
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_delimiter = ',', value_parser = id())]
     pub(crate) subscription: Vec<Uuid>,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleCreateOptions {
     /// The subscription
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// Change a role of this name that holds other actions
     #[arg(long, env = "AZSREG_UPDATE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -397,10 +399,10 @@ pub(crate) struct RoleCreateOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleAssignOptions {
     /// The subscription
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// Who gets it: the object id of a user, group or service principal
-    #[arg(long, value_name = "OBJECT-ID", env = "AZSREG_TO")]
+    #[arg(long, value_name = "OBJECT-ID", env = "AZSREG_TO", value_parser = id())]
     pub(crate) to: Uuid,
     #[command(flatten)]
     pub(crate) azure: AzureOptions,
@@ -409,9 +411,10 @@ pub(crate) struct RoleAssignOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainOptions {
     /// A code such as AZR4007 [default: all of them]
+    #[arg(value_parser = name())]
     pub(crate) code: Option<String>,
     /// A log of the PowerShell module, as it lies under C:\MASLogs\Registration
-    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    #[arg(long, value_name = "FILE", conflicts_with = "code", value_parser = path())]
     pub(crate) from_log: Option<PathBuf>,
 }
 
@@ -435,26 +438,27 @@ pub(crate) struct LabClockOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LabCompareOptions {
     /// The transcript
+    #[arg(value_parser = path())]
     pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusOptions {
     /// The subscription that pays; with --web, of those stamps of which nothing else says it
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", required_unless_present = "web")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", required_unless_present = "web", value_parser = id())]
     pub(crate) subscription: Option<Uuid>,
     /// The registration's name [default: found by the stamp's cloud id]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The resource group, with --name
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
     /// For monitoring: exit 3 unless it is registered on both sides, 8 if it has expired or expires within --within days, 1
     /// if a side can't be read
     #[arg(long, env = "AZSREG_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) check: bool,
     /// With --check: how many days count as soon
-    #[arg(long, value_name = "DAYS", env = "AZSREG_WITHIN", default_value_t = 30)]
+    #[arg(long, value_name = "DAYS", env = "AZSREG_WITHIN", default_value_t = 30, value_parser = word::<u16>())]
     pub(crate) within: u16,
     /// All stamps that this machine knows, by its journals and stamps.json, as a page in the browser
     #[arg(long, conflicts_with_all = ["check", "name"])]
@@ -477,7 +481,7 @@ pub(crate) struct LoginOptions {
     #[arg(long, env = "AZSREG_BROWSER", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) browser: bool,
     /// The subscription, to find its directory by
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Option<Uuid>,
     #[command(flatten)]
     pub(crate) cloud: CloudOptions,
@@ -488,14 +492,14 @@ pub(crate) struct LoginOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogoutOptions {
     /// Only this directory's sign-in [default: all]
-    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT")]
+    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT", value_parser = name())]
     pub(crate) tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RehearseOptions {
     /// How long the simulated stamp takes to activate, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, env = "AZSREG_STAMP_DELAY")]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = read(seconds), env = "AZSREG_STAMP_DELAY")]
     pub(crate) stamp_delay: Duration,
     /// The seed of the simulated world
     #[arg(long, value_name = "N", default_value_t = 1, env = "AZSREG_LAB_SEED")]
@@ -508,7 +512,7 @@ pub(crate) struct LabUpOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=500), env = "AZSREG_LAB_STAMPS")]
     pub(crate) stamps: u16,
     /// A stamp of these properties: build=1.2501.0.21,nodes=4,identity=aad|adfs,activation=SECONDS,name=NAME,connected=yes|no,tenants=N (repeatable)
-    #[arg(long, value_name = "PROPERTIES", env = "AZSREG_LAB_STAMP", value_delimiter = ';')]
+    #[arg(long, value_name = "PROPERTIES", env = "AZSREG_LAB_STAMP", value_delimiter = ';', value_parser = name())]
     pub(crate) stamp: Vec<String>,
     /// The seed of every random draw (keys and nonces excepted)
     #[arg(long, value_name = "N", default_value_t = 1, env = "AZSREG_LAB_SEED")]
@@ -530,6 +534,6 @@ pub(crate) struct LabUpOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LabEnvOptions {
     /// Which stamp
-    #[arg(long, value_name = "NAME", env = "AZSREG_LAB_ENV_STAMP")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_LAB_ENV_STAMP", value_parser = name())]
     pub(crate) stamp: Option<String>,
 }

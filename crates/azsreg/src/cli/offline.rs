@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use azsreg_model::{BillingModel, TokenVersion};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Subcommand};
 use uuid::Uuid;
 
 use super::shared::{AzureOptions, CareOptions, StampOptions, Switch};
+use super::values::{BoolishValueParser, choice, id, name, path, word};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfflineCommand {
@@ -44,7 +44,7 @@ pub(crate) enum OfflineRenewCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OutOptions {
     /// The file to make and to carry: never over another file, never through a link
-    #[arg(long, value_name = "FILE", env = "AZSREG_OUT")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_OUT", value_parser = path())]
     pub(crate) out: PathBuf,
     /// Write the PowerShell module's bare form (UTF-16LE) in place of a bundle
     #[arg(long, env = "AZSREG_RAW", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -54,22 +54,22 @@ pub(crate) struct OutOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineTokenOptions {
     /// How it is paid: capacity, development or custom
-    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL")]
+    #[arg(long, value_name = "MODEL", env = "AZSREG_BILLING_MODEL", value_parser = word::<BillingModel>())]
     pub(crate) billing_model: BillingModel,
     /// The agreement, for capacity billing
-    #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER")]
+    #[arg(long, value_name = "NUMBER", env = "AZSREG_AGREEMENT_NUMBER", value_parser = name())]
     pub(crate) agreement_number: Option<String>,
     /// The asset tag, for custom billing
-    #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG")]
+    #[arg(long, value_name = "TAG", env = "AZSREG_MS_ASSET_TAG", value_parser = name())]
     pub(crate) ms_asset_tag: Option<String>,
     /// Whether usage is reported
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_USAGE_REPORTING", default_value = "off")]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>(), env = "AZSREG_USAGE_REPORTING", default_value = "off")]
     pub(crate) usage_reporting: Switch,
     /// Whether marketplace items are offered
-    #[arg(long, value_name = "SWITCH", value_enum, env = "AZSREG_MARKETPLACE", default_value = "off")]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>(), env = "AZSREG_MARKETPLACE", default_value = "off")]
     pub(crate) marketplace: Switch,
     /// The token version, in place of the one that the stamp's build calls for
-    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION")]
+    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION", value_parser = word::<TokenVersion>())]
     pub(crate) token_version: Option<TokenVersion>,
     #[command(flatten)]
     pub(crate) out: OutOptions,
@@ -82,18 +82,19 @@ pub(crate) struct OfflineTokenOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineRegisterOptions {
     /// The carried file
+    #[arg(value_parser = path())]
     pub(crate) file: PathBuf,
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// The registration's name [default: AzureStack-<cloud id>]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The resource group
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
     /// The resource group's location [default: the cloud's]
-    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION", value_parser = name())]
     pub(crate) location: Option<String>,
     #[command(flatten)]
     pub(crate) out: OutOptions,
@@ -107,16 +108,16 @@ pub(crate) struct OfflineRegisterOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WhichOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// The registration's name
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", conflicts_with = "cloud_id")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", conflicts_with = "cloud_id", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The resource group, with --name
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
     /// The stamp's cloud id
-    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID", value_parser = id())]
     pub(crate) cloud_id: Option<Uuid>,
 }
 
@@ -133,6 +134,7 @@ pub(crate) struct OfflineKeyOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineActivateOptions {
     /// The carried file
+    #[arg(value_parser = path())]
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,
@@ -141,7 +143,7 @@ pub(crate) struct OfflineActivateOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineDeactivateOptions {
     /// The receipt to make and to carry: never over another file, never through a link
-    #[arg(long, value_name = "FILE", env = "AZSREG_OUT")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_OUT", value_parser = path())]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) care: CareOptions,
@@ -152,6 +154,7 @@ pub(crate) struct OfflineDeactivateOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineUnregisterOptions {
     /// The receipt of the deactivation, or the token that it was registered with
+    #[arg(value_parser = path())]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) which: WhichOptions,
@@ -164,5 +167,6 @@ pub(crate) struct OfflineUnregisterOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OfflineInspectOptions {
     /// A bundle, or a token or key as the PowerShell module writes it
+    #[arg(value_parser = path())]
     pub(crate) file: PathBuf,
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::values::{BoolishValueParser, choice, id, name, path, read, word};
 use azsreg_model::{BillingModel, NamedCloud, TokenVersion};
 use azsreg_pep::{Mechanism, PepAddress};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use uuid::Uuid;
 
@@ -36,25 +36,28 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 #[command(next_help_heading = "Privileged endpoint")]
 pub(crate) struct PepOptions {
     /// An address of the privileged endpoint (repeatable; a stamp has three)
-    #[arg(long, value_name = "HOST[:PORT]", env = "AZSREG_PEP", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST[:PORT]", env = "AZSREG_PEP", value_delimiter = ',', value_parser = word::<PepAddress>())]
     pub(crate) pep: Vec<PepAddress>,
     /// The user, such as AZURESTACK\CloudAdmin
-    #[arg(long, value_name = "DOMAIN\\USER", env = "AZSREG_PEP_USER")]
+    #[arg(long, value_name = "DOMAIN\\USER", env = "AZSREG_PEP_USER", value_parser = name())]
     pub(crate) pep_user: Option<String>,
     /// The password: @FILE, or - for standard input; asked for if not given
     #[arg(long, value_name = "@FILE", env = "AZSREG_PEP_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     pub(crate) pep_password: Option<SecretArgument>,
+    /// A password that holds typographic quotation marks, dashes or no-break spaces: they are meant (no variable sets this)
+    #[arg(long)]
+    pub(crate) password_as_is: bool,
     /// How to sign in to the endpoint: negotiate or ntlm
-    #[arg(long, value_name = "MECHANISM", env = "AZSREG_PEP_AUTH", default_value = "negotiate")]
+    #[arg(long, value_name = "MECHANISM", env = "AZSREG_PEP_AUTH", default_value = "negotiate", value_parser = word::<Mechanism>())]
     pub(crate) pep_auth: Mechanism,
     /// The session configuration
-    #[arg(long, value_name = "NAME", env = "AZSREG_PEP_CONFIGURATION", default_value = "PrivilegedEndpoint")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_PEP_CONFIGURATION", default_value = "PrivilegedEndpoint", value_parser = name())]
     pub(crate) pep_configuration: String,
     /// Close the session so that its transcript is delivered to this share (it may hold what was sent)
-    #[arg(long, value_name = "\\\\HOST\\SHARE", env = "AZSREG_TRANSCRIPT_SHARE")]
+    #[arg(long, value_name = "\\\\HOST\\SHARE", env = "AZSREG_TRANSCRIPT_SHARE", value_parser = name())]
     pub(crate) transcript_share: Option<String>,
     /// Who may write to the share
-    #[arg(long, value_name = "DOMAIN\\USER", env = "AZSREG_TRANSCRIPT_USER", requires = "transcript_share")]
+    #[arg(long, value_name = "DOMAIN\\USER", env = "AZSREG_TRANSCRIPT_USER", requires = "transcript_share", value_parser = name())]
     pub(crate) transcript_user: Option<String>,
     /// That user's password: @FILE, or - for standard input
     #[arg(
@@ -71,13 +74,13 @@ pub(crate) struct PepOptions {
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkOptions {
     /// Authorities to trust besides the system's (PEM)
-    #[arg(long, value_name = "FILE", env = "AZSREG_CA_FILE")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_CA_FILE", value_parser = path())]
     pub(crate) ca_file: Option<PathBuf>,
     /// How long to wait for a connection, in seconds
-    #[arg(long, value_name = "SECONDS", env = "AZSREG_CONNECT_TIMEOUT", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", env = "AZSREG_CONNECT_TIMEOUT", default_value = "10", value_parser = read(seconds))]
     pub(crate) connect_timeout: Duration,
     /// How long an HTTPS answer may take, from the request to its last byte, in seconds
-    #[arg(long, value_name = "SECONDS", env = "AZSREG_ANSWER_TIMEOUT", default_value = "120", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", env = "AZSREG_ANSWER_TIMEOUT", default_value = "120", value_parser = read(seconds))]
     pub(crate) answer_timeout: Duration,
     /// For tests on this machine: take http addresses too, on loopback alone (no variable sets this)
     #[arg(long)]
@@ -88,13 +91,13 @@ pub(crate) struct NetworkOptions {
 #[command(next_help_heading = "Azure")]
 pub(crate) struct CloudOptions {
     /// AzureCloud, AzureUSGovernment or AzureChinaCloud [default: AzureCloud]
-    #[arg(long, value_name = "NAME", env = "AZSREG_CLOUD")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_CLOUD", value_parser = word::<NamedCloud>())]
     pub(crate) cloud: Option<NamedCloud>,
     /// The Resource Manager of a custom cloud, which describes itself
-    #[arg(long, value_name = "URL", env = "AZSREG_CLOUD_ENDPOINT")]
+    #[arg(long, value_name = "URL", env = "AZSREG_CLOUD_ENDPOINT", value_parser = name())]
     pub(crate) cloud_endpoint: Option<String>,
     /// The directory of the subscription [default: Azure is asked]
-    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT")]
+    #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT", value_parser = name())]
     pub(crate) tenant: Option<String>,
 }
 
@@ -108,7 +111,7 @@ pub(crate) struct SignInOptions {
     #[arg(long, env = "AZSREG_BROWSER", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) browser: bool,
     /// An application (with --client-secret or --client-certificate)
-    #[arg(long, value_name = "ID", env = "AZSREG_CLIENT_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_CLIENT_ID", value_parser = id())]
     pub(crate) client_id: Option<Uuid>,
     /// The application's secret: @FILE, or - for standard input
     #[arg(
@@ -120,7 +123,7 @@ pub(crate) struct SignInOptions {
     )]
     pub(crate) client_secret: Option<SecretArgument>,
     /// The application's certificate and private key, in one PEM file
-    #[arg(long, value_name = "FILE", env = "AZSREG_CLIENT_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_CLIENT_CERTIFICATE", value_parser = path())]
     pub(crate) client_certificate: Option<PathBuf>,
 }
 
@@ -128,7 +131,7 @@ pub(crate) struct SignInOptions {
 #[command(next_help_heading = "Sign-in to the stamp's Resource Manager (to read the activation record back)")]
 pub(crate) struct StampSignInOptions {
     /// An application of the stamp's directory
-    #[arg(long, value_name = "ID", env = "AZSREG_STAMP_CLIENT_ID")]
+    #[arg(long, value_name = "ID", env = "AZSREG_STAMP_CLIENT_ID", value_parser = id())]
     pub(crate) stamp_client_id: Option<Uuid>,
     /// Its secret: @FILE, or - for standard input
     #[arg(
@@ -186,22 +189,22 @@ pub(crate) struct StampOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeOptions {
     /// Another billing model: pay-as-you-use, capacity, development, custom or ruggedized
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = word::<BillingModel>())]
     pub(crate) billing_model: Option<BillingModel>,
     /// The agreement, for capacity billing
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = name())]
     pub(crate) agreement_number: Option<String>,
     /// The asset tag, for custom billing
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = name())]
     pub(crate) ms_asset_tag: Option<String>,
     /// Whether usage is reported
-    #[arg(long, value_name = "SWITCH", value_enum)]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>())]
     pub(crate) usage_reporting: Option<Switch>,
     /// Whether marketplace items are offered
-    #[arg(long, value_name = "SWITCH", value_enum)]
+    #[arg(long, value_name = "SWITCH", value_parser = choice::<Switch>())]
     pub(crate) marketplace: Option<Switch>,
     /// The token version, in place of the one that the stamp's build calls for
-    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION")]
+    #[arg(long, value_name = "VERSION", env = "AZSREG_TOKEN_VERSION", value_parser = word::<TokenVersion>())]
     pub(crate) token_version: Option<TokenVersion>,
 }
 
@@ -209,13 +212,13 @@ pub(crate) struct ChangeOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NamedOptions {
     /// The subscription that pays
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     /// The registration's name [default: found by the stamp's cloud id]
-    #[arg(long, value_name = "NAME", env = "AZSREG_NAME")]
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
     /// The resource group, with --name
-    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack")]
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
 }
 

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use azsreg_model::{day_of, midnight};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use uuid::Uuid;
 
 use super::shared::{SidesOptions, StampOptions};
+use super::values::{BoolishValueParser, choice, id, name, path, read};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsageCommand {
@@ -60,22 +60,22 @@ fn day(text: &str) -> Result<Timestamp, String> {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UsageShowOptions {
     /// From this day of UTC, or this hour (2026-11-01T13:00Z) [default: the first day of the month]
-    #[arg(long, value_name = "WHEN", env = "AZSREG_USAGE_FROM", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", env = "AZSREG_USAGE_FROM", value_parser = read(moment))]
     pub(crate) from: Option<Timestamp>,
     /// Until the beginning of this day, or of this hour [default: today]
-    #[arg(long, value_name = "WHEN", env = "AZSREG_USAGE_TO", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", env = "AZSREG_USAGE_TO", value_parser = read(moment))]
     pub(crate) to: Option<Timestamp>,
     /// By day or by hour
-    #[arg(long, value_enum, value_name = "BUCKET", default_value = "daily", env = "AZSREG_USAGE_GRANULARITY")]
+    #[arg(long, value_parser = choice::<Buckets>(), value_name = "BUCKET", default_value = "daily", env = "AZSREG_USAGE_GRANULARITY")]
     pub(crate) granularity: Buckets,
     /// What to sum by
-    #[arg(long, value_enum, value_name = "WHAT", default_value = "meter", env = "AZSREG_USAGE_BY")]
+    #[arg(long, value_parser = choice::<Grouping>(), value_name = "WHAT", default_value = "meter", env = "AZSREG_USAGE_BY")]
     pub(crate) by: Grouping,
     /// One tenant alone, by its subscription on the stamp
-    #[arg(long, value_name = "ID", env = "AZSREG_TENANT_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_TENANT_SUBSCRIPTION", value_parser = id())]
     pub(crate) tenant_subscription: Option<Uuid>,
     /// One meter alone, by its id or name
-    #[arg(long, value_name = "METER", env = "AZSREG_METER")]
+    #[arg(long, value_name = "METER", env = "AZSREG_METER", value_parser = name())]
     pub(crate) meter: Option<String>,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,
@@ -84,22 +84,22 @@ pub(crate) struct UsageShowOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UsageCompareOptions {
     /// From this day of UTC [default: the first day of the month]
-    #[arg(long, value_name = "DAY", env = "AZSREG_USAGE_FROM", value_parser = day)]
+    #[arg(long, value_name = "DAY", env = "AZSREG_USAGE_FROM", value_parser = read(day))]
     pub(crate) from: Option<Timestamp>,
     /// Until the beginning of this day [default: today]
-    #[arg(long, value_name = "DAY", env = "AZSREG_USAGE_TO", value_parser = day)]
+    #[arg(long, value_name = "DAY", env = "AZSREG_USAGE_TO", value_parser = read(day))]
     pub(crate) to: Option<Timestamp>,
     /// Only days and meters that differ
     #[arg(long, env = "AZSREG_DIFFERENCES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) differences: bool,
     /// How the stamp's meters become Azure's: a JSON list of {"meter", "size", "commerceMeter", "factor"} [default: the lab's]
-    #[arg(long, value_name = "FILE", env = "AZSREG_METERS")]
+    #[arg(long, value_name = "FILE", env = "AZSREG_METERS", value_parser = path())]
     pub(crate) meters: Option<PathBuf>,
     /// Another subscription that paid for a part of the time: a customer's whose mapping is gone
-    #[arg(long, value_name = "ID", env = "AZSREG_PAYER")]
+    #[arg(long, value_name = "ID", env = "AZSREG_PAYER", value_parser = id())]
     pub(crate) payer: Vec<Uuid>,
     /// The subscription of the registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) sides: SidesOptions,
@@ -108,7 +108,7 @@ pub(crate) struct UsageCompareOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UsageStatusOptions {
     /// The subscription of the registration
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
     #[command(flatten)]
     pub(crate) sides: SidesOptions,

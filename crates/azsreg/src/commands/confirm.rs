@@ -1,6 +1,6 @@
 //! Nothing is lost for good without somebody having agreed to it.
 
-use azsreg_model::{Problem, Remembered, code};
+use azsreg_model::{Problem, Remembered, ValueKind, code};
 use azsreg_operations::engine::journal::Mark;
 use azsreg_operations::engine::session::{Consent, Question};
 
@@ -77,8 +77,15 @@ impl Consent for Person<'_> {
                 known.text, known.written.at
             ),
         };
-        let answer = self.answer(&format!("{known}\nThe {what} ({option}), or nothing to stop: "));
-        answer.ok().flatten().filter(|answer| !answer.is_empty())
+        let mut said = known;
+        loop {
+            let answer = self.answer(&format!("{said}\nThe {what} ({option}), or nothing to stop: ")).ok().flatten()?;
+            match ValueKind::Word.read(&answer) {
+                Ok("") => return None,
+                Ok(number) => return Some(number.to_owned()),
+                Err(odd) => said = format!("It holds {odd}: type it by hand in place of copying it."),
+            }
+        }
     }
 }
 

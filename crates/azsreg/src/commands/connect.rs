@@ -19,6 +19,7 @@ use crate::Ended;
 use crate::cli::{AzureOptions, BridgeOptions, Global, SidesOptions, StampOptions};
 use crate::clock::SystemClock;
 use crate::interrupt;
+use crate::machine;
 use crate::secrets::{self, Sources};
 use crate::state;
 use crate::watch::Screen;
@@ -54,6 +55,8 @@ pub(crate) struct Needs {
     pub(crate) subscription: Option<Uuid>,
     /// The stamp is asked before anybody signs in to Azure.
     pub(crate) stamp_first: bool,
+    /// It changes what the stamp's lock guards: whoever works there already is named before a person is asked.
+    pub(crate) changes: bool,
     /// A user's refresh token for the stamp's principal.
     pub(crate) bridge: Option<SecretString>,
     /// The stamp makes its principal: an application alone can't do that.
@@ -84,8 +87,8 @@ pub(crate) async fn both<T>(
     needs: Needs,
     work: impl AsyncFnOnce(Both<'_, '_>) -> Result<T, Ended>,
 ) -> Result<T, Ended> {
-    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = Sides::of(global, options, sources)?;
-    check_user(asked.as_ref(), &needs)?;
+    let check = |asked: Option<&SignIn>| check_user(asked, &needs);
+    let Sides { asked, stamp_sign_in, state_dir, pep, http, direct } = Sides::of(global, options, sources, check)?;
     let stamp = shared::endpoint(pep, screen);
     let prompt = screen.clone();
     let work = async {
@@ -93,6 +96,9 @@ pub(crate) async fn both<T>(
             screen.say("asking the stamp");
             let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
             sources.check_stamp(information.cloud_id)?;
+            if needs.changes {
+                machine::ready(&state_dir, Some(information.cloud_id))?;
+            }
             Some(information)
         } else {
             None
@@ -102,6 +108,7 @@ pub(crate) async fn both<T>(
         let cloud = shared::cloud(&options.cloud, sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, needs.subscription).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
+        shared::warn_unkept(&state_dir, &sign_in, screen);
         let identity =
             shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity);
@@ -181,6 +188,7 @@ pub(crate) async fn azure<T>(
         let cloud = shared::cloud(&options.cloud, sources, &http, &known).await?;
         let tenant = shared::tenant(&options.cloud, &http, &cloud, subscription).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
+        shared::warn_unkept(&state_dir, &sign_in, screen);
         let identity =
             shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity);
@@ -205,9 +213,9 @@ pub(crate) async fn stamp<T>(
     let stamp_sign_in = shared::stamp_sign_in(&options.stamp_sign_in, sources)?;
     let state_dir = state::directory(global)?;
     let ca = shared::ca(&options.network)?;
-    let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
     let http = shared::http(&options.network, &ca, false)?;
     let direct = shared::http(&options.network, &ca, true)?;
+    let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
     let stamp = shared::endpoint(pep, screen);
     let prompt = screen.clone();
     let work = async {

@@ -10,7 +10,9 @@ use super::confirm::Person;
 use super::connect::{self, Azure, CLOCK};
 use crate::Ended;
 use crate::cli::{CareOptions, CustomerCommand, Global, OfStampOptions};
+use crate::machine;
 use crate::secrets::Sources;
+use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -66,6 +68,9 @@ async fn change(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
+    if let Some(cloud_id) = of.cloud_id.filter(|_| !care.plan) {
+        machine::ready(&state::directory(global)?, Some(cloud_id))?;
+    }
     let screen = Screen::new(global, 3);
     let work = async |azure: Azure<'_, '_>| {
         let Azure { world, state_dir } = azure;

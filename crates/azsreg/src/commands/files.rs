@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use azsreg_model::{
-    ActivationKey, Bundle, BundleError, BundleKind, Carried, Problem, RegistrationId, RegistrationToken, code,
+    ActivationKey, Bundle, BundleKind, Carried, CarriedText, Problem, RegistrationId, RegistrationToken, code,
     encode_module_text,
 };
 use azsreg_operations::files::input::{self, Input, InputError};
@@ -23,16 +23,17 @@ pub(crate) fn carried(path: &Path) -> Result<Carried, Problem> {
     let bytes = state::read("FILE", path, Input::Carried)?;
     Carried::read(&bytes).map_err(|error| {
         let message = format!("{}: {error}", path.display());
-        let entry = match &error {
-            BundleError::Token(_) => &code::MALFORMED_TOKEN,
-            BundleError::Key(_) => &code::MALFORMED_KEY,
+        let entry = match error.part() {
+            Some(CarriedText::Token) => &code::MALFORMED_TOKEN,
+            Some(CarriedText::Key) => &code::MALFORMED_KEY,
             _ => &code::BUNDLE_DAMAGED,
         };
         let problem = Problem::new(entry, message);
-        match error {
-            BundleError::Token(_) | BundleError::Key(_) => problem
-                .next("Carry the file once more from where it was made, as a file: a copy from a screen is wrapped."),
-            _ => problem,
+        match error.part() {
+            Some(_) => problem.next(
+                "Carry it once more from where it was made, as a file: a screen or a mail may leave some of it out.",
+            ),
+            None => problem,
         }
     })
 }
@@ -110,6 +111,12 @@ pub(crate) fn check_out(
         let of = of.filter(|of| *of != cloud_id).map(|of| format!(" of the stamp {of}")).unwrap_or_default();
         return Err(taken(out, &format!("the file exists and holds {holds}{of}")));
     }
+    output::writable(out).map_err(|error| failed(out, &error))
+}
+
+/// Refuses what no stamp changes: a place that can't be written, and a file that is none of ours. Makes nothing.
+pub(crate) fn check_place(out: &Path) -> Result<(), Problem> {
+    plain_file(out)?;
     output::writable(out).map_err(|error| failed(out, &error))
 }
 

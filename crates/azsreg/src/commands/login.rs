@@ -42,7 +42,7 @@ pub(crate) async fn login(global: &Global, options: &LoginOptions, view: &View) 
     let account = account?;
     SignInCache::new(&state_dir)
         .put(&account)
-        .map_err(|error| Problem::new(&code::STATE_UNWRITABLE, format!("the sign-in could not be kept: {error}")))?;
+        .map_err(|error| Problem::new(&code::SIGN_IN_NOT_KEPT, format!("the sign-in could not be kept: {error}")))?;
     if view.is_json() {
         view.json(&json!({"user": account.user, "tenant": account.tenant, "authority": account.authority}));
     } else {

@@ -6,7 +6,7 @@ mod confirm;
 mod connect;
 pub(crate) mod customer;
 pub(crate) mod explain;
-mod files;
+pub(crate) mod files;
 mod inspect;
 pub(crate) mod lab;
 pub(crate) mod login;

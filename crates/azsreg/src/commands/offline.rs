@@ -21,7 +21,9 @@ use crate::cli::{
     OfflineRegisterOptions, OfflineRenewCommand, OfflineTokenOptions, OfflineUnregisterOptions, OutOptions, Switch,
     WhichOptions,
 };
+use crate::machine;
 use crate::secrets::Sources;
+use crate::state;
 use crate::view::View;
 use crate::watch::Screen;
 
@@ -142,6 +144,9 @@ async fn register_file(
     let made = if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey };
     check_out(&options.out.out, made, cloud_id, &[&options.file], Writer::New)?;
     check_receipt(&options.out.out, cloud_id)?;
+    if !options.care.plan {
+        machine::ready(&state::directory(global)?, Some(cloud_id))?;
+    }
     let screen = Screen::new(global, offline::STEPS);
     let work = async |azure: Azure<'_, '_>| {
         let Azure { world, state_dir } = azure;
@@ -205,6 +210,9 @@ async fn which<A: azsreg_operations::ports::Azure>(azure: &A, options: &WhichOpt
 }
 
 async fn key(global: &Global, options: &OfflineKeyOptions, view: &View, sources: &Sources) -> Result<ExitCode, Ended> {
+    if options.which.name.is_none() && options.which.cloud_id.is_none() {
+        return Err(unnamed().into());
+    }
     let screen = Screen::new(global, 0);
     let work = async |azure: Azure<'_, '_>| {
         let id = which(azure.world.azure, &options.which).await?;
@@ -310,6 +318,9 @@ async fn unregister_file(
         (None, None, Some(id)) => Target::Named(id),
         (None, cloud_id, _) => Target::OfStamp(cloud_id.or(of_stamp).ok_or_else(unnamed)?),
     };
+    if let Some(cloud_id) = which.cloud_id.or(of_stamp).filter(|_| !options.care.plan) {
+        machine::ready(&state::directory(global)?, Some(cloud_id))?;
+    }
     let screen = Screen::new(global, unregister::STEPS);
     let work = async |azure: Azure<'_, '_>| {
         let books = connect::books(global, &azure.state_dir);

@@ -86,6 +86,7 @@ pub(crate) async fn operate(
     let needs = Needs {
         subscription: Some(request.subscription),
         stamp_first: true,
+        changes: !options.plan,
         bridge: connect::bridge(&options.bridge, sources)?,
         user: true,
     };
@@ -226,6 +227,7 @@ async fn changed(
     let needs = Needs {
         subscription: Some(changing.subscription),
         stamp_first: true,
+        changes: !changing.care.plan,
         bridge: changing.bridge.clone(),
         user: true,
     };
@@ -251,7 +253,8 @@ pub(crate) async fn adopt(
 ) -> Result<ExitCode, Ended> {
     let screen = Screen::new(global, 0);
     let wishes = wishes(&options.change);
-    let needs = Needs { subscription: Some(options.subscription), stamp_first: true, ..Needs::default() };
+    let needs =
+        Needs { subscription: Some(options.subscription), stamp_first: true, changes: true, ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
         let Both { world, information, state_dir } = both;
         let cloud_id = asked(information)?.cloud_id;

@@ -92,6 +92,7 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
             pep: PepOptions {
                 pep: stamp.pep.iter().filter_map(|address| address.parse().ok()).collect(),
                 pep_user: Some(stamp.pep_user.clone()),
+                password_as_is: false,
                 pep_password: file(&stamp.pep_password_file),
                 pep_auth: Mechanism::Negotiate,
                 pep_configuration: "PrivilegedEndpoint".into(),

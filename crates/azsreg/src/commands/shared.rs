@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use azsreg_arm::{
     Account, Http, HttpOptions, Identity, Known, Place, Prompt, SignIn, SignInCache, certificate_from_pem, custom_cloud,
 };
-use azsreg_model::{Cloud, NamedCloud, Problem, code};
+use azsreg_model::{Cloud, NamedCloud, Problem, code, decode_text};
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::files::input::Input;
 use azsreg_operations::ports::{Class, PortError};
@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
 use crate::clock::SystemClock;
-use crate::secrets::{self, Sources};
+use crate::machine;
+use crate::secrets::{self, Passwords, Sources};
 use crate::state;
 use crate::watch::Screen;
 
@@ -57,15 +58,21 @@ pub(crate) struct Sides {
 
 impl Sides {
     /// Checks the words, reads files and asks for the password.
-    pub(crate) fn of(global: &Global, options: &SidesOptions, sources: &Sources) -> Result<Self, Problem> {
+    pub(crate) fn of(
+        global: &Global,
+        options: &SidesOptions,
+        sources: &Sources,
+        check: impl FnOnce(Option<&SignIn>) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         check_cloud(&options.cloud, &options.network, sources)?;
         let asked = sign_in(&options.sign_in, sources)?;
+        check(asked.as_ref())?;
         let stamp_sign_in = stamp_sign_in(&options.stamp_sign_in, sources)?;
         let state_dir = state::directory(global)?;
         let ca = ca(&options.network)?;
-        let pep = pep_options(global, &options.pep, &options.network, &ca, sources)?;
         let http = http(&options.network, &ca, false)?;
         let direct = self::http(&options.network, &ca, true)?;
+        let pep = pep_options(global, &options.pep, &options.network, &ca, sources)?;
         Ok(Self { asked, stamp_sign_in, state_dir, pep, http, direct })
     }
 }
@@ -83,6 +90,20 @@ fn check_user(user: &str) -> Result<(), Problem> {
             .next(format!("Use the stamp's domain: --pep-user 'AZURESTACK\\{name}'.")));
     }
     Ok(())
+}
+
+/// Refuses a user whose backslash is doubled, as a file of JSON or a string of another language has it.
+fn check_backslash(option: &str, user: &str, sources: &Sources) -> Result<(), Problem> {
+    if !user.contains("\\\\") {
+        return Ok(());
+    }
+    let meant = user.replace("\\\\", "\\");
+    let problem = Problem::new(&code::BACKSLASH_DOUBLED, format!("{option} {user}: the backslash is doubled"));
+    // JSON doubles it, and no more.
+    Err(match sources.at_a_named_stamp() && !sources.on_command_line("pep_user") {
+        true => problem.next(format!("Write it in stamps.json so: \"{}\".", user)),
+        false => problem.next(format!("Write it once: {option} '{meant}'.")),
+    })
 }
 
 /// The privileged endpoint's options; reads or asks for the password.
@@ -103,8 +124,9 @@ pub(crate) fn pep_options(
         return Err(Problem::new(&code::BAD_ARGUMENT, message)
             .next("Add them, or set AZSREG_PEP and AZSREG_PEP_USER; in a lab: eval \"$(azsreg lab env)\"."));
     };
+    check_backslash("--pep-user", user, sources)?;
     check_user(user)?;
-    let password = secrets::password(sources, global, user, pep.pep_password.as_ref())?;
+    let passwords = Passwords { sources, global, as_is: pep.password_as_is };
     // With --at a variable may be of another stamp: then only the line counts.
     let counts = |id: &str| !sources.at_a_named_stamp() || sources.on_command_line(id);
     let share = pep.transcript_share.as_ref().filter(|_| counts("transcript_share"));
@@ -120,7 +142,8 @@ pub(crate) fn pep_options(
             .next("Give a share that the stamp reaches, such as \\\\fileserver\\transcripts."));
         }
         (Some(share), Some(user), Some(given)) => {
-            let password = secrets::read(sources, "transcript_password", "--transcript-password", given)?;
+            check_backslash("--transcript-user", user, sources)?;
+            let password = passwords.read("transcript_password", "--transcript-password", given)?;
             Some(Transcript { share: share.clone(), credentials: Credentials { user: user.clone(), password } })
         }
         (Some(_), _, _) => {
@@ -131,6 +154,8 @@ pub(crate) fn pep_options(
             .next("Add both: the stamp writes to the share with them."));
         }
     };
+    // Last: a person is asked when nothing else is to be refused.
+    let password = passwords.of_endpoint(user, pep.pep_password.as_ref())?;
     Ok(Options {
         addresses: pep.pep.clone(),
         credentials: Credentials { user: user.clone(), password },
@@ -237,7 +262,7 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
                 Problem::new(&code::SECRET_UNREADABLE, format!("--client-certificate {}: {why}", path.display()))
             };
             let pem = state::read("--client-certificate", path, Input::Certificate)?;
-            let pem = String::from_utf8(pem).map_err(|_| bad("it is not PEM"))?;
+            let pem = decode_text(&pem).map_err(|_| bad("it is not PEM"))?;
             let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
             Ok(Some(SignIn::ClientCertificate { client, certificate, key_pem }))
         }
@@ -352,6 +377,16 @@ pub(crate) async fn signed_in<'a>(
     let account = account.map_err(|error| *error.problem)?;
     keep(state_dir, &account);
     Ok(identity)
+}
+
+/// Says beforehand that the sign-in of a person who is asked now will not be kept. What only looks is served all the same.
+pub(crate) fn warn_unkept(state_dir: &Path, sign_in: &SignIn, screen: &Screen) {
+    if matches!(sign_in, SignIn::DeviceCode | SignIn::Browser)
+        && let Err(problem) = machine::can_keep(state_dir)
+    {
+        let (id, message) = (problem.code.id, problem.message);
+        screen.asides(&[format!("warning[{id}]: {message}. It is asked for again by the next command.")]);
+    }
 }
 
 /// Keeps a person's sign-in. A failure costs a further sign-in, no more: it is logged.

@@ -41,7 +41,7 @@ pub(crate) async fn hci_license(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let license = secrets::read(sources, "license", "the licence", &options.license)?;
+    let license = secrets::read_text(sources, "license", "the licence", &options.license)?;
     let ca = shared::ca(&options.network)?;
     let pep = shared::pep_options(global, &options.pep, &options.network, &ca, sources)?;
     let screen = Screen::new(global, 0);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use azsreg_lab::{Lab, LabOptions, StampOptions};
-use azsreg_model::{ExitCode, Problem, code};
+use azsreg_model::{ExitCode, Problem, code, decode_text};
 use azsreg_operations::files::input::{self, Input};
 use azsreg_operations::files::{
     self,
@@ -111,7 +111,8 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Problem> {
 /// Compares a transcript with one of a lab's stamp of the same build and size.
 pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<ExitCode, Ended> {
     let bytes = state::read("FILE", &options.file, Input::Transcript)?;
-    let theirs: Transcript = serde_json::from_slice(&bytes).map_err(|error| {
+    let text = decode_text(&bytes).unwrap_or_default();
+    let theirs: Transcript = serde_json::from_str(&text).map_err(|error| {
         Problem::new(&code::FILE_UNREADABLE, format!("{}: it is no transcript: {error}", options.file.display()))
             .next("azsreg check --transcript FILE  makes one.")
     })?;

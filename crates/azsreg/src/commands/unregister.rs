@@ -58,7 +58,7 @@ pub(crate) async fn run(
     } else {
         let sides = if options.orphan.is_some() { Sides::Stamp } else { Sides::Both };
         let request = UnregisterRequest { subscription, named: named(&options.named), sides };
-        let needs = Needs { subscription: Some(subscription), stamp_first: true, ..Needs::default() };
+        let needs = Needs { subscription: Some(subscription), stamp_first: true, changes: !plan, ..Needs::default() };
         let work = async |both: Both<'_, '_>| {
             let Both { world, information, state_dir } = both;
             let books = connect::books(global, &state_dir);

@@ -3,7 +3,7 @@
 use azsreg_arm::RecordsPort;
 use azsreg_model::{
     Comparison, ExitCode, Granularity, MeterTable, Problem, Range, Registration, StampInformation, UsageLine,
-    UsageStatus, Verdict, code, day_of, midnight, whole_hour,
+    UsageStatus, Verdict, code, day_of, decode_text, midnight, whole_hour,
 };
 use azsreg_operations::files::input::Input;
 use azsreg_operations::marketplace::{self, fetch};
@@ -231,7 +231,7 @@ async fn compare(
                 )
             };
             let text = state::read("--meters", path, Input::Meters)?;
-            let text = String::from_utf8(text).map_err(|_| unreadable("it is not UTF-8 text".into()))?;
+            let text = decode_text(&text).map_err(|error| unreadable(error.to_string()))?;
             MeterTable::parse(&text).map_err(unreadable)?
         }
     };

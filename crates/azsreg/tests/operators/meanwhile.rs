@@ -62,7 +62,8 @@ fn looking_and_acting_are_under_one_lock() {
     world.control_with("DELETE", "/locks", &Value::Null);
     world.lab.fault(rule).unwrap();
     let mut first = quietly(&mut reader(&world, "a", &["repair"]));
-    wait_for(&mut first, "the lock's step", || began(&state, "lock"));
+    // The registration's own run has come to this step before.
+    wait_for(&mut first, "the lock's step", || runs_that_began(&state, "lock") == 2);
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
     let lines: [&[&str]; 8] = [
         &["unregister", "--yes"],
