@@ -7,6 +7,7 @@ use azsreg_model::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::engine::Watch;
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Provider, Subscription};
 
@@ -324,6 +325,25 @@ pub(crate) fn disabled(subscription: &Subscription) -> Option<Problem> {
         let Subscription { id, name, state, .. } = subscription;
         Problem::new(&code::SUBSCRIPTION_DISABLED, format!("the subscription {id} ({name}) is {state}"))
     })
+}
+
+/// Says that a subscription is about to be disabled.
+pub(crate) fn warned(subscription: &Subscription) -> Option<Problem> {
+    subscription.is_warned().then(|| {
+        let Subscription { id, name, state, .. } = subscription;
+        Problem::new(&code::SUBSCRIPTION_WARNED, format!("the subscription {id} ({name}) is {state}"))
+    })
+}
+
+/// Says in which state a subscription is that something is removed from. Nothing is refused here: whoever leaves a disabled
+/// subscription is not held in it, and Azure judges.
+pub(crate) async fn leaving<A: Azure, C: Clock>(azure: &A, clock: &C, id: Uuid, watch: &mut dyn Watch) {
+    let Ok(Ok(found)) = subscription(azure, clock, id).await else { return };
+    let next = "If Azure refuses the removal: have the subscription enabled again, then run the same command again.";
+    let stopped = disabled(&found).map(|problem| problem.next(next));
+    if let Some(problem) = stopped.or_else(|| warned(&found)) {
+        watch.warning(&problem);
+    }
 }
 
 /// The subscription, if the sign-in sees it and it may be written in.

@@ -112,6 +112,8 @@ async fn prepare<A: Azure + Customers, C: Clock>(
 ) -> Result<Prepared, Failure> {
     let known = list(azure, clock, registration).await?;
     let adds = matches!(change, Change::Add(_));
+    // A removal, too: it puts the lock back, which a disabled subscription refuses.
+    checks::writable(azure, clock, registration.id.subscription).await?.map_err(|problem| refused(vec![problem]))?;
     if let Some(problem) = checks::foreign_locks(azure, clock, &registration.id, adds).await? {
         return Err(refused(vec![problem]));
     }

@@ -301,7 +301,7 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
             }
         },
     };
-    Ok(Prepared {
+    let prepared = Prepared {
         stamp: side.as_ref().map(|side| side.information.clone()),
         registration,
         to,
@@ -310,7 +310,15 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         azure: azure_now,
         side,
         activated,
-    })
+    };
+    // A repair writes in place: a lock that it would meet is named before it begins.
+    if !moves
+        && !prepared.nothing_to_do()
+        && let Some(problem) = checks::foreign_locks(azure, clock, &prepared.to, true).await?
+    {
+        return Err(refused(vec![problem]));
+    }
+    Ok(prepared)
 }
 
 /// Whether Azure can be asked about the move: the provider of another subscription may have to be registered first.

@@ -185,9 +185,8 @@ fn of_subscription(list: &mut List, subscription: &Subscription) {
     }
     if let Some(problem) = checks::disabled(subscription) {
         list.problem("subscription's state", Verdict::Failed, problem);
-    } else if subscription.is_warned() {
-        let message = format!("the subscription is {}", subscription.state);
-        list.problem("subscription's state", Verdict::Warning, Problem::new(&code::SUBSCRIPTION_WARNED, message));
+    } else if let Some(problem) = checks::warned(subscription) {
+        list.problem("subscription's state", Verdict::Warning, problem);
     } else if subscription.state.is_empty() {
         list.push("subscription's state", Verdict::NotKnown, "Azure does not say it");
     } else {

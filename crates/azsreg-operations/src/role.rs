@@ -31,7 +31,7 @@ pub async fn create<A: Azure, C: Clock>(
     subscription: Uuid,
     update: bool,
 ) -> Result<(bool, Uuid), Failure> {
-    checks::subscription(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
+    checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let wanted = CustomRole::for_operators(&[subscription]);
     let request = json!({ "subscription": subscription, "actions": wanted.actions });
     let (_lock, mut journal) = begin_in(&state_dir.join("roles"), subscription, (CREATE, VERSION), &request, clock)?;
@@ -78,7 +78,7 @@ pub async fn assign<A: Azure, C: Clock>(
     subscription: Uuid,
     principal: Uuid,
 ) -> Result<(), Failure> {
-    checks::subscription(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
+    checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let found =
         retry::read(clock, Policy::AZURE, async || azure.custom_role(subscription, OPERATOR_ROLE_NAME).await).await?;
     let Some(id) = found.and_then(|role| role.id) else {

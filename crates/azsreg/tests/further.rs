@@ -700,3 +700,65 @@ fn what_azure_alone_refuses_comes_before_the_stamp() {
         world.run(&["register", "--billing-model", "development"]).ends(0);
     }
 }
+
+#[test]
+fn every_command_says_in_which_state_the_subscription_is() {
+    let world = World::new();
+    let subscription = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    world.control(&subscription, &json!({"state": "PastDue"}));
+    let ran = world.run(&["register", "--billing-model", "development"]).ends(0);
+    assert!(ran.stderr.contains("AZR4056") && ran.stderr.contains("PastDue"), "{}", ran.stderr);
+    let ran = world.run(&["unregister", "--plan"]).ends(4);
+    assert!(ran.stderr.contains("AZR4056"), "{}", ran.stderr);
+    world.control(&subscription, &json!({"state": "Expired"}));
+    let before = world.lab.export();
+    let somebody = "11111111-2222-4333-8444-555555555555";
+    for command in [&["repair"][..], &["role", "create"], &["role", "assign", "--to", somebody]] {
+        let ran = world.run(command);
+        assert!(ran.code == Some(7) && ran.stderr.contains("AZR4050"), "{command:?}: {:?} {}", ran.code, ran.stderr);
+    }
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+    let mut customer = world.at_azure(&["customer", "add", somebody, "--tenant", somebody, "--cloud-id", &cloud_id]);
+    run(&mut customer).ends(7).says("AZR4050");
+    assert_eq!(world.lab.export(), before);
+    // Whoever leaves is told, and not held.
+    let ran = world.run(&["unregister", "--yes"]).ends(0);
+    assert!(ran.stderr.contains("AZR4050") && ran.stderr.contains("Expired"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_disabled_subscription_is_left_for_another_with_a_warning() {
+    let world = World::new();
+    let subscription = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    let other = world.control("/subscriptions", &json!({}))["subscription_id"].as_str().unwrap().to_owned();
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    world.control(&subscription, &json!({"state": "Disabled"}));
+    let ran = world.run(&["change-subscription", "--to-subscription", &other, "--yes"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("AZR4050"), "{}", ran.stderr);
+    assert_registered_once(&world.lab.world(), "in the other subscription");
+}
+
+#[test]
+fn a_repair_names_the_lock_that_it_would_meet() {
+    let world = World::new();
+    let scope = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    world.run(&["register", "--billing-model", "development"]).ends(0);
+    let role = world.lab.world()["role_assignments"].as_array().unwrap().len();
+    assert_eq!(role, 1);
+    let lock = world.lab.world()["locks"][0].clone();
+    world.control_with("DELETE", "/locks", &Value::Null);
+    assert_ne!(lock, Value::Null);
+    world.control("/locks", &json!({"scope": scope, "name": "freeze", "level": "ReadOnly"}));
+    let before = world.lab.export();
+    for command in [&["repair", "--plan"][..], &["repair"]] {
+        let ran = world.run(command);
+        assert!(
+            ran.code == Some(7) && ran.stderr.contains("freeze (ReadOnly)"),
+            "{command:?}: {:?} {}",
+            ran.code,
+            ran.stderr
+        );
+    }
+    assert_eq!(world.lab.export(), before);
+}

@@ -25,6 +25,7 @@ use azsreg_model::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::checks;
 use crate::engine::history::{History, is_as_seen, seen};
 use crate::engine::journal::{Event, Journal, Mark, who};
 use crate::engine::retry::{self, Policy};
@@ -162,6 +163,12 @@ pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         (past.open, past.suspect, open) = (Vec::new(), true, None);
     }
     let prepared = prepare(world, request, information, past).await?;
+    if let Some(warning) = checks::warned(&prepared.found.subscription) {
+        desk.watch.warning(&warning);
+    }
+    if let Some(old) = prepared.remove.as_ref().filter(|old| old.id.subscription != request.subscription) {
+        checks::leaving(world.azure, world.clock, old.id.subscription, desk.watch).await;
+    }
     if desk.plan {
         return Ok(Report { operation, ..planned(prepared, request, world.clock) });
     }

@@ -247,6 +247,9 @@ async fn decide<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
         (past.open, open) = (Vec::new(), None);
     }
+    if request.sides != Sides::Stamp {
+        checks::leaving(world.azure, world.clock, request.subscription, desk.watch).await;
+    }
     let mut agreed = Agreed::default();
     let prepared = loop {
         let prepared = look(&past).await?;
