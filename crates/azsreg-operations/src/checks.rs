@@ -24,6 +24,8 @@ pub struct Found {
     pub location: String,
     /// The registration of this name, if it exists.
     pub registration: Option<Registration>,
+    /// What forbids a change, where there is one to make: a lock, or the subscription's state.
+    pub stops: Vec<Problem>,
 }
 
 /// The outcome of a list of checks: all refusals, or what was found.
@@ -156,7 +158,7 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
         Ok(subscription) => subscription,
         Err(problem) => return Ok(Err(vec![problem])),
     };
-    problems.extend(disabled(&subscription));
+    let mut stops: Vec<Problem> = disabled(&subscription).into_iter().collect();
     let provider = retry::read(clock, Policy::AZURE, async || azure.provider(subscription.id).await).await?;
     let (group, location) = place(azure, clock, target, &mut problems).await?;
 
@@ -172,7 +174,7 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
         problems.extend(missing_actions(azure, clock, &whole, &needed.in_subscription, "registering").await?);
     }
     if Permission::allow(&permissions, "Microsoft.Authorization/locks/read") {
-        problems.extend(foreign_locks(azure, clock, id, true).await?);
+        stops.extend(foreign_locks(azure, clock, id, true).await?);
     }
 
     let mut registration = None;
@@ -217,9 +219,9 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
         }
     }
     if problems.is_empty() {
-        Ok(Ok(Found { subscription, provider, group, location, registration }))
+        Ok(Ok(Found { subscription, provider, group, location, registration, stops }))
     } else {
-        Ok(Err(problems))
+        Ok(Err(stops.into_iter().chain(problems).collect()))
     }
 }
 

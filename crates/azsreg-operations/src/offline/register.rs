@@ -302,10 +302,11 @@ async fn prepare<A: Azure, C: Clock>(
         replaced: request.remove.as_ref(),
     };
     let mut problems = Vec::new();
-    let found = match checks::azure(azure, clock, target).await? {
+    let mut found = match checks::azure(azure, clock, target).await? {
         Ok(found) => found,
         Err(problems) => return Err(refused(problems)),
     };
+    problems.append(&mut found.stops);
     let mut remove = None;
     if let Some(id) = request.remove.as_ref().filter(|_| past.finished.is_empty() || request.deactivated_at.is_none()) {
         let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;

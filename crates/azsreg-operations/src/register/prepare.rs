@@ -143,7 +143,10 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         // A record that names a registration which this run updated may be of the key before.
         None => (by_record && (open.is_empty() || !updated(open) || past.has("activation"))).then_some(None),
     };
-    Ok(Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past })
+    let mut prepared = Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past };
+    let stops = std::mem::take(&mut prepared.found.stops);
+    // Where nothing is to be written nothing stands in the way.
+    if stops.is_empty() || prepared.nothing_to_do() { Ok(prepared) } else { Err(refused(stops)) }
 }
 
 /// Whether the registration to be replaced is still there, and whether it can be removed.
