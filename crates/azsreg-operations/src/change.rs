@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::checks;
 use crate::engine::Failure;
-use crate::engine::history::is_as_seen;
+use crate::engine::history::{is_as_seen, seen};
 use crate::engine::journal::{Event, Mark, Marked, request_of};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
@@ -92,8 +92,10 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         register::wait_for_running(world, desk.watch).await?;
     }
     let known = session.history.known();
-    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since.
-    let mut resumed = begun(session.history.begun(), change, subscription, wishes);
+    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since. A
+    // journal that does not say what was seen does not say that it was agreed to either.
+    let mut resumed = begun(session.history.begun(), change, subscription, wishes)
+        .filter(|_| seen(session.history.begun()).is_some());
     if resumed.is_some() && !is_as_seen(world.azure, world.clock, session.history.begun()).await? {
         session.history.leave();
         resumed = None;

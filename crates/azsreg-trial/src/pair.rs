@@ -127,7 +127,7 @@ impl Pair<'_> {
         let acts = self.trial.borrow().runs;
         // The other acts wholly between two calls of this one, now and then.
         let when = self.draw.borrow_mut().u32(0..120);
-        let between = || {
+        let between = |_: &str| {
             calls.set(calls.get() + 1);
             if depth == 0 && calls.get() == when {
                 self.act(1 - who, 1);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Deliver, VERSION, hand_over, planned};
 use crate::checks::{self, Target};
-use crate::engine::history::{Past, is_as_seen};
+use crate::engine::history::{Past, is_as_seen, seen};
 use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
@@ -167,7 +167,7 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
             let report = Report::new(name, Outcome::Planned, cloud_id, Some(request.id.clone()));
             return Ok(Report { plan: prepared.plan(&request), ..report });
         }
-        let Some(old) = prepared.removes().filter(|_| past.open.is_empty()) else { break prepared };
+        let Some(old) = prepared.removes().filter(|_| seen(&past.open).is_none()) else { break prepared };
         let what = if deactivated {
             format!("{old} will be deleted, and made anew. The stamp was deactivated before.")
         } else {
