@@ -10,14 +10,14 @@ fn a_journal_without_what_was_seen_carries_no_consent() {
     stage.register(&operator, BillingModel::Capacity).ends();
     stage.pass_days(400);
     stage.kill_at("delete the lock");
-    stage.change(&operator, Change::Renew, None).is_killed();
+    stage.renew(&operator).is_killed();
     operator.machine.cut(1);
     operator.agrees.set(false);
-    let again = stage.change(&operator, Change::Renew, None);
+    let again = stage.renew(&operator);
     again.refused("AZR1014");
     assert_eq!(stage.registrations().len(), 1, "it was not agreed to");
     operator.agrees.set(true);
-    stage.change(&operator, Change::Renew, None).ends();
+    stage.renew(&operator).ends();
 }
 
 #[test]

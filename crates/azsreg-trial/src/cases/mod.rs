@@ -2,6 +2,7 @@
 //! does and says.
 
 mod consent;
+mod unregister;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use azsreg_operations::change::{self, Change, Wishes};
 use azsreg_operations::engine::session::{Consent, Desk, Question};
 use azsreg_operations::offline::{self, Visit};
 use azsreg_operations::ports::{Stamp as _, World as Ports};
-use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
+use azsreg_operations::unregister::{Sides, UnregisterRequest};
 use azsreg_operations::{Failure, Silent, moving, register};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -144,6 +145,17 @@ impl Stage {
         world.arm.locks.iter().any(|lock| lock.scope.eq_ignore_ascii_case(&id))
     }
 
+    /// Somebody moves the registration to another group, in the portal.
+    fn moved_in_the_portal(&self) {
+        let id = self.registrations().remove(0);
+        let mut world = self.world.borrow_mut();
+        let World { arm, draw, .. } = &mut *world;
+        arm.put_group(id.subscription, "portal", &serde_json::json!({"location": "westcentralus"})).unwrap();
+        let (from, to) = ((id.subscription, id.resource_group.as_str()), (id.subscription, "portal"));
+        arm.begin_move(draw.guid(), self.clock.now.get(), SignedDuration::ZERO, vec![id.to_string()], from, to)
+            .unwrap();
+    }
+
     fn run(
         &self,
         operator: &Operator,
@@ -178,18 +190,36 @@ impl Stage {
     }
 
     fn register(&self, operator: &Operator, model: BillingModel) -> Ran {
-        let request = request(self.subscription(), model);
+        self.register_in(self.subscription(), operator, model)
+    }
+
+    fn register_in(&self, subscription: Uuid, operator: &Operator, model: BillingModel) -> Ran {
+        let request = request(subscription, model);
         self.run(operator, async |world, information, desk| register::run(world, &request, information, desk).await)
     }
 
-    fn change(&self, operator: &Operator, change: Change, to: Option<Uuid>) -> Ran {
-        let to = to.map(|subscription| change::Destination { subscription, resource_group: None, location: None });
+    fn renew(&self, operator: &Operator) -> Ran {
+        self.change(operator, Change::Renew, Wishes::default())
+    }
+
+    /// A renewal under another name, after the year is over.
+    fn renew_as(&self, operator: &Operator, name: &str) -> Ran {
+        self.change(operator, Change::Renew, Wishes { name: Some(name.to_owned()), ..Wishes::default() })
+    }
+
+    fn change_subscription(&self, operator: &Operator) -> Ran {
+        let subscription = self.world.borrow().subscriptions[1];
+        let to = change::Destination { subscription, resource_group: None, location: None };
+        self.change(operator, Change::ChangeSubscription, Wishes { to: Some(to), ..Wishes::default() })
+    }
+
+    /// A change; what the world does not tell is said.
+    fn change(&self, operator: &Operator, change: Change, wishes: Wishes) -> Ran {
         let wishes = Wishes {
             agreement_number: Some("A-17".into()),
             usage_reporting: Some(false),
             marketplace: Some(true),
-            to,
-            ..Wishes::default()
+            ..wishes
         };
         let from = self.subscription();
         self.run(operator, async |world, information, desk| {
@@ -198,8 +228,18 @@ impl Stage {
     }
 
     fn unregister(&self, operator: &Operator, sides: Sides) -> Ran {
-        let request = UnregisterRequest { subscription: self.subscription(), named: None, sides };
-        self.run(operator, async |world, information, desk| unregister::run(world, &request, information, desk).await)
+        self.unregister_what(operator, UnregisterRequest { subscription: self.subscription(), named: None, sides })
+    }
+
+    fn unregister_named(&self, operator: &Operator, id: &RegistrationId) -> Ran {
+        let (subscription, named) = (id.subscription, Some(id.clone()));
+        self.unregister_what(operator, UnregisterRequest { subscription, named, sides: Sides::Both })
+    }
+
+    fn unregister_what(&self, operator: &Operator, request: UnregisterRequest) -> Ran {
+        self.run(operator, async |world, information, desk| {
+            azsreg_operations::unregister::run(world, &request, information, desk).await
+        })
     }
 
     fn relocate(&self, operator: &Operator, group: Option<&str>) -> Ran {

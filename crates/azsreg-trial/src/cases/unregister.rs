@@ -1,0 +1,63 @@
+//! What is removed, and what can't be told to be gone.
+
+use super::*;
+
+/// The one other subscription that the sign-in sees can't be listed: the registration may be there.
+#[test]
+fn what_could_not_be_looked_at_may_have_the_registration() {
+    let stage = Stage::new(true);
+    let (one, other) = (Operator::new(true), Operator::new(false));
+    let elsewhere = stage.world.borrow().subscriptions[1];
+    stage.register_in(elsewhere, &one, BillingModel::PayAsYouUse).ends();
+    stage.at("registrations", |_| {});
+    stage.at("registrations", |stage| stage.chaos.tell([true; 7]));
+    let ran = stage.unregister(&other, Sides::Both);
+    ran.refused("AZR6016");
+    assert!(ran.asked.is_empty() && stage.activated().is_some(), "{:?}", ran.asked);
+    // Looked at, it is found and named.
+    let found = stage.unregister(&other, Sides::Both);
+    assert!(found.refused("AZR6013").problems[0].next.as_ref().unwrap().contains(&elsewhere.to_string()));
+}
+
+/// Moved in the portal, what the record names is gone, and the stamp is activated all the same.
+#[test]
+fn a_stamp_whose_registration_was_moved_in_the_portal_is_deactivated_with_it() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    stage.register(&operator, BillingModel::PayAsYouUse).ends();
+    stage.moved_in_the_portal();
+    let ran = stage.unregister(&operator, Sides::Both);
+    assert!(ran.asked[0].what.contains("will be deactivated"), "{:?}", ran.asked);
+    ran.ends();
+    assert_eq!((stage.registrations(), stage.activated()), (vec![], None));
+}
+
+#[test]
+fn a_stamp_whose_registration_was_moved_in_the_portal_is_no_orphan() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    stage.register(&operator, BillingModel::PayAsYouUse).ends();
+    stage.moved_in_the_portal();
+    let ran = stage.unregister(&operator, Sides::Stamp);
+    assert!(ran.refused("AZR6013").problems[0].next.as_ref().unwrap().contains("azsreg repair"));
+    assert!(stage.activated().is_some());
+    // Repaired, both sides are one again.
+    stage.relocate(&operator, None).ends();
+    assert_eq!(stage.activated().as_ref(), stage.registrations().first());
+}
+
+/// An expired registration that was left beside the one that the stamp uses goes without touching the stamp.
+#[test]
+fn what_was_left_behind_goes_alone() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    stage.register(&operator, BillingModel::Capacity).ends();
+    let old = stage.registrations().remove(0);
+    stage.pass_days(400);
+    stage.renew_as(&operator, "second").ends();
+    let ran = stage.unregister_named(&operator, &old);
+    assert!(!ran.asked[0].what.contains("deactivated"), "{:?}", ran.asked);
+    ran.ends();
+    assert_eq!(stage.activated().as_ref(), stage.registrations().first());
+    assert!(stage.activated().is_some());
+}
