@@ -138,10 +138,11 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
     let session = desk.begin(clock, cloud_id, name)?;
     let history = session.history;
     let mut request = request_for(azure, clock, visit).await?;
-    if let (Some(old), Some(at), None) = (&request.remove, request.deactivated_at, &history.open)
-        && registered_since(azure, clock, old, at).await?
-        && history.ended.is_empty()
-    {
+    let since = match (&request.remove, request.deactivated_at) {
+        (Some(old), Some(at)) if history.open.is_none() => registered_since(azure, clock, old, at).await?,
+        _ => Some(false),
+    };
+    if since == Some(true) && history.ended.is_empty() {
         // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
         request.remove = None;
     }
@@ -168,13 +169,14 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
             return Ok(Report { plan: prepared.plan(&request), ..report });
         }
         let Some(old) = prepared.removes().filter(|_| seen(&past.open).is_none()) else { break prepared };
-        let what = if deactivated {
-            format!("{old} will be deleted, and made anew. The stamp was deactivated before.")
-        } else {
-            format!(
-                "{old} will be deleted, and made anew. The file does not say that the stamp was deactivated: make sure that it was."
-            )
+        let known = match since {
+            _ if !deactivated => "The file does not say that the stamp was deactivated: make sure that it was.",
+            None => {
+                "The stamp was deactivated before. Azure does not say whether it was registered again since: make sure that it was not."
+            }
+            Some(_) => "The stamp was deactivated before.",
         };
+        let what = format!("{old} will be deleted, and made anew. {known}");
         let question = Question { what, lost: Vec::new(), mark: prepared.mark(&request) };
         if agreed.covers(&question, desk.consent)? {
             break prepared;
@@ -267,7 +269,8 @@ fn renewed_before(ended: &[Vec<Event>], token: &str, deactivated_at: Timestamp) 
     })
 }
 
-/// Whether a registration was made after a time, as its key's year tells: what was to be removed then is gone.
+/// Whether a registration was made after a time, as its key's year tells: what was to be removed then is gone. Only capacity
+/// registrations have a year; of any other it is not known.
 ///
 /// # Errors
 /// Azure could not be asked.
@@ -276,12 +279,12 @@ pub(crate) async fn registered_since<A: Azure, C: Clock>(
     clock: &C,
     id: &RegistrationId,
     at: Timestamp,
-) -> Result<bool, PortError> {
+) -> Result<Option<bool>, PortError> {
     let Some(there) = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await? else {
-        return Ok(false);
+        return Ok(Some(false));
     };
     let year = SignedDuration::from_hours(365 * 24);
-    Ok(checks::expiry(azure, clock, &there).await?.is_some_and(|end| end > clock.now() && end - year > at))
+    Ok(checks::expiry(azure, clock, &there).await?.map(|end| end > clock.now() && end - year > at))
 }
 
 /// Makes every check in Azure. Changes nothing.

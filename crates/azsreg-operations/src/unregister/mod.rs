@@ -100,8 +100,10 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
 /// Which registration Azure's side alone is cleaned of.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// This one.
+    /// This one, as the operator says.
     Named(RegistrationId),
+    /// This one, as a carried file says.
+    OfFile(RegistrationId),
     /// The only one of the stamp in the subscription.
     OfStamp(Uuid),
 }
@@ -135,7 +137,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     // Whose it is has to be known before the lock is taken; all that counts is looked at under it.
     let owner = match (cloud_id.as_ref(), target) {
         (Some(cloud_id), _) | (None, Target::OfStamp(cloud_id)) => *cloud_id,
-        (None, Target::Named(id)) => match prepare::azure(azure, clock, id.clone()).await {
+        (None, Target::Named(id) | Target::OfFile(id)) => match prepare::azure(azure, clock, id.clone()).await {
             Ok(prepared) => prepared.cloud_id(),
             // What is gone does not say whose it was; the journal of the run that removed it does.
             Err(failure) => owner_of_removed(desk.books, id).ok_or(failure)?,
@@ -147,7 +149,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
             && succeeded(events, "removal").is_some()
     });
     let id = match target {
-        Target::Named(id) => Some(id.clone()),
+        Target::Named(id) | Target::OfFile(id) => Some(id.clone()),
         Target::OfStamp(cloud_id) => one_of_stamp(azure, clock, subscription, *cloud_id, removed).await?,
     };
     // A receipt names what is to be removed: that it is not there is what was wanted. A name may be mistyped.
@@ -180,17 +182,41 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
             let message = format!("{} is of the stamp {}, not of {owner}", id.name, prepared.cloud_id());
             return Err(refused(vec![Problem::new(&code::BUNDLE_OTHER_STAMP, message)]));
         }
-        if let Some(at) = deactivated_at.filter(|_| prepared.registration.is_some())
-            && crate::offline::registered_since(azure, clock, &id, at).await?
-        {
-            let message = format!("{} was registered again after the stamp was deactivated at {at:.0}", id.name);
-            let next = "At the stamp: azsreg offline deactivate --out FILE; carry that file.";
-            return Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]));
+        if let Some(at) = deactivated_at.filter(|_| prepared.registration.is_some()) {
+            not_since(azure, clock, &id, at, matches!(target, Target::Named(_))).await?;
         }
         Ok(prepared)
     };
     let report = decide(world, &request, owner, (past, open), operation, desk, look).await?;
     Ok(Report { operation, ..report })
+}
+
+/// Refuses a receipt that is older than the registration, or may be, where the operator does not name it.
+async fn not_since<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    at: Timestamp,
+    named: bool,
+) -> Result<(), Failure> {
+    let again = "At the stamp: azsreg offline deactivate --out FILE; carry that file.";
+    let (message, next) = match crate::offline::registered_since(azure, clock, id, at).await? {
+        Some(true) => {
+            (format!("{} was registered again after the stamp was deactivated at {at:.0}", id.name), again.to_owned())
+        }
+        None if !named => (
+            format!(
+                "the stamp was deactivated at {at:.0}; Azure does not say whether {} was registered again since",
+                id.name
+            ),
+            format!(
+                "If it was not, name it: add --name {} --resource-group {}. Otherwise: {again}",
+                id.name, id.resource_group
+            ),
+        ),
+        _ => return Ok(()),
+    };
+    Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]))
 }
 
 /// The stamp whose newest run on this machine removed this registration.

@@ -2,7 +2,8 @@
 //! does and says.
 
 mod consent;
-mod unregister;
+mod receipt;
+mod removal;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use azsreg_operations::change::{self, Change, Wishes};
 use azsreg_operations::engine::session::{Consent, Desk, Question};
 use azsreg_operations::offline::{self, Visit};
 use azsreg_operations::ports::{Stamp as _, World as Ports};
-use azsreg_operations::unregister::{Sides, UnregisterRequest};
+use azsreg_operations::unregister::{self, AzureOrder, Sides, Target, UnregisterRequest};
 use azsreg_operations::{Failure, Silent, moving, register};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -237,9 +238,7 @@ impl Stage {
     }
 
     fn unregister_what(&self, operator: &Operator, request: UnregisterRequest) -> Ran {
-        self.run(operator, async |world, information, desk| {
-            azsreg_operations::unregister::run(world, &request, information, desk).await
-        })
+        self.run(operator, async |world, information, desk| unregister::run(world, &request, information, desk).await)
     }
 
     fn relocate(&self, operator: &Operator, group: Option<&str>) -> Ran {
@@ -298,6 +297,25 @@ impl Stage {
         self.run(operator, async |world, information, desk| {
             offline::run_activate(world, &key, None, false, &information, desk).await
         })
+    }
+
+    /// At the stamp: the deactivation, with its receipt.
+    fn deactivate(&self, operator: &Operator) -> Ran {
+        self.run(operator, async |world, information, desk| {
+            offline::run_deactivate(world, &information, desk, &mut |bundle| self.keep(bundle)).await
+        })
+    }
+
+    /// In Azure: the removal that a receipt stands for.
+    fn unregister_file(&self, operator: &Operator, receipt: &Bundle, target: Target) -> Ran {
+        let order = AzureOrder {
+            operation: "offline-unregister",
+            subscription: self.subscription(),
+            target,
+            cloud_id: Some(receipt.cloud_id),
+            deactivated_at: receipt.receipt.as_ref().and_then(|receipt| receipt.deactivated_at),
+        };
+        self.run(operator, async |world, _, desk| unregister::run_azure(world, &order, desk).await)
     }
 
     /// The three visits of a disconnected registration.

@@ -1,0 +1,31 @@
+//! What a receipt proves: which registration, and that nothing was registered since.
+
+use super::*;
+
+/// Of the models that a disconnected stamp may have, capacity alone says when it was written. What can't be told is not taken
+/// for "not since": a registration that the stamp uses by now would go.
+#[test]
+fn a_receipt_that_may_be_older_than_the_registration_removes_nothing() {
+    for model in [BillingModel::Capacity, BillingModel::Development, BillingModel::PayAsYouUse] {
+        let stage = Stage::new(false);
+        let (at_stamp, at_azure) = (Operator::new(true), Operator::new(true));
+        stage.register_offline(&at_stamp, &at_azure, model);
+        stage.deactivate(&at_stamp).ends();
+        let receipt = stage.file();
+        let id = receipt.registration.clone().unwrap();
+        stage.pass_days(1);
+        stage.register_offline(&at_stamp, &at_azure, model);
+        let ran = stage.unregister_file(&at_azure, &receipt, Target::OfFile(id.clone()));
+        let next = ran.refused("AZR5010").problems[0].next.clone().unwrap();
+        assert!(next.contains("offline deactivate"), "{next}");
+        assert_eq!(stage.registrations(), [id.clone()], "{model}: the stamp is activated for it");
+        // Who names it says that it is the one.
+        let named = stage.unregister_file(&at_azure, &receipt, Target::Named(id));
+        if model == BillingModel::Capacity {
+            named.refused("AZR5010");
+        } else {
+            assert!(next.contains("--name"), "{next}");
+            named.ends();
+        }
+    }
+}
