@@ -75,9 +75,10 @@ pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
         if prepared.done {
             return Ok(prepared.report(&registration, Outcome::NothingToDo));
         }
-        let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record: None };
+        let registrations = vec![Marked::of(&registration.id, Some(&registration))];
+        let mark = Mark { registrations, lost: prepared.lost.clone(), ..Mark::default() };
         let what = "From now on usage is shown elsewhere; what was reported stays where it is.".to_owned();
-        let question = Question { what, lost: prepared.lost.clone(), mark };
+        let question = Question { what, mark };
         if prepared.lost.is_empty() || agreed.covers(&question, desk.consent)? {
             return make(azure, clock, state_dir, &registration, &prepared, desk.watch).await;
         }

@@ -295,7 +295,7 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         Some(_) => match past.activation() {
             None => None,
             Some(before) => {
-                let newest = retry::read(clock, Policy::AZURE, async || newest_activation(world.stamp).await).await?;
+                let newest = newest_activation(world.stamp, clock).await?;
                 newest.filter(|newest| newest == before).map(Some)
             }
         },
@@ -450,13 +450,13 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 ) -> Result<Report, Failure> {
     let moves = prepared.moves();
     let Prepared { stamp, registration, to, location, side, activated, .. } = prepared;
-    let unread = side.as_ref().is_none_or(|side| side.unread.is_some());
-    let world = World { records: world.records.filter(|_| !unread), ..world };
+    let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
     let cloud_id = registration.cloud_id.unwrap_or_default();
     register::open(journal, clock, operation, VERSION, request, cloud_id)?;
     let record = side.and_then(|side| side.activation).map(|record| record.registration);
-    let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record };
+    let mark =
+        Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record, ..Mark::default() };
     register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
     drop(requests());
@@ -502,7 +502,7 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let activated = match (&stamp_now.unread, &run) {
         (None, _) => stamp_now.activation.as_ref().is_some_and(|record| record.is_of(&to)),
         (Some(_), None) => true,
-        (Some(_), run) => newest_activation(world.stamp).await.map_err(last)? == *run,
+        (Some(_), run) => newest_activation(world.stamp, clock).await.map_err(last)? == *run,
     };
     if !there || !activated {
         let what =

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use azsreg_model::{
     ActionState, ActivationRecord, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
-    RegistrationId, StampInformation, code,
+    RegistrationId, StampInformation, StampSide, code,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -57,18 +57,30 @@ pub(crate) async fn idle<S: Stamp>(stamp: &S, action: Action) -> Result<(), Port
 
 /// The stamp's newest activation by the stamp's own account: the id of its run, if it ended well and no deactivation began
 /// after it. `None` is not known, too.
-pub(crate) async fn newest_activation<S: Stamp>(stamp: &S) -> Result<Option<String>, PortError> {
-    let on = stamp.action_run(Action::NewAzureStackActivation).await?;
+pub(crate) async fn newest_activation<S: Stamp, C: Clock>(stamp: &S, clock: &C) -> Result<Option<String>, PortError> {
+    let run = async |action| retry::read(clock, Policy::AZURE, async || stamp.action_run(action).await).await;
+    let on = run(Action::NewAzureStackActivation).await?;
     if on.state != ActionState::Completed {
         return Ok(None);
     }
-    let off = stamp.action_run(Action::RemoveAzureStackActivation).await?;
+    let off = run(Action::RemoveAzureStackActivation).await?;
     let stands = match (on.started, off.started) {
         _ if off.state == ActionState::None => true,
         (Some(on), Some(off)) => off < on,
         _ => false,
     };
     Ok(on.id.filter(|_| stands))
+}
+
+/// What vouches for the stamp's activation where its record was not read.
+pub(crate) async fn unread_activation<A, S: Stamp, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    side: &StampSide,
+) -> Result<Option<String>, PortError> {
+    match &side.unread {
+        Some(_) => newest_activation(world.stamp, world.clock).await,
+        None => Ok(None),
+    }
 }
 
 /// The registration key pair, on builds and stamps that have one.
@@ -238,7 +250,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 let Some(records) = world.records else {
                     // The stamp's own account vouches for what was done before; without it the step runs again.
                     let Some(before) = before else { return Ok(None) };
-                    let newest = newest_activation(stamp).await?;
+                    let newest = newest_activation(stamp, clock).await?;
                     let same = newest.as_deref() == Some(before);
                     return Ok(same.then(|| (newest, "by this operation before, and none after it".to_owned())));
                 };
@@ -248,7 +260,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 if !record.is_some_and(|r| fresh && fits(&r)) {
                     return Ok(None);
                 }
-                Ok(Some((newest_activation(stamp).await?, "the record names this registration".to_owned())))
+                Ok(Some((newest_activation(stamp, clock).await?, "the record names this registration".to_owned())))
             },
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
@@ -260,7 +272,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 if world.records.is_some() {
                     return Ok(None);
                 }
-                Ok(Some((newest_activation(stamp).await?, "activated".to_owned())))
+                Ok(Some((newest_activation(stamp, clock).await?, "activated".to_owned())))
             },
             |run| serde_json::json!({ "run": run }),
         )

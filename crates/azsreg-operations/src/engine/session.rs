@@ -80,9 +80,7 @@ impl Books for FileBooks {
 pub struct Question {
     /// What will be done.
     pub what: String,
-    /// What is lost for good, a line each.
-    pub lost: Vec<String>,
-    /// What was seen.
+    /// What was seen, and what is lost for good.
     pub mark: Mark,
 }
 

@@ -95,7 +95,7 @@ impl Prepared {
         if let Some(old) = self.remove.as_ref().filter(|old| old.id != request.id) {
             registrations.push(Marked::of(&old.id, Some(old)));
         }
-        Mark { registrations, record: None }
+        Mark { registrations, ..Mark::default() }
     }
 }
 
@@ -142,12 +142,12 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
         (Some(old), Some(at)) if history.open.is_none() => registered_since(azure, clock, old, at).await?,
         _ => Some(false),
     };
+    let already = request.deactivated_at.is_some_and(|at| renewed_before(&history.ended, &request.token, at));
     if since == Some(true) && history.ended.is_empty() {
         // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
         request.remove = None;
     }
     let deactivated = request.deactivated_at.is_some();
-    let already = request.deactivated_at.is_some_and(|at| renewed_before(&history.ended, &request.token, at));
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (mut past, mut open) = history.past(name, VERSION, &value).map_err(Failure::before)?;
     if !past.open.is_empty() && !is_as_seen(azure, clock, &past.open).await? {
@@ -177,7 +177,7 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
             Some(_) => "The stamp was deactivated before.",
         };
         let what = format!("{old} will be deleted, and made anew. {known}");
-        let question = Question { what, lost: Vec::new(), mark: prepared.mark(&request) };
+        let question = Question { what, mark: prepared.mark(&request) };
         if agreed.covers(&question, desk.consent)? {
             break prepared;
         }

@@ -67,6 +67,8 @@ struct Prepared {
     registration: Option<Registration>,
     /// The stamp's side, unless only Azure's side is cleaned.
     side: Option<StampSide>,
+    /// The stamp's newest activation, where its record was not read.
+    activation: Option<String>,
     /// Whether the stamp is deactivated.
     deactivate: bool,
     /// What is lost for good.
@@ -173,6 +175,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
                 id: Some(id.clone()),
                 registration: None,
                 side: None,
+                activation: None,
                 deactivate: false,
                 lost: Vec::new(),
             },
@@ -310,18 +313,19 @@ impl Prepared {
 
     fn mark(&self) -> Mark {
         let registrations = self.id.iter().map(|id| Marked::of(id, self.registration.as_ref())).collect();
-        Mark { registrations, record: self.recorded().cloned() }
+        let record = self.recorded().cloned();
+        Mark { registrations, record, activation: self.activation.clone(), lost: self.lost.clone() }
     }
 
     /// Whether what an interrupted run was agreed to for is what is there, but for what it did itself.
     fn is_as_agreed(&self, mark: &Mark) -> bool {
         let unread = self.side.as_ref().is_some_and(|side| side.unread.is_some());
         // Where the record is not to be seen, the registration vouches for it while it is there.
-        if unread {
-            self.registration.is_some()
-        } else {
-            self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref())
-        }
+        let same = match unread {
+            true => self.registration.is_some(),
+            false => self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref()),
+        };
+        same && mark.covers(&self.mark())
     }
 
     /// What a person is asked.
@@ -339,7 +343,7 @@ impl Prepared {
             ),
             (None, _) => format!("The stamp {cloud_id} will be deactivated."),
         };
-        Question { what, lost: self.lost.clone(), mark: self.mark() }
+        Question { what, mark: self.mark() }
     }
 
     /// The steps that would run.
@@ -384,13 +388,9 @@ async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let cloud_id = prepared.cloud_id();
     let mark = prepared.mark();
     let recorded = prepared.recorded().cloned();
-    let Prepared { stamp, id, registration, side, deactivate, lost } = prepared;
+    let Prepared { stamp, id, registration, side, activation: before, deactivate, lost } = prepared;
     let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
-    let before = match &side {
-        Some(side) if side.unread.is_some() => newest_activation(world.stamp).await?,
-        _ => None,
-    };
     register::open(journal, clock, NAME, VERSION, request, cloud_id)?;
     register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
@@ -430,9 +430,10 @@ async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 Some(record) if deactivate || Some(&record.registration) == id.as_ref() => {
                     Some(record.registration.to_string())
                 }
-                None if now.unread.is_some() => {
-                    newest_activation(world.stamp).await.map_err(last)?.filter(|run| before.as_ref() != Some(run))
-                }
+                None if now.unread.is_some() => newest_activation(world.stamp, clock)
+                    .await
+                    .map_err(last)?
+                    .filter(|run| before.as_ref() != Some(run)),
                 _ => None,
             };
             if let Some(activated) = activated {

@@ -12,7 +12,7 @@ use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::refused;
 use crate::status::{self, stamp_side};
-use crate::steps::foreign_locks;
+use crate::steps::{foreign_locks, unread_activation};
 
 /// Looks at both sides and makes every check. Changes nothing.
 ///
@@ -101,7 +101,8 @@ pub(super) async fn both<A: Azure, S: Stamp, R: Records, C: Clock>(
         (None, false) => false,
     };
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), deactivate, lost })
+    let activation = unread_activation(world, &side).await?;
+    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), activation, deactivate, lost })
 }
 
 /// Refuses if the stamp is registered in another subscription that the sign-in sees; or may be, where `blind` says that nothing
@@ -210,7 +211,15 @@ pub(super) async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registra
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     }
     removable(azure, clock, Some(&id)).await?;
-    Ok(Prepared { stamp: None, id: Some(id), registration, side: None, deactivate: false, lost: Vec::new() })
+    Ok(Prepared {
+        stamp: None,
+        id: Some(id),
+        registration,
+        side: None,
+        activation: None,
+        deactivate: false,
+        lost: Vec::new(),
+    })
 }
 
 /// The stamp's side alone, where Azure's is gone.
@@ -267,7 +276,8 @@ pub(super) async fn stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     }
     let deactivate = side.activation.is_some() || side.unread.is_some();
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), deactivate, lost })
+    let activation = unread_activation(world, &side).await?;
+    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), activation, deactivate, lost })
 }
 
 /// The registration of a stamp, wherever the sign-in sees one. What could not be looked at may have it, unless the operator

@@ -4,10 +4,12 @@
 mod consent;
 mod receipt;
 mod removal;
+mod steps;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use azsreg_lab::world::market::Downloaded;
 use azsreg_lab::{Keys, StampOptions};
 use azsreg_model::{BillingModel, Bundle, Problem, RegisterRequest, RegistrationId, Report, StampInformation, code};
 use azsreg_operations::change::{self, Change, Wishes};
@@ -36,6 +38,8 @@ struct Stage {
     keys: Arc<Keys>,
     /// What happens before the next call of this name.
     at: RefCell<Vec<(&'static str, Happens)>>,
+    /// What was called, by every run.
+    calls: RefCell<Vec<String>>,
     /// The files that were carried, newest last.
     files: RefCell<Vec<Bundle>>,
 }
@@ -107,6 +111,7 @@ impl Stage {
             chaos: Chaos::new(5, 0.0, 0.0),
             keys: Keys::start(),
             at: RefCell::default(),
+            calls: RefCell::default(),
             files: RefCell::default(),
         }
     }
@@ -146,6 +151,16 @@ impl Stage {
         world.arm.locks.iter().any(|lock| lock.scope.eq_ignore_ascii_case(&id))
     }
 
+    /// How often this was called.
+    fn called(&self, name: &str) -> usize {
+        self.calls.borrow().iter().filter(|call| *call == name).count()
+    }
+
+    /// The stamp downloads an item.
+    fn download(&self, name: &str) {
+        self.world.borrow_mut().stamp.downloaded.push(Downloaded::named(name));
+    }
+
     /// Somebody moves the registration to another group, in the portal.
     fn moved_in_the_portal(&self) {
         let id = self.registrations().remove(0);
@@ -163,6 +178,7 @@ impl Stage {
         deed: impl AsyncFnOnce(InVirtualTime<'_>, StampInformation, &mut Desk<'_, Machine>) -> Result<Report, Failure>,
     ) -> Ran {
         let between = |call: &str| {
+            self.calls.borrow_mut().push(call.to_owned());
             let mut at = self.at.borrow_mut();
             let next = at.iter().position(|(name, _)| *name == call).map(|n| at.remove(n));
             drop(at);
@@ -214,14 +230,7 @@ impl Stage {
         self.change(operator, Change::ChangeSubscription, Wishes { to: Some(to), ..Wishes::default() })
     }
 
-    /// A change; what the world does not tell is said.
     fn change(&self, operator: &Operator, change: Change, wishes: Wishes) -> Ran {
-        let wishes = Wishes {
-            agreement_number: Some("A-17".into()),
-            usage_reporting: Some(false),
-            marketplace: Some(true),
-            ..wishes
-        };
         let from = self.subscription();
         self.run(operator, async |world, information, desk| {
             change::run(world, change, from, &wishes, information, desk).await
@@ -335,7 +344,7 @@ fn request(subscription: Uuid, model: BillingModel) -> RegisterRequest {
         billing_model: model,
         agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
         ms_asset_tag: None,
-        usage_reporting: false,
+        usage_reporting: model.reports_usage_by_default(),
         marketplace: true,
         tenant: None,
         token_version: None,
