@@ -143,7 +143,7 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
         _ => Some(false),
     };
     let already = request.deactivated_at.is_some_and(|at| renewed_before(&history.ended, &request.token, at));
-    if since == Some(true) && history.ended.is_empty() {
+    if since == Some(true) && !already {
         // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
         request.remove = None;
     }

@@ -29,3 +29,20 @@ fn a_receipt_that_may_be_older_than_the_registration_removes_nothing() {
         }
     }
 }
+
+/// Another machine has made the renewal. That this one made something else, a year ago, does not make the new one old.
+#[test]
+fn a_renewal_that_another_machine_made_is_not_undone() {
+    let stage = Stage::new(false);
+    let (at_stamp, here, there) = (Operator::new(true), Operator::new(true), Operator::new(true));
+    stage.register_offline(&at_stamp, &here, BillingModel::Capacity);
+    stage.pass_days(400);
+    stage.token(&at_stamp, BillingModel::Capacity, true).ends();
+    let file = stage.file();
+    stage.register_file(&there).ends();
+    stage.files.borrow_mut().push(file);
+    let again = stage.register_file(&here);
+    assert!(again.asked.is_empty(), "{:?}", again.asked);
+    again.ends();
+    assert_eq!(stage.called("delete the registration"), 1);
+}
