@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use crate::checks;
 use crate::engine::Failure;
-use crate::engine::history::{is_as_seen, seen};
+use crate::engine::history::{History, is_as_seen, seen};
 use crate::engine::journal::{Event, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, stamp_side};
-use crate::steps::unread_activation;
+use crate::steps::{lock, unread_activation};
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +88,32 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     information: StampInformation,
     desk: &mut Desk<'_, B>,
 ) -> Result<Report, Failure> {
-    let mut session = desk.begin(world.clock, information.cloud_id, change.name())?;
+    let session = desk.begin(world.clock, information.cloud_id, change.name())?;
+    let begun = session.history.begun().to_vec();
+    let ended = go_on(world, change, (subscription, wishes), information, session.history, desk).await;
+    if desk.plan { ended } else { lock::or_put_back(world.azure, world.clock, &begun, ended).await }
+}
+
+/// The looks, the question, and what `register` does with the request. The lock on the stamp is held.
+async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    change: Change,
+    (subscription, wishes): (Uuid, &Wishes),
+    information: StampInformation,
+    mut history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
     if !desk.plan {
         register::wait_for_running(world, desk.watch).await?;
     }
-    let known = session.history.known();
+    let known = history.known();
     // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since. A
     // journal that does not say what was seen does not say that it was agreed to either.
-    let mut resumed = begun(session.history.begun(), change, subscription, wishes)
-        .filter(|_| seen(session.history.begun()).is_some());
+    let mut resumed = begun(history.begun(), change, subscription, wishes).filter(|_| seen(history.begun()).is_some());
     if let Some(request) = &resumed
-        && !is_as_agreed(world, request, &information, session.history.begun()).await?
+        && !is_as_agreed(world, request, &information, history.begun()).await?
     {
-        session.history.leave();
+        history.leave();
         resumed = None;
     }
     let mut wishes = wishes.clone();
@@ -130,7 +143,7 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     }
     let mark = agreed.asked().then_some(mark);
     let order = (change.name(), &request, mark);
-    let report = register::settle(world, order, information, session.history, desk).await?;
+    let report = register::settle(world, order, information, history, desk).await?;
     Ok(Report { warnings, lost, ..report })
 }
 

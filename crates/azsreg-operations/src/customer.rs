@@ -214,19 +214,17 @@ async fn make<A: Azure + Customers, C: Clock>(
     let title = "changing whose usage is shown where";
     // Locks are inherited: that of the registration protects its customers from deletion.
     let locked = matches!(prepared.change, Change::Remove(_));
-    if locked {
-        steps::unlock(&mut steps, azure, id).await?;
-    }
-    let mut changed = steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await;
-    if locked {
-        changed = match changed {
-            Ok(()) => steps::lock(&mut steps, azure, id).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = changed {
-            changed = Err(steps::put_back(azure, clock, &[id], failure).await);
+    let all = async {
+        if locked {
+            steps::unlock(&mut steps, azure, id).await?;
         }
-    }
+        steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await?;
+        if locked { steps::lock(&mut steps, azure, id).await } else { Ok(()) }
+    };
+    let changed = match all.await {
+        Err(failure) => Err(steps::lock::put_back(&steps, azure, clock, &[id], failure).await),
+        done => done,
+    };
     // One call: what Azure refuses has changed nothing, and is not gone on with.
     changed.map_err(|failure| match failure.problems.first().map(|problem| problem.code.exit) {
         Some(exit @ (ExitCode::CheckFailed | ExitCode::NotRegistered)) => Failure { exit, ..failure },

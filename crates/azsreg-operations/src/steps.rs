@@ -1,5 +1,7 @@
 //! The steps that several operations share, each observed before it is repeated.
 
+pub(crate) mod lock;
+
 use std::cell::Cell;
 
 use azsreg_model::{
@@ -361,32 +363,6 @@ pub(crate) async fn deactivation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
         .await
 }
 
-/// Puts the lock back where this operation has lifted it and did not come to its end, wherever the registration is now. That it
-/// could not be is said first.
-pub(crate) async fn put_back<A: Azure, C: Clock>(
-    azure: &A,
-    clock: &C,
-    places: &[&RegistrationId],
-    mut failure: Failure,
-) -> Failure {
-    for id in places {
-        let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
-        if matches!(there, Ok(None)) {
-            continue;
-        }
-        if let Err(error) = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await {
-            if there.is_err() && places.len() > 1 && error.problem.code == &code::AZURE_REFUSED {
-                // It may be in the other place.
-                continue;
-            }
-            let message = format!("{id} has no lock now: {LOCK_NAME} was lifted and could not be put back");
-            let problem = Problem::new(&code::LEFT_UNLOCKED, message).detail(error.problem.to_string());
-            failure.problems.insert(0, problem.next(format!("azsreg repair --subscription {}", id.subscription)));
-        }
-    }
-    failure
-}
-
 /// Lifts the lock from a registration.
 pub(crate) async fn unlock<A: Azure, J: Journal, C: Clock>(
     steps: &mut Steps<'_, J, C>,
@@ -490,9 +466,12 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             steps.not_needed(step, "the registration is gone");
         }
     } else {
-        unlock(steps, azure, id).await?;
-        if let Err(failure) = role_removal(steps, azure, id).await {
-            return Err(relocked(steps, azure, clock, id, failure).await);
+        let bare = async {
+            unlock(steps, azure, id).await?;
+            role_removal(steps, azure, id).await
+        };
+        if let Err(failure) = bare.await {
+            return Err(lock::put_back(steps, azure, clock, &[id], failure).await);
         }
     }
     let removed = steps
@@ -511,18 +490,7 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             *problem = Problem::new(&code::STILL_THERE, format!("{id} is still there after it was deleted"));
         }
     }
-    Err(relocked(steps, azure, clock, id, failure).await)
-}
-
-/// A removal that failed leaves the registration locked, if it was.
-async fn relocked<A: Azure, J: Journal, C: Clock>(
-    steps: &Steps<'_, J, C>,
-    azure: &A,
-    clock: &C,
-    id: &RegistrationId,
-    failure: Failure,
-) -> Failure {
-    if steps.has_begun("unlock") { put_back(azure, clock, &[id], failure).await } else { failure }
+    Err(lock::put_back(steps, azure, clock, &[id], failure).await)
 }
 
 /// Refuses where a lock that is not azsreg's own would stop the change half-way.

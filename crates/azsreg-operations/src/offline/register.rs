@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Deliver, VERSION, hand_over, planned};
 use crate::checks::{self, Target};
-use crate::engine::history::{Past, is_as_seen, seen};
+use crate::engine::history::{History, Past, is_as_seen, seen};
 use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
@@ -19,7 +19,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Clock, PortError};
 use crate::register::{self as connected, refused};
 use crate::status::find;
-use crate::steps::{self, Doomed, foreign_locks, title};
+use crate::steps::{self, Doomed, foreign_locks, lock, title};
 
 /// In Azure: a registration out of a carried token, and for a renewal the removal of the old one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,10 +133,23 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
     desk: &mut Desk<'_, B>,
     deliver: Deliver<'_>,
 ) -> Result<Report, Failure> {
+    let name = if visit.renewal { "offline-renew-register" } else { "offline-register" };
+    let session = desk.begin(clock, visit.cloud_id, name)?;
+    let begun = session.history.begun().to_vec();
+    let ended = go_on(azure, clock, (name, visit), session.history, desk, deliver).await;
+    if desk.plan { ended } else { lock::or_put_back(azure, clock, &begun, ended).await }
+}
+
+/// The looks, the plan or the question, and the steps, under the lock on the stamp.
+async fn go_on<A: Azure, C: Clock, B: Books>(
+    azure: &A,
+    clock: &C,
+    (name, visit): (&'static str, &Visit<'_>),
+    history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+    deliver: Deliver<'_>,
+) -> Result<Report, Failure> {
     let Visit { cloud_id, renewal, .. } = *visit;
-    let name = if renewal { "offline-renew-register" } else { "offline-register" };
-    let session = desk.begin(clock, cloud_id, name)?;
-    let history = session.history;
     let mut request = request_for(azure, clock, visit).await?;
     let since = match (&request.remove, request.deactivated_at) {
         (Some(old), Some(at)) if history.open.is_none() => registered_since(azure, clock, old, at).await?,

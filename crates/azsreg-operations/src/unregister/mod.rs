@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::checks;
-use crate::engine::history::{Past, is_as_seen, seen, started};
+use crate::engine::history::{History, Past, is_as_seen, seen, started};
 use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question, changed_meanwhile};
@@ -22,7 +22,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, azure_side, stamp_side};
-use crate::steps::{self, Deactivate, Doomed, newest_activation};
+use crate::steps::{self, Deactivate, Doomed, lock, newest_activation};
 
 /// The operation's name.
 pub const NAME: &str = "unregister";
@@ -94,9 +94,7 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         Sides::Stamp => prepare::stamp(world, request, information.clone()).await,
         _ => prepare::both(world, request, information.clone(), past).await,
     };
-    let value = serde_json::to_value(request).unwrap_or_default();
-    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
-    decide(world, request, cloud_id, (past, open), NAME, desk, look).await
+    decide(world, request, cloud_id, session.history, NAME, desk, look).await
 }
 
 /// Which registration Azure's side alone is cleaned of.
@@ -164,8 +162,6 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         return Ok(Report::new(operation, Outcome::NothingToDo, owner, None));
     };
     let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
-    let value = serde_json::to_value(&request).unwrap_or_default();
-    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
     let look = async |past: &Past| {
         let resumed = !past.open.is_empty();
         let prepared = match prepare::azure(azure, clock, id.clone()).await {
@@ -190,7 +186,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         }
         Ok(prepared)
     };
-    let report = decide(world, &request, owner, (past, open), operation, desk, look).await?;
+    let report = decide(world, &request, owner, session.history, operation, desk, look).await?;
     Ok(Report { operation, ..report })
 }
 
@@ -267,11 +263,26 @@ async fn decide<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     request: &UnregisterRequest,
     cloud_id: Uuid,
-    (mut past, mut open): (Past, Option<B::Journal>),
+    history: History<B::Journal>,
     operation: &'static str,
     desk: &mut Desk<'_, B>,
     look: impl AsyncFn(&Past) -> Result<Prepared, Failure>,
 ) -> Result<Report, Failure> {
+    let begun = history.begun().to_vec();
+    let ended = go_on(world, (request, cloud_id), history, operation, desk, look).await;
+    if desk.plan { ended } else { lock::or_put_back(world.azure, world.clock, &begun, ended).await }
+}
+
+async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    (request, cloud_id): (&UnregisterRequest, Uuid),
+    history: History<B::Journal>,
+    operation: &'static str,
+    desk: &mut Desk<'_, B>,
+    look: impl AsyncFn(&Past) -> Result<Prepared, Failure>,
+) -> Result<Report, Failure> {
+    let value = serde_json::to_value(request).unwrap_or_default();
+    let (mut past, mut open) = history.past(NAME, VERSION, &value).map_err(Failure::before)?;
     // What an interrupted run agreed to and did counts only while the world is the one that it saw.
     if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
         (past.open, open) = (Vec::new(), None);

@@ -2,6 +2,7 @@
 //! does and says.
 
 mod consent;
+mod lock;
 mod receipt;
 mod removal;
 mod steps;
