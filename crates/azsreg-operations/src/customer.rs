@@ -1,8 +1,6 @@
 //! Customers of a cloud solution provider: whose usage of the stamp is shown under which subscription. What has no mapping is
 //! shown under the registration's own (`facts-billing-usage.md` section 7).
 
-use std::path::Path;
-
 use azsreg_model::{
     Customer, ExitCode, Outcome, PlannedStep, Problem, Registration, Report, StepReport, StepState, code,
 };
@@ -11,7 +9,7 @@ use uuid::Uuid;
 
 use crate::engine::journal::{Mark, Marked};
 use crate::engine::retry::{Policy, read};
-use crate::engine::session::{Agreed, Books, Desk, Question};
+use crate::engine::session::{Agreed, Books, Desk, FileBooks, Question};
 use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::{begin_in, fetch};
 use crate::ports::{Azure, Clock, Customers};
@@ -52,7 +50,7 @@ pub async fn list<A: Customers, C: Clock>(
 pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     (subscription, cloud_id): (Uuid, Option<Uuid>),
     change: Change,
     desk: &mut Desk<'_, B>,
@@ -80,7 +78,7 @@ pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
         let what = "From now on usage is shown elsewhere; what was reported stays where it is.".to_owned();
         let question = Question { what, mark };
         if prepared.lost.is_empty() || agreed.covers(&question, desk.consent)? {
-            return make(azure, clock, state_dir, &registration, &prepared, desk.watch).await;
+            return make(azure, clock, books, &registration, &prepared, desk.watch).await;
         }
     }
 }
@@ -179,7 +177,7 @@ impl Prepared {
 async fn make<A: Azure + Customers, C: Clock>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     registration: &Registration,
     prepared: &Prepared,
     watch: &mut dyn Watch,
@@ -193,7 +191,7 @@ async fn make<A: Azure + Customers, C: Clock>(
         }
         Change::Remove(subscription) => json!({"registration": id, "subscription": subscription}),
     };
-    let (_lock, mut journal) = begin_in(&state_dir.join("customers"), cloud_id, (operation, VERSION), &request, clock)?;
+    let (_lock, mut journal) = begin_in(&books.within("customers"), cloud_id, (operation, VERSION), &request, clock)?;
     let requests = || azure.take_request_ids();
     let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let observe = async || {

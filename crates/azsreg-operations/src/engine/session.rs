@@ -50,6 +50,14 @@ pub struct FileBooks {
     pub on_damage: OnDamage,
 }
 
+impl FileBooks {
+    /// Those of another kind of operation, in a directory of their own.
+    #[must_use]
+    pub fn within(&self, directory: &str) -> Self {
+        Self { directory: self.directory.join(directory), ..self.clone() }
+    }
+}
+
 impl Books for FileBooks {
     type Journal = FileJournal;
     type Held = StampLock;
