@@ -59,12 +59,16 @@ pub async fn run_deactivate<A, S: Stamp, R: Records, C: Clock, B: Books>(
             let report = Report::new(DEACTIVATE, Outcome::Planned, cloud_id, mark.record);
             return Ok(Report { plan: plan_deactivation(active), lost: mark.lost, ..report });
         }
-        let earlier = begun.as_ref().or(before.as_ref()).and_then(|request| request.registration.clone());
-        let registration = mark.record.clone().or(earlier);
+        // What is not to be seen may be another registration than the one that was deactivated before.
+        let earlier = begun.as_ref().or(before.as_ref()).filter(|_| side.unread.is_none());
+        let registration = mark.record.clone().or_else(|| earlier?.registration.clone());
         if !active || is_as_agreed(&side, &mark, session.history.begun()) {
             break (registration, side, mark);
         }
-        let what = format!("The stamp {cloud_id} will be deactivated.");
+        let what = match &mark.record {
+            Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, will be deactivated."),
+            None => format!("The stamp {cloud_id} will be deactivated."),
+        };
         if agreed.covers(&Question { what, mark: mark.clone() }, desk.consent)? {
             break (registration, side, mark);
         }

@@ -102,12 +102,18 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
                 && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
         let registration = record.map(|record| record.registration.clone());
         // What an interrupted run found is not to be seen any more where it has deactivated the stamp.
-        let registration = registration.or_else(|| begun.as_ref().or(before.as_ref())?.registration.clone());
+        // Where the record is not read it may be another by now.
+        let earlier = begun.as_ref().or(before.as_ref()).filter(|_| side.unread.is_none());
+        let registration = registration.or_else(|| earlier?.registration.clone());
         let order = TokenOrder { deactivate: !in_place, registration, ..plain.clone() };
         if in_place || desk.plan {
             break (order, mark, readable);
         }
-        let what = format!("The stamp {cloud_id} will be deactivated until the new key is carried back to it.");
+        let until = "will be deactivated until the new key is carried back to it";
+        let what = match &mark.record {
+            Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, {until}."),
+            None => format!("The stamp {cloud_id} {until}."),
+        };
         if agreed.covers(&Question { what, mark: mark.clone() }, desk.consent)? {
             break (order, mark, readable);
         }

@@ -158,7 +158,12 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         None => true,
         Some(id) => known && retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none(),
     };
-    let Some(id) = id.filter(|_| !gone) else {
+    // It may have been moved since the receipt was made.
+    let id = match id {
+        Some(named) if gone && matches!(target, Target::OfFile(_)) => moved(azure, clock, &named, owner).await?,
+        other => other.filter(|_| !gone),
+    };
+    let Some(id) = id else {
         return Ok(Report::new(operation, Outcome::NothingToDo, owner, None));
     };
     let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
@@ -188,6 +193,25 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     };
     let report = decide(world, &request, owner, session.history, operation, desk, look).await?;
     Ok(Report { operation, ..report })
+}
+
+/// The registration of a stamp in the place of one that is gone. One in another subscription is named, not removed.
+async fn moved<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    gone: &RegistrationId,
+    cloud_id: Uuid,
+) -> Result<Option<RegistrationId>, Failure> {
+    if let Some(found) = status::find(azure, clock, gone.subscription, cloud_id).await?.pop() {
+        return Ok(Some(found.id));
+    }
+    let Some(other) = status::elsewhere(azure, clock, gone.subscription, cloud_id).await?.0 else { return Ok(None) };
+    let message = format!("{gone} is gone; the stamp is registered as {}", other.id);
+    let next = format!(
+        "If that is to be removed, name it: add --subscription {} --resource-group {} --name {}",
+        other.id.subscription, other.id.resource_group, other.id.name
+    );
+    Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]))
 }
 
 /// Refuses a receipt that is older than the registration, or may be, where the operator does not name it.
@@ -352,7 +376,10 @@ impl Prepared {
             (None, _) if self.side.as_ref().is_some_and(|side| side.unread.is_some()) => format!(
                 "No registration of the stamp {cloud_id} is to be seen, and whether it is activated is not either. It will be deactivated."
             ),
-            (None, _) => format!("The stamp {cloud_id} will be deactivated."),
+            (None, _) => match self.recorded() {
+                Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, will be deactivated."),
+                None => format!("The stamp {cloud_id} will be deactivated."),
+            },
         };
         Question { what, mark: self.mark() }
     }

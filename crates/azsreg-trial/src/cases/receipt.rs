@@ -46,3 +46,42 @@ fn a_renewal_that_another_machine_made_is_not_undone() {
     again.ends();
     assert_eq!(stage.called("delete the registration"), 1);
 }
+
+/// Whoever can't read the record does not know what was deactivated: what an earlier run deactivated is not it.
+#[test]
+fn a_receipt_names_no_registration_that_was_not_seen() {
+    let stage = Stage::new(true);
+    let (reader, other) = (Operator::new(true), Operator::new(true));
+    stage.register(&reader, BillingModel::Capacity).ends();
+    let ran = stage.deactivate(&reader);
+    let old = stage.file().registration.unwrap();
+    assert!(ran.asked[0].what.contains(&old.to_string()), "{:?}", ran.asked);
+    ran.ends();
+    stage.relocate(&other, Some("other")).ends();
+    let blind = Operator { machine: reader.machine.clone(), ..Operator::new(false) };
+    stage.deactivate(&blind).ends();
+    assert_eq!(stage.file().registration, None);
+    assert_eq!(stage.file().receipt.unwrap().registration, None);
+    // It is found by its cloud id.
+    let cloud_id = stage.world.borrow().stamp.cloud_id;
+    stage.unregister_file(&other, &stage.file(), Target::OfStamp(cloud_id)).ends();
+    assert_eq!(stage.registrations(), []);
+}
+
+/// What the receipt names is gone because it was moved: it is looked for before there is said to be nothing to do.
+#[test]
+fn a_registration_that_was_moved_after_the_receipt_is_found() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    stage.register(&operator, BillingModel::Capacity).ends();
+    stage.deactivate(&operator).ends();
+    let receipt = stage.file();
+    stage.moved_in_the_portal();
+    let target = Target::OfFile(receipt.registration.clone().unwrap());
+    let ran = stage.unregister_file(&operator, &receipt, target.clone());
+    assert!(ran.asked.first().is_some_and(|asked| asked.what.contains("/portal/")), "{:?}", ran.asked);
+    ran.ends();
+    assert_eq!(stage.registrations(), []);
+    let again = stage.unregister_file(&operator, &receipt, target).ends();
+    assert_eq!(again.outcome, azsreg_model::Outcome::NothingToDo);
+}
