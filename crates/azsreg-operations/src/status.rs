@@ -234,9 +234,9 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
                 (Some(registration), _) => Some(registration.id),
                 // The record names another subscription: what is there is the stamp's registration.
                 (None, Some(id)) if id.subscription != subscription => {
-                    let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
+                    let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
                     let ours = |there: &azsreg_model::Registration| there.cloud_id == Some(stamp.information.cloud_id);
-                    read.ok().flatten().filter(ours).map(|there| there.id)
+                    read.filter(ours).map(|there| there.id)
                 }
                 _ => None,
             }

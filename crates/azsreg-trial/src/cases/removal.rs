@@ -61,3 +61,22 @@ fn what_was_left_behind_goes_alone() {
     assert_eq!(stage.activated().as_ref(), stage.registrations().first());
     assert!(stage.activated().is_some());
 }
+
+/// A look that failed is not a look that found nothing.
+#[test]
+fn what_the_record_names_and_can_not_be_read_is_not_said_to_be_gone() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    let elsewhere = stage.world.borrow().subscriptions[1];
+    stage.register_in(elsewhere, &operator, BillingModel::PayAsYouUse).ends();
+    let here = stage.subscription();
+    let seen = RefCell::new(None);
+    stage.at("registration", |stage| stage.chaos.tell([true; 7]));
+    let _ = stage.run(&operator, async |world, _, _| {
+        let report = azsreg_operations::status::status(world, here, None, |_| Default::default()).await;
+        seen.replace(Some(report));
+        Err(Failure::before(Problem::new(&code::NOT_SEEN, "a status is no operation")))
+    });
+    let azure = seen.take().unwrap().azure;
+    assert_eq!(azure.unwrap_err().code.id, "AZR4012");
+}
