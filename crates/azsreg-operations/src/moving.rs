@@ -441,8 +441,7 @@ impl Prepared {
 
 /// Whether a failure leaves open what Azure does: its answer was lost, or it asked to wait.
 fn may_go_on(failure: &Failure) -> bool {
-    let passing = [&code::AZURE_FAULT, &code::AZURE_UNREACHABLE, &code::THROTTLED, &code::NOT_SEEN];
-    failure.problems.iter().any(|problem| passing.contains(&problem.code))
+    failure.problems.iter().any(|problem| problem.code.leaves_open())
 }
 
 /// Whether the registration is where it was to go.

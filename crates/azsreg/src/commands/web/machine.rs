@@ -192,7 +192,7 @@ impl Machine {
             // A sign-in that Azure has refused is not tried again.
             let refused = report
                 .as_ref()
-                .is_ok_and(|report| report.azure.as_ref().is_err_and(|problem| problem.code.id.starts_with("AZR3")));
+                .is_ok_and(|report| report.azure.as_ref().is_err_and(|problem| problem.code.is_of_sign_in()));
             if better != subscription && !refused {
                 let way = Some(way);
                 let again = self.seen_by(global, options, sources, way, cloud_id, &known, better).await;
