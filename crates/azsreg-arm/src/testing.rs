@@ -19,6 +19,9 @@ impl Prompt for Nobody {
     fn browser(&self, _: &str, _: bool) {}
 }
 
+/// The answer to what is not there any more.
+pub(crate) const GONE: &str = "gone";
+
 /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
 pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,8 +43,9 @@ pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc
             let path = head.split(' ').nth(1).unwrap().to_owned();
             seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
             let answer = answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
+            let status = if answer == GONE { "404 Not Found\r\nx-ms-error-code: ContainerNotFound" } else { "200 OK" };
             let answer =
-                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
