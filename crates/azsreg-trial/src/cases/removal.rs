@@ -80,3 +80,34 @@ fn what_the_record_names_and_can_not_be_read_is_not_said_to_be_gone() {
     let azure = seen.take().unwrap().azure;
     assert_eq!(azure.unwrap_err().code.id, "AZR4012");
 }
+
+/// What a search takes of this machine has an end, and what was left out is counted.
+#[test]
+fn a_search_ends_when_it_has_found_too_much() {
+    let stage = Stage::new(true);
+    let operator = Operator::new(true);
+    stage.register(&operator, BillingModel::PayAsYouUse).ends();
+    {
+        let mut world = stage.world.borrow_mut();
+        let World { arm, draw, operator, .. } = &mut *world;
+        let (one, subscription) = (arm.registrations[0].clone(), arm.subscriptions.values().next().unwrap().clone());
+        for _ in 0..20 {
+            let id = draw.guid();
+            arm.subscriptions.insert(id, azsreg_lab::world::arm::Subscription { id, ..subscription.clone() });
+            arm.assign(draw, *operator, "User", "Owner", &format!("/subscriptions/{id}"));
+            arm.registrations.extend((0..300).map(|n| {
+                let name = format!("r{n}");
+                azsreg_lab::world::arm::Registration { subscription: id, name, ..one.clone() }
+            }));
+        }
+    }
+    let here = stage.subscription();
+    let counted = Cell::new((0, 0));
+    let _ = stage.run(&operator, async |world, _, _| {
+        let (found, searched) = azsreg_operations::status::all_elsewhere(world.azure, world.clock, here).await?;
+        counted.set((found.len(), searched.not_looked_at));
+        Err(Failure::before(Problem::new(&code::NOT_SEEN, "a search is no operation")))
+    });
+    let (found, left) = counted.get();
+    assert!((1_000..2_000).contains(&found) && left > 10, "{found} found, {left} left");
+}
