@@ -62,7 +62,7 @@ pub async fn run_deactivate<A, S: Stamp, R: Records, C: Clock, B: Books>(
         // What is not to be seen may be another registration than the one that was deactivated before.
         let earlier = begun.as_ref().or(before.as_ref()).filter(|_| side.unread.is_none());
         let registration = mark.record.clone().or_else(|| earlier?.registration.clone());
-        if !active || is_as_agreed(&side, &mark, session.history.begun()) {
+        if !active || begun.is_some() && is_as_agreed(&side, &mark, session.history.begun()) {
             break (registration, side, mark);
         }
         let what = match &mark.record {
