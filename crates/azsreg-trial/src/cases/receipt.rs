@@ -18,7 +18,7 @@ fn a_receipt_that_may_be_older_than_the_registration_removes_nothing() {
         let ran = stage.unregister_file(&at_azure, &receipt, Target::OfFile(id.clone()));
         let next = ran.refused("AZR5010").problems[0].next.clone().unwrap();
         assert!(next.contains("offline deactivate"), "{next}");
-        assert_eq!(stage.registrations(), [id.clone()], "{model}: the stamp is activated for it");
+        assert_eq!(stage.registrations(), std::slice::from_ref(&id), "{model}: the stamp is activated for it");
         // Who names it says that it is the one.
         let named = stage.unregister_file(&at_azure, &receipt, Target::Named(id));
         if model == BillingModel::Capacity {
