@@ -155,6 +155,9 @@ impl Known {
         let Some(audience) = audience_host(&place.audience) else {
             return refuse("that is not an https address, so it can't be told whose it is".into());
         };
+        if !place.graph.is_empty() && audience_host(&place.graph).is_none() {
+            return refuse(format!("and it names {} as its Graph, which is not an https address", place.graph));
+        }
         let own = host(&place.endpoint).unwrap_or_default();
         let named = NAMED.iter().find(|(_, names)| under(&own, names[0]));
         match named {
@@ -284,6 +287,15 @@ mod tests {
             if let Err(ArmError::Unavailable(problem)) = checked {
                 assert_eq!(problem.code.id, "AZR3020");
             }
+        }
+        for odd in [
+            "arm.lab.example",
+            "797f4846-ba00-4fd7-ba43-dac1f8f63013",
+            "https://graph.a https://arm.lab.example",
+            "https://",
+        ] {
+            let graph = Place { graph: odd.into(), ..place(other, ENTRA, other) };
+            assert!(known.check(&graph).is_err(), "{odd}");
         }
         let graph = Place { graph: "https://arm.lab.example".into(), ..place(other, ENTRA, other) };
         assert!(known.check(&graph).is_err());

@@ -481,7 +481,14 @@ impl MarketPort<'_, '_> {
             if !marker.is_empty() {
                 query.push(("marker", &marker));
             }
-            let Some(answer) = self.find_blob(Method::GET, of, &query).await? else { return Ok(names) };
+            let Some(answer) = self.find_blob(Method::GET, of, &query).await? else {
+                // A first page that is not there is an empty list; a later one is not its end.
+                return if marker.is_empty() {
+                    Ok(names)
+                } else {
+                    Err(self.blobs_unclear("a page of the list is gone"))
+                };
+            };
             if !is_list(&answer.body) {
                 return Err(self.blobs_unclear("the answer is no list"));
             }
@@ -513,7 +520,7 @@ mod tests {
     use crate::login::SignIn;
     use crate::place::Known;
     use crate::records::RecordsPort;
-    use crate::testing::{Nobody, http, metadata, server, stamp};
+    use crate::testing::{GONE, Nobody, http, metadata, server, stamp};
 
     #[test]
     fn what_is_no_list_is_no_empty_list() {
@@ -534,7 +541,8 @@ mod tests {
     /// What closing the account ends with, of a stamp whose blob service is at `blobs` and lists its containers so.
     async fn closed(blobs: Option<&str>, containers: &str) -> String {
         let (login, _) = server(vec![("/", json!({"access_token": "t", "expires_in": 3600}).to_string())]).await;
-        let (own, received) = server(vec![("/", containers.to_owned())]).await;
+        let later = ("/?comp=list&marker=gone", GONE.to_owned());
+        let (own, received) = server(vec![later, ("/", containers.to_owned())]).await;
         let group = "/subscriptions/s/resourceGroups/System.syndication";
         let account = "/subscriptions/s/resourceGroups/System.syndication/providers/Microsoft.Storage/storageAccounts";
         let (named, keys) =
@@ -574,6 +582,8 @@ mod tests {
         };
         assert_eq!(closed(None, &page("")).await, "closed: its account has another container, other, 1 calls");
         assert_eq!(closed(None, &page("<NextMarker>m</NextMarker>")).await, "AZR4042, 2 calls");
+        // A later page that is gone is not the end of the list.
+        assert_eq!(closed(None, &page("<NextMarker>gone</NextMarker>")).await, "AZR4037, 2 calls");
         assert_eq!(closed(Some("http://blob.east.corp/"), &page("")).await, "AZR4040, 0 calls");
     }
 }

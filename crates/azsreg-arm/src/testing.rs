@@ -23,6 +23,9 @@ impl Prompt for Nobody {
     fn again(&self, _: &str) {}
 }
 
+/// The answer to what is not there any more.
+pub(crate) const GONE: &str = "gone";
+
 /// A server that gives these answers by the beginning of the path, and keeps what it was sent.
 pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -44,11 +47,15 @@ pub(crate) async fn server(answers: Vec<(&'static str, String)>) -> (String, Arc
             let path = head.split(' ').nth(1).unwrap().to_owned();
             seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
             let answer = answers.iter().find(|(begins, _)| path.starts_with(begins)).map_or("{}", |(_, answer)| answer);
-            let whole = |answer| {
-                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", str::len(answer))
+            let whole = |status: &str| {
+                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())
             };
             // One with a head of its own is sent as it is.
-            let answer = if answer.starts_with("HTTP/1.1 ") { answer.to_owned() } else { whole(answer) };
+            let answer = match answer {
+                head if head.starts_with("HTTP/1.1 ") => head.to_owned(),
+                GONE => whole("404 Not Found\r\nx-ms-error-code: ContainerNotFound"),
+                _ => whole("200 OK"),
+            };
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });

@@ -21,6 +21,46 @@ pub struct Code {
     pub exit: ExitCode,
 }
 
+impl Code {
+    /// Whether it is about signing in.
+    #[must_use]
+    pub fn is_of_sign_in(&self) -> bool {
+        self.id.starts_with("AZR3")
+    }
+
+    /// Whether it is Azure's, not the stamp's and not the sign-in's.
+    #[must_use]
+    pub fn is_of_azure(&self) -> bool {
+        self.id.starts_with("AZR4")
+    }
+
+    /// Whether no answer came that says anything: not whether what was asked about is there, nor what became of a call.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        [
+            &code::AZURE_UNREACHABLE,
+            &code::AZURE_CERTIFICATE,
+            &code::AZURE_FAULT,
+            &code::AZURE_PROTOCOL,
+            &code::ANSWER_UNCLEAR,
+            &code::TOO_LARGE,
+            &code::NO_ANSWER_IN_TIME,
+            &code::REDIRECTED,
+            &code::PROXY_UNREACHABLE,
+            &code::PROXY_REFUSED,
+            &code::PROXY_SETTING,
+        ]
+        .contains(&self)
+    }
+
+    /// Whether what was begun may still go on: its answer was lost, or a longer wait was asked for.
+    #[must_use]
+    pub fn leaves_open(&self) -> bool {
+        self.is_away()
+            || [&code::THROTTLED, &code::NOT_SEEN, &code::OPERATION_ENDLESS, &code::WAIT_TOO_LONG].contains(&self)
+    }
+}
+
 macro_rules! codes {
     ($($name:ident $id:literal $exit:ident $title:literal, $cause:literal, $next:literal;)*) => {
         /// The entries, by name.
@@ -657,6 +697,20 @@ mod tests {
                 assert!(!code.cause.contains(word) && !code.next.contains(word), "{}: {word}", code.id);
             }
         }
+    }
+
+    #[test]
+    fn what_says_nothing_leaves_open_what_was_begun() {
+        let of = |is: fn(&super::Code) -> bool| {
+            code::ALL.iter().filter(|code| is(code)).map(|code| code.id).collect::<Vec<_>>()
+        };
+        let away = of(super::Code::is_away);
+        assert_eq!(away.len(), 11, "{away:?}");
+        let open = of(super::Code::leaves_open);
+        assert_eq!(open.len(), 15, "{open:?}");
+        assert!(
+            open.iter().all(|id| id.starts_with("AZR4") || *id == "AZR5024") && away.iter().all(|id| open.contains(id))
+        );
     }
 
     #[test]

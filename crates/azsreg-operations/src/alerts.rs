@@ -1,11 +1,10 @@
 //! The alerts of a stamp: looked at, and closed.
 
-use std::path::Path;
-
 use azsreg_model::{Alert, Outcome, Problem, Report, StampInformation, code};
 use serde_json::json;
 
 use crate::engine::retry::{Policy, read};
+use crate::engine::session::FileBooks;
 use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::begin_in;
 use crate::ports::{Alerts, Clock};
@@ -32,7 +31,7 @@ pub async fn list<P: Alerts, C: Clock>(port: &P, clock: &C, stamp: &StampInforma
 pub async fn close<P: Alerts, C: Clock>(
     port: &P,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     stamp: &StampInformation,
     names: &[String],
     watch: &mut dyn Watch,
@@ -51,7 +50,7 @@ pub async fn close<P: Alerts, C: Clock>(
     let mut report = Report::new(CLOSE, Outcome::NothingToDo, stamp.cloud_id, None);
     for alert in names.iter().filter_map(find) {
         let request = json!({ "alert": alert.name });
-        let dir = state_dir.join("alerts");
+        let dir = books.within("alerts");
         let (_lock, mut journal) = begin_in(&dir, stamp.cloud_id, (CLOSE, VERSION), &request, clock)?;
         let none = || Vec::new();
         let mut steps = Steps::new(&mut journal, clock, &mut *watch, &none);

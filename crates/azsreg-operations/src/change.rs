@@ -9,13 +9,14 @@ use uuid::Uuid;
 
 use crate::checks;
 use crate::engine::Failure;
-use crate::engine::history::is_as_seen;
-use crate::engine::journal::{Event, Mark, Marked, request_of};
+use crate::engine::history::{History, is_as_seen, seen};
+use crate::engine::journal::{Event, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, stamp_side};
+use crate::steps::{lock, unread_activation};
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,15 +88,32 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     information: StampInformation,
     desk: &mut Desk<'_, B>,
 ) -> Result<Report, Failure> {
-    let mut session = desk.begin(world.clock, information.cloud_id, change.name())?;
+    let session = desk.begin(world.clock, information.cloud_id, change.name())?;
+    let begun = session.history.begun().to_vec();
+    let ended = go_on(world, change, (subscription, wishes), information, session.history, desk).await;
+    if desk.plan { ended } else { lock::or_put_back(world.azure, world.clock, &begun, ended).await }
+}
+
+/// The looks, the question, and what `register` does with the request. The lock on the stamp is held.
+async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    change: Change,
+    (subscription, wishes): (Uuid, &Wishes),
+    information: StampInformation,
+    mut history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
     if !desk.plan {
         register::wait_for_running(world, desk.watch).await?;
     }
-    let known = session.history.known();
-    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since.
-    let mut resumed = begun(session.history.begun(), change, subscription, wishes);
-    if resumed.is_some() && !is_as_seen(world.azure, world.clock, session.history.begun()).await? {
-        session.history.leave();
+    let known = history.known();
+    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since. A
+    // journal that does not say what was seen does not say that it was agreed to either.
+    let mut resumed = begun(history.begun(), change, subscription, wishes).filter(|_| seen(history.begun()).is_some());
+    if let Some(request) = &resumed
+        && !is_as_agreed(world, request, &information, history.begun()).await?
+    {
+        history.leave();
         resumed = None;
     }
     let mut wishes = wishes.clone();
@@ -119,12 +137,34 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
             Some(_) => {}
         }
     };
-    let Derived { request, warnings, lost, .. } = derived;
+    let Derived { request, warnings, lost, mark } = derived;
     for warning in &warnings {
         desk.watch.warning(warning);
     }
-    let report = register::settle(world, change.name(), &request, information, session.history, desk).await?;
+    let mark = agreed.asked().then_some(mark);
+    let order = (change.name(), &request, mark);
+    let report = register::settle(world, order, information, history, desk).await?;
     Ok(Report { warnings, lost, ..report })
+}
+
+/// Whether what an interrupted run was agreed to for is what is there, but for what it did itself.
+async fn is_as_agreed<A: Azure, S: Stamp, R: Records, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    request: &RegisterRequest,
+    information: &StampInformation,
+    begun: &[Event],
+) -> Result<bool, Failure> {
+    if !is_as_seen(world.azure, world.clock, begun).await? {
+        return Ok(false);
+    }
+    let deactivates = request.replaces.as_ref().is_some_and(|replaced| replaced.deactivate);
+    let Some(mark) = seen(begun).filter(|_| deactivates && succeeded(begun, "removal").is_none()) else {
+        return Ok(true);
+    };
+    let side = stamp_side(world, information.clone()).await?;
+    let lost = items(world.readable(&side), information).await?;
+    let activation = unread_activation(world, &side).await?;
+    Ok(mark.covers(&Mark { lost, activation, ..Mark::default() }))
 }
 
 /// A request made of what is and what is wanted.
@@ -149,7 +189,7 @@ impl Derived {
         } else {
             format!("The expired registration {} will be deleted, and made anew.", replaced.id)
         };
-        Some(Question { what, lost: self.lost.clone(), mark: self.mark.clone() })
+        Some(Question { what, mark: self.mark.clone() })
     }
 }
 
@@ -171,7 +211,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
 ) -> Result<Derived, Failure> {
     let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
-    let world = World { records: world.records.filter(|_| side.unread.is_none()), ..world };
+    let world = world.readable(&side);
     let mut base = base(world, change, subscription, wishes, &side, known).await?;
     let writes = change != Change::Adopt;
     if let Some(listed) = &base.registration {
@@ -273,9 +313,10 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         replaces: None,
     };
     let mut lost = Vec::new();
-    let mark = Mark {
+    let mut mark = Mark {
         registrations: vec![Marked::of(&base.id, base.registration.as_ref())],
         record: side.activation.as_ref().map(|record| record.registration.clone()),
+        ..Mark::default()
     };
     match change {
         Change::Set | Change::Adopt => {}
@@ -290,6 +331,8 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
             if base.registration.is_some() && base.id != request.id_for(stamp.cloud_id) {
                 request.replaces = Some(Replaced { id: base.id.clone(), deactivate: true });
                 lost = items(world, stamp).await?;
+                mark.lost.clone_from(&lost);
+                mark.activation = unread_activation(world, &side).await?;
             }
         }
     }

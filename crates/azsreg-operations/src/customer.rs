@@ -1,8 +1,6 @@
 //! Customers of a cloud solution provider: whose usage of the stamp is shown under which subscription. What has no mapping is
 //! shown under the registration's own (`facts-billing-usage.md` section 7).
 
-use std::path::Path;
-
 use azsreg_model::{
     Customer, ExitCode, Outcome, PlannedStep, Problem, Registration, Report, StepReport, StepState, code,
 };
@@ -12,7 +10,7 @@ use uuid::Uuid;
 use crate::checks;
 use crate::engine::journal::{Mark, Marked};
 use crate::engine::retry::{Policy, read};
-use crate::engine::session::{Agreed, Books, Desk, Question};
+use crate::engine::session::{Agreed, Books, Desk, FileBooks, Question};
 use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::{begin_in, fetch};
 use crate::ports::{Azure, Clock, Customers};
@@ -53,7 +51,7 @@ pub async fn list<A: Customers, C: Clock>(
 pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     (subscription, cloud_id): (Uuid, Option<Uuid>),
     change: Change,
     desk: &mut Desk<'_, B>,
@@ -76,11 +74,12 @@ pub async fn run<A: Azure + Customers, C: Clock, B: Books>(
         if prepared.done {
             return Ok(prepared.report(&registration, Outcome::NothingToDo));
         }
-        let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record: None };
+        let registrations = vec![Marked::of(&registration.id, Some(&registration))];
+        let mark = Mark { registrations, lost: prepared.lost.clone(), ..Mark::default() };
         let what = "From now on usage is shown elsewhere; what was reported stays where it is.".to_owned();
-        let question = Question { what, lost: prepared.lost.clone(), mark };
+        let question = Question { what, mark };
         if prepared.lost.is_empty() || agreed.covers(&question, desk.consent)? {
-            return make(azure, clock, state_dir, &registration, &prepared, desk.watch).await;
+            return make(azure, clock, books, &registration, &prepared, desk.watch).await;
         }
     }
 }
@@ -181,7 +180,7 @@ impl Prepared {
 async fn make<A: Azure + Customers, C: Clock>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     registration: &Registration,
     prepared: &Prepared,
     watch: &mut dyn Watch,
@@ -195,7 +194,7 @@ async fn make<A: Azure + Customers, C: Clock>(
         }
         Change::Remove(subscription) => json!({"registration": id, "subscription": subscription}),
     };
-    let (_lock, mut journal) = begin_in(&state_dir.join("customers"), cloud_id, (operation, VERSION), &request, clock)?;
+    let (_lock, mut journal) = begin_in(&books.within("customers"), cloud_id, (operation, VERSION), &request, clock)?;
     let requests = || azure.take_request_ids();
     let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let observe = async || {
@@ -216,19 +215,17 @@ async fn make<A: Azure + Customers, C: Clock>(
     let title = "changing whose usage is shown where";
     // Locks are inherited: that of the registration protects its customers from deletion.
     let locked = matches!(prepared.change, Change::Remove(_));
-    if locked {
-        steps::unlock(&mut steps, azure, id).await?;
-    }
-    let mut changed = steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await;
-    if locked {
-        changed = match changed {
-            Ok(()) => steps::lock(&mut steps, azure, id).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = changed {
-            changed = Err(steps::put_back(azure, clock, &[id], failure).await);
+    let all = async {
+        if locked {
+            steps::unlock(&mut steps, azure, id).await?;
         }
-    }
+        steps.step(step, title, Policy::AZURE, observe, act, |()| request.clone()).await?;
+        if locked { steps::lock(&mut steps, azure, id).await } else { Ok(()) }
+    };
+    let changed = match all.await {
+        Err(failure) => Err(steps::lock::put_back(&steps, azure, clock, &[id], failure).await),
+        done => done,
+    };
     // One call: what Azure refuses has changed nothing, and is not gone on with.
     changed.map_err(|failure| match failure.problems.first().map(|problem| problem.code.exit) {
         Some(exit @ (ExitCode::CheckFailed | ExitCode::NotRegistered)) => Failure { exit, ..failure },

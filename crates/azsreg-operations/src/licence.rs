@@ -1,12 +1,11 @@
 //! Saves an Azure Stack HCI licence on a stamp. The journal has its digest.
 
-use std::path::Path;
-
 use azsreg_model::{StampInformation, digest};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use crate::engine::retry::Policy;
+use crate::engine::session::FileBooks;
 use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::begin_in;
 use crate::ports::{Clock, Stamp};
@@ -18,13 +17,13 @@ use crate::ports::{Clock, Stamp};
 pub async fn save<S: Stamp, C: Clock>(
     stamp: &S,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     information: &StampInformation,
     license: &SecretString,
     watch: &mut dyn Watch,
 ) -> Result<(), Failure> {
     let request = json!({ "licence": format!("sha256:{}", digest(license.expose_secret())) });
-    let dir = state_dir.join("licences");
+    let dir = books.within("licences");
     let (_lock, mut journal) = begin_in(&dir, information.cloud_id, ("hci-license", 1), &request, clock)?;
     let none = || Vec::new();
     let mut steps = Steps::new(&mut journal, clock, watch, &none);

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks;
-use crate::engine::history::Past;
+use crate::engine::history::{History, Past};
 use crate::engine::journal::{Journal, Mark, Marked};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
@@ -19,7 +19,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Class, Clock, PortError, Provider, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, NO_OPERATOR_SIGN_IN, azure_side, stamp_side};
-use crate::steps::{self, newest_activation};
+use crate::steps::{self, lock, newest_activation};
 
 /// The operation's name.
 pub const MOVE: &str = "move";
@@ -96,6 +96,21 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         }
     };
     let session = desk.begin(clock, owner, operation)?;
+    let begun = session.history.begun().to_vec();
+    let ended = go_on(world, (operation, owner, information), &subscriptions, (named, to), session.history, desk).await;
+    if desk.plan { ended } else { lock::or_put_back(azure, clock, &begun, ended).await }
+}
+
+/// The looks, the plan or the steps, under the lock on the stamp.
+async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    (operation, owner, information): (&'static str, Uuid, Option<StampInformation>),
+    subscriptions: &[Uuid],
+    (named, to): (Option<&RegistrationId>, Option<&Destination>),
+    history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+) -> Result<Report, Failure> {
+    let World { azure, clock, .. } = world;
     if information.is_some() && !desk.plan {
         register::wait_for_running(world, desk.watch).await?;
     }
@@ -104,7 +119,7 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         None => None,
     };
     let asked = whereabouts(azure, clock, named, to).await?;
-    let found = find(azure, clock, &subscriptions, asked.as_ref(), side.as_ref()).await?;
+    let found = find(azure, clock, subscriptions, asked.as_ref(), side.as_ref()).await?;
     if found.cloud_id.unwrap_or_default() != owner {
         let message = format!("{} is another stamp's by now", found.id);
         return Err(refused(vec![changed_meanwhile(message)]));
@@ -121,7 +136,7 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         location: to.and_then(|to| to.location.clone()),
     };
     let value = serde_json::to_value(&request).unwrap_or_default();
-    let (past, open) = session.history.past(operation, VERSION, &value).map_err(Failure::before)?;
+    let (past, open) = history.past(operation, VERSION, &value).map_err(Failure::before)?;
     let prepared = prepare(world, &request, found, side, &past).await?;
     if desk.plan {
         return Ok(prepared.report(operation, Outcome::Planned));
@@ -296,7 +311,7 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         Some(_) => match past.activation() {
             None => None,
             Some(before) => {
-                let newest = retry::read(clock, Policy::AZURE, async || newest_activation(world.stamp).await).await?;
+                let newest = newest_activation(world.stamp, clock).await?;
                 newest.filter(|newest| newest == before).map(Some)
             }
         },
@@ -436,8 +451,7 @@ impl Prepared {
 
 /// Whether a failure leaves open what Azure does: its answer was lost, or it asked to wait.
 fn may_go_on(failure: &Failure) -> bool {
-    let passing = [&code::AZURE_FAULT, &code::AZURE_UNREACHABLE, &code::THROTTLED, &code::NOT_SEEN];
-    failure.problems.iter().any(|problem| passing.contains(&problem.code))
+    failure.problems.iter().any(|problem| problem.code.leaves_open())
 }
 
 /// Whether the registration is where it was to go.
@@ -460,13 +474,13 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 ) -> Result<Report, Failure> {
     let moves = prepared.moves();
     let Prepared { stamp, registration, to, location, side, activated, .. } = prepared;
-    let unread = side.as_ref().is_none_or(|side| side.unread.is_some());
-    let world = World { records: world.records.filter(|_| !unread), ..world };
+    let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
     let cloud_id = registration.cloud_id.unwrap_or_default();
     register::open(journal, clock, operation, VERSION, request, cloud_id)?;
     let record = side.and_then(|side| side.activation).map(|record| record.registration);
-    let mark = Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record };
+    let mark =
+        Mark { registrations: vec![Marked::of(&registration.id, Some(&registration))], record, ..Mark::default() };
     register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
     drop(requests());
@@ -482,8 +496,7 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         steps::role(steps, azure, &to, registration.object_id).await
     };
     if let Err(failure) = tail(&mut steps).await {
-        let lifted = steps.has_begun("unlock");
-        return Err(if lifted { steps::put_back(azure, clock, &[&to], failure).await } else { failure });
+        return Err(lock::put_back(&steps, azure, clock, &[&to], failure).await);
     }
     let Some(information) = &stamp else {
         steps.finish("the stamp's part is left")?;
@@ -512,7 +525,7 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let activated = match (&stamp_now.unread, &run) {
         (None, _) => stamp_now.activation.as_ref().is_some_and(|record| record.is_of(&to)),
         (Some(_), None) => true,
-        (Some(_), run) => newest_activation(world.stamp).await.map_err(last)? == *run,
+        (Some(_), run) => newest_activation(world.stamp, clock).await.map_err(last)? == *run,
     };
     if !there || !activated {
         let what =
@@ -568,8 +581,11 @@ async fn moved<A: Azure, J: Journal, C: Clock>(
         Some(problem) if problem.code == &code::MOVE_REFUSED => Failure { exit: problem.code.exit, ..failure },
         _ => failure,
     })?;
-    steps::unlock(steps, azure, from).await?;
-    let Err(failure) = unlocked(steps, azure, clock, registration, to).await else { return Ok(()) };
+    let bare = async {
+        steps::unlock(steps, azure, from).await?;
+        unlocked(steps, azure, clock, registration, to).await
+    };
+    let Err(failure) = bare.await else { return Ok(()) };
     // A move that may still go on would leave the role behind: the run that resumes assigns it.
     if let Some(principal) = registration.object_id.filter(|_| !may_go_on(&failure)) {
         for id in [from, to] {
@@ -578,7 +594,7 @@ async fn moved<A: Azure, J: Journal, C: Clock>(
             }
         }
     }
-    Err(steps::put_back(azure, clock, &[from, to], failure).await)
+    Err(lock::put_back(steps, azure, clock, &[from, to], failure).await)
 }
 
 /// The move, while the registration has no lock.

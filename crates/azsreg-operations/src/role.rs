@@ -1,15 +1,14 @@
 //! The least-privilege role: what it holds, made in a subscription, given to somebody with a condition. Both are journalled, by
 //! subscription.
 
-use std::path::Path;
-
 use azsreg_model::{CustomRole, OPERATOR_ROLE_NAME, Problem, StepState, code, role_condition};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::checks;
 use crate::engine::retry::{self, Policy};
-use crate::engine::{Failure, Silent, Steps};
+use crate::engine::session::FileBooks;
+use crate::engine::{Failure, Steps, Watch};
 use crate::marketplace::begin_in;
 use crate::ports::{Azure, Clock, PortError};
 use crate::register::refused;
@@ -27,17 +26,12 @@ const VERSION: u32 = 1;
 pub async fn create<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
-    subscription: Uuid,
-    update: bool,
+    books: &FileBooks,
+    (subscription, update): (Uuid, bool),
+    watch: &mut dyn Watch,
 ) -> Result<(bool, Uuid), Failure> {
     checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let wanted = CustomRole::for_operators(&[subscription]);
-    let request = json!({ "subscription": subscription, "actions": wanted.actions });
-    let (_lock, mut journal) = begin_in(&state_dir.join("roles"), subscription, (CREATE, VERSION), &request, clock)?;
-    let requests = || azure.take_request_ids();
-    let watch = &mut Silent;
-    let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let known = std::cell::Cell::new(None);
     let observe = async || {
         let Some(role) = azure.custom_role(subscription, OPERATOR_ROLE_NAME).await? else { return Ok(None) };
@@ -58,6 +52,14 @@ pub async fn create<A: Azure, C: Clock>(
         problem.details = missing.map(|action| format!("it lacks {action}")).collect();
         Err(PortError::permanent(problem))
     };
+    // What is so already, or is refused, leaves no journal behind.
+    if let Some((id, _)) = retry::read(clock, Policy::AZURE, async || observe().await).await? {
+        return Ok((false, id));
+    }
+    let request = json!({ "subscription": subscription, "actions": wanted.actions });
+    let (_lock, mut journal) = begin_in(&books.within("roles"), subscription, (CREATE, VERSION), &request, clock)?;
+    let requests = || azure.take_request_ids();
+    let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let act = async || {
         let id = azure.put_custom_role(subscription, known.get(), &wanted).await?;
         Ok(Some((id, format!("{OPERATOR_ROLE_NAME} is made"))))
@@ -74,9 +76,9 @@ pub async fn create<A: Azure, C: Clock>(
 pub async fn assign<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
-    state_dir: &Path,
-    subscription: Uuid,
-    principal: Uuid,
+    books: &FileBooks,
+    (subscription, principal): (Uuid, Uuid),
+    watch: &mut dyn Watch,
 ) -> Result<(), Failure> {
     checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let found =
@@ -89,9 +91,8 @@ pub async fn assign<A: Azure, C: Clock>(
         ));
     };
     let request = json!({ "subscription": subscription, "role": id, "principal": principal });
-    let (_lock, mut journal) = begin_in(&state_dir.join("roles"), subscription, (ASSIGN, VERSION), &request, clock)?;
+    let (_lock, mut journal) = begin_in(&books.within("roles"), subscription, (ASSIGN, VERSION), &request, clock)?;
     let requests = || azure.take_request_ids();
-    let watch = &mut Silent;
     let mut steps = Steps::new(&mut journal, clock, watch, &requests);
     let condition = role_condition();
     // Whoever was made a moment ago is not known everywhere at once; a mistyped id never is.

@@ -6,7 +6,7 @@ use azsreg_model::{
 };
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream;
 use uuid::Uuid;
 
 use crate::checks;
@@ -65,6 +65,10 @@ async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Re
 
 /// How many subscriptions are looked at in a search, and for how long.
 const SEARCHED: usize = 50;
+/// How many of them at once: a list may take as much memory as an answer may.
+const AT_ONCE: usize = 3;
+/// When so many registrations were found, no further subscription is looked at.
+const FOUND: usize = 1_000;
 const SEARCHED_FOR: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Looks for a registration of a stamp in every other subscription that the sign-in sees.
@@ -82,7 +86,7 @@ pub async fn elsewhere<A: Azure, C: Clock>(
     Ok((at.map(|at| found.swap_remove(at)), searched))
 }
 
-/// The registrations of all other subscriptions that the sign-in sees, asked side by side.
+/// The registrations of all other subscriptions that the sign-in sees, a few asked side by side.
 ///
 /// # Errors
 /// The subscriptions can't be listed.
@@ -95,8 +99,8 @@ pub async fn all_elsewhere<A: Azure, C: Clock>(
     let all: Vec<Uuid> = visible.into_iter().map(|subscription| subscription.id).filter(|id| *id != known).collect();
     // The one that was named has been looked at.
     let mut searched = Searched { subscriptions: 1, not_looked_at: all.len() };
-    let look = |id: Uuid| registrations(azure, clock, id);
-    let mut looks: FuturesUnordered<_> = all.iter().take(SEARCHED).map(|id| look(*id)).collect();
+    let looks = all.iter().take(SEARCHED).map(|id| registrations(azure, clock, *id));
+    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut over = std::pin::pin!(clock.sleep(SEARCHED_FOR));
     let mut found = Vec::new();
     while let Either::Left((Some(looked), _)) = select(looks.next(), over.as_mut()).await {
@@ -104,6 +108,9 @@ pub async fn all_elsewhere<A: Azure, C: Clock>(
         searched.subscriptions += 1;
         searched.not_looked_at -= 1;
         found.extend(whole);
+        if found.len() >= FOUND {
+            break;
+        }
     }
     Ok((found, searched))
 }
@@ -234,9 +241,9 @@ pub async fn azure_of_stamp<A: Azure, C: Clock>(
                 (Some(registration), _) => Some(registration.id),
                 // The record names another subscription: what is there is the stamp's registration.
                 (None, Some(id)) if id.subscription != subscription => {
-                    let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
+                    let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
                     let ours = |there: &azsreg_model::Registration| there.cloud_id == Some(stamp.information.cloud_id);
-                    read.ok().flatten().filter(ours).map(|there| there.id)
+                    read.filter(ours).map(|there| there.id)
                 }
                 _ => None,
             }

@@ -1,10 +1,12 @@
 //! The steps that several operations share, each observed before it is repeated.
 
+pub(crate) mod lock;
+
 use std::cell::Cell;
 
 use azsreg_model::{
     ActionState, ActivationRecord, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
-    RegistrationId, StampInformation, code,
+    RegistrationId, StampInformation, StampSide, code,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -57,18 +59,30 @@ pub(crate) async fn idle<S: Stamp>(stamp: &S, action: Action) -> Result<(), Port
 
 /// The stamp's newest activation by the stamp's own account: the id of its run, if it ended well and no deactivation began
 /// after it. `None` is not known, too.
-pub(crate) async fn newest_activation<S: Stamp>(stamp: &S) -> Result<Option<String>, PortError> {
-    let on = stamp.action_run(Action::NewAzureStackActivation).await?;
+pub(crate) async fn newest_activation<S: Stamp, C: Clock>(stamp: &S, clock: &C) -> Result<Option<String>, PortError> {
+    let run = async |action| retry::read(clock, Policy::AZURE, async || stamp.action_run(action).await).await;
+    let on = run(Action::NewAzureStackActivation).await?;
     if on.state != ActionState::Completed {
         return Ok(None);
     }
-    let off = stamp.action_run(Action::RemoveAzureStackActivation).await?;
+    let off = run(Action::RemoveAzureStackActivation).await?;
     let stands = match (on.started, off.started) {
         _ if off.state == ActionState::None => true,
         (Some(on), Some(off)) => off < on,
         _ => false,
     };
     Ok(on.id.filter(|_| stands))
+}
+
+/// What vouches for the stamp's activation where its record was not read.
+pub(crate) async fn unread_activation<A, S: Stamp, R, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    side: &StampSide,
+) -> Result<Option<String>, PortError> {
+    match &side.unread {
+        Some(_) => newest_activation(world.stamp, world.clock).await,
+        None => Ok(None),
+    }
 }
 
 /// The registration key pair, on builds and stamps that have one.
@@ -248,7 +262,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 let Some(records) = world.records else {
                     // The stamp's own account vouches for what was done before; without it the step runs again.
                     let Some(before) = before else { return Ok(None) };
-                    let newest = newest_activation(stamp).await?;
+                    let newest = newest_activation(stamp, clock).await?;
                     let same = newest.as_deref() == Some(before);
                     return Ok(same.then(|| (newest, "by this operation before, and none after it".to_owned())));
                 };
@@ -258,7 +272,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 if !record.is_some_and(|r| fresh && fits(&r)) {
                     return Ok(None);
                 }
-                Ok(Some((newest_activation(stamp).await?, "the record names this registration".to_owned())))
+                Ok(Some((newest_activation(stamp, clock).await?, "the record names this registration".to_owned())))
             },
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
@@ -270,7 +284,7 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
                 if world.records.is_some() {
                     return Ok(None);
                 }
-                Ok(Some((newest_activation(stamp).await?, "activated".to_owned())))
+                Ok(Some((newest_activation(stamp, clock).await?, "activated".to_owned())))
             },
             |run| serde_json::json!({ "run": run }),
         )
@@ -357,32 +371,6 @@ pub(crate) async fn deactivation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
             nothing,
         )
         .await
-}
-
-/// Puts the lock back where this operation has lifted it and did not come to its end, wherever the registration is now. That it
-/// could not be is said first.
-pub(crate) async fn put_back<A: Azure, C: Clock>(
-    azure: &A,
-    clock: &C,
-    places: &[&RegistrationId],
-    mut failure: Failure,
-) -> Failure {
-    for id in places {
-        let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
-        if matches!(there, Ok(None)) {
-            continue;
-        }
-        if let Err(error) = retry::read(clock, Policy::AZURE, async || azure.put_lock(id).await).await {
-            if there.is_err() && places.len() > 1 && error.problem.code == &code::AZURE_REFUSED {
-                // It may be in the other place.
-                continue;
-            }
-            let message = format!("{id} has no lock now: {LOCK_NAME} was lifted and could not be put back");
-            let problem = Problem::new(&code::LEFT_UNLOCKED, message).detail(error.problem.to_string());
-            failure.problems.insert(0, problem.next(format!("azsreg repair --subscription {}", id.subscription)));
-        }
-    }
-    failure
 }
 
 /// Lifts the lock from a registration.
@@ -488,9 +476,12 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             steps.not_needed(step, "the registration is gone");
         }
     } else {
-        unlock(steps, azure, id).await?;
-        if let Err(failure) = role_removal(steps, azure, id).await {
-            return Err(relocked(steps, azure, clock, id, failure).await);
+        let bare = async {
+            unlock(steps, azure, id).await?;
+            role_removal(steps, azure, id).await
+        };
+        if let Err(failure) = bare.await {
+            return Err(lock::put_back(steps, azure, clock, &[id], failure).await);
         }
     }
     let removed = steps
@@ -509,16 +500,5 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             *problem = Problem::new(&code::STILL_THERE, format!("{id} is still there after it was deleted"));
         }
     }
-    Err(relocked(steps, azure, clock, id, failure).await)
-}
-
-/// A removal that failed leaves the registration locked, if it was.
-async fn relocked<A: Azure, J: Journal, C: Clock>(
-    steps: &Steps<'_, J, C>,
-    azure: &A,
-    clock: &C,
-    id: &RegistrationId,
-    failure: Failure,
-) -> Failure {
-    if steps.has_begun("unlock") { put_back(azure, clock, &[id], failure).await } else { failure }
+    Err(lock::put_back(steps, azure, clock, &[id], failure).await)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use azsreg_psrp::multipart::Sealed;
 use secrecy::{ExposeSecret, SecretString};
@@ -66,6 +66,7 @@ pub(crate) enum Verdict {
 }
 
 /// A proof that was not accepted, or not yet.
+#[derive(Clone)]
 struct Shown {
     to: Vec<PepAddress>,
     verdict: Verdict,
@@ -77,18 +78,35 @@ static GATES: LazyLock<Gates> = LazyLock::new(Gates::default);
 #[derive(Default)]
 struct Gates {
     state: RandomState,
-    gates: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Vec<Shown>>>>>,
+    gates: Mutex<HashMap<u64, Arc<Proofs>>>,
 }
 
-/// A person asks for one more sign-in where the last was refused: what was refused before is not held against it.
-pub fn try_again() {
-    GATES.gates.lock().unwrap_or_else(PoisonError::into_inner).clear();
+/// The proofs of one user's password.
+#[derive(Default)]
+struct Proofs {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    shown: Mutex<Vec<Shown>>,
+}
+
+impl Proofs {
+    fn shown(&self) -> MutexGuard<'_, Vec<Shown>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A person asks for one more sign-in to a stamp: what one of its addresses refused before is not held against it. What other
+/// stamps refused is.
+pub fn try_again(addresses: &[PepAddress]) {
+    for proofs in GATES.gates.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        proofs.shown().retain(|shown| !shown.to.iter().any(|address| addresses.contains(address)));
+    }
 }
 
 /// The right to prove a password to an endpoint. One sign-in at a time has it, and a proof that was not accepted is the
 /// last: accounts lock out. While it is held the verdict is open, and stays a bad one if it is given up.
 pub(crate) struct Gate {
-    shown: OwnedMutexGuard<Vec<Shown>>,
+    _turn: OwnedMutexGuard<()>,
+    proofs: Arc<Proofs>,
     to: Vec<PepAddress>,
 }
 
@@ -100,33 +118,37 @@ impl Gate {
     pub(crate) async fn pass(addresses: &[PepAddress], credentials: &Credentials) -> Result<Self, Verdict> {
         let user = credentials.user.to_lowercase();
         let key = GATES.state.hash_one((user, credentials.password.expose_secret()));
-        let gate = {
+        let proofs = {
             let mut gates = GATES.gates.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(gates.entry(key).or_default())
         };
-        let shown = gate.lock_owned().await;
-        match shown.iter().find(|shown| shown.to.iter().any(|address| addresses.contains(address))) {
-            None => Ok(Self { shown, to: addresses.to_vec() }),
-            Some(shown) => Err(shown.verdict.clone()),
+        let turn = Arc::clone(&proofs.turn).lock_owned().await;
+        let before = proofs.shown().iter().find(|one| one.to.iter().any(|to| addresses.contains(to))).cloned();
+        match before {
+            None => Ok(Self { _turn: turn, proofs, to: addresses.to_vec() }),
+            Some(shown) => Err(shown.verdict),
         }
     }
 
     /// The proof goes out: from here on only an acceptance opens the gate again.
     pub(crate) fn shown(&mut self) {
-        let verdict = Verdict::Unanswered("the sign-in was broken off".into());
-        self.shown.push(Shown { to: self.to.clone(), verdict });
+        self.record(Some(Verdict::Unanswered("the sign-in was broken off".into())));
+    }
+
+    fn record(&self, verdict: Option<Verdict>) {
+        let mut shown = self.proofs.shown();
+        shown.retain(|one| one.to != self.to);
+        shown.extend(verdict.map(|verdict| Shown { to: self.to.clone(), verdict }));
     }
 
     /// The proof was not accepted.
-    pub(crate) fn end(mut self, verdict: Verdict) {
-        if let Some(last) = self.shown.last_mut() {
-            last.verdict = verdict;
-        }
+    pub(crate) fn end(self, verdict: Verdict) {
+        self.record(Some(verdict));
     }
 
     /// The endpoint has shown that it took the proof.
-    pub(crate) fn open(mut self) {
-        self.shown.pop();
+    pub(crate) fn open(self) {
+        self.record(None);
     }
 }
 
@@ -405,6 +427,14 @@ mod tests {
         gate.shown();
         gate.end(Verdict::Refused);
         assert_eq!(Gate::pass(&addresses, &who("two")).await.err(), Some(Verdict::Refused));
+        // A person asks one stamp again: what another refused stays refused.
+        let other: [PepAddress; 1] = ["192.0.2.9:5985".parse().unwrap()];
+        let mut gate = Gate::pass(&other, &who("two")).await.unwrap();
+        gate.shown();
+        gate.end(Verdict::Refused);
+        try_again(&addresses[1..]);
+        assert!(Gate::pass(&addresses, &who("two")).await.is_ok());
+        assert_eq!(Gate::pass(&other, &who("two")).await.err(), Some(Verdict::Refused));
     }
 
     const P256: &str = "\

@@ -110,6 +110,8 @@ impl Session {
                             record: Box::new(record),
                         });
                     }
+                    // One answer may hold many of them, and each is a call of its own.
+                    Event::HostCall(_) if Instant::now() > deadline => break,
                     Event::HostCall(call) => session.decline(None, &call).await?,
                     _ => {}
                 }
@@ -192,6 +194,8 @@ impl Session {
                     }
                     Event::Debug(text) => tracing::trace!(cmdlet = name, "{}", redact::of_server(&text)),
                     Event::Progress(record) => progress(&record),
+                    // One answer may hold many of them, and each is a call of its own.
+                    Event::HostCall(_) if Instant::now() > deadline => break,
                     Event::HostCall(call) => self.decline(Some(pipeline), &call).await?,
                     Event::PipelineEnded(PipelineState::Completed, _) => return Ok(result),
                     Event::PipelineEnded(state, error) => {

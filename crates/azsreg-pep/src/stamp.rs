@@ -83,7 +83,7 @@ impl PrivilegedEndpoint {
                 redact::remember(value.text().unwrap_or_default());
             }
         }
-        let result = session.invoke(command, &progress).await.map_err(|error| redacted(error, &secrets));
+        let result = redacted(session.invoke(command, &progress).await, &secrets);
         if result.as_ref().err().is_none_or(|error| !error.ends_session()) {
             *slot = Some(session);
         }
@@ -148,19 +148,22 @@ fn secrets_of(command: &Command) -> Vec<String> {
     command.arguments.iter().filter_map(secret).collect()
 }
 
-/// A server may quote an argument in its complaint: what was secret on the way there is secret on the way back.
-fn redacted(error: PepError, secrets: &[String]) -> PepError {
-    match error {
-        PepError::Cmdlet { cmdlet, mut record } => {
+/// A server may quote an argument in its complaint: what was secret on the way there is secret on the way back, whether the
+/// complaint ended the cmdlet or not.
+fn redacted(mut result: Result<Invocation, PepError>, secrets: &[String]) -> Result<Invocation, PepError> {
+    let records = match &mut result {
+        Ok(invocation) => &mut invocation.errors[..],
+        Err(PepError::Cmdlet { record, .. }) => std::slice::from_mut(&mut **record),
+        Err(_) => &mut [],
+    };
+    for record in records {
+        for text in [&mut record.message, &mut record.target, &mut record.id] {
             for secret in secrets {
-                record.message = record.message.replace(secret.as_str(), "[redacted]");
-                record.target = record.target.replace(secret.as_str(), "[redacted]");
-                record.id = record.id.replace(secret.as_str(), "[redacted]");
+                *text = text.replace(secret.as_str(), "[redacted]");
             }
-            PepError::Cmdlet { cmdlet, record }
         }
-        other => other,
     }
+    result
 }
 
 /// Arguments for the log: secrets by their digest.
@@ -332,4 +335,27 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
         admin_arm_endpoint: endpoint("AdminExternalEndpoints", "AdminResourceManager"),
         tenant_arm_endpoint: endpoint("TenantExternalEndpoints", "TenantResourceManager"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_secret_on_the_way_there_is_secret_in_every_complaint() {
+        let secrets = secrets_of(&Command::new("New-RegistrationToken").with("AgreementNumber", "CANARY-17"));
+        let record = azsreg_psrp::messages::ErrorRecord {
+            message: "CANARY-17 is no agreement".into(),
+            target: "CANARY-17".into(),
+            id: "Bad,CANARY-17".into(),
+            ..Default::default()
+        };
+        let went_on = Invocation { errors: vec![record.clone()], ..Invocation::default() };
+        let ended = PepError::Cmdlet { cmdlet: "New-RegistrationToken".into(), record: Box::new(record) };
+        for result in [Ok(went_on), Err(ended)] {
+            let failure = redacted(result, &secrets).map_err(PortError::from);
+            let failure = failure.and_then(|result| ended_well("New-RegistrationToken", result)).unwrap_err();
+            assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
+        }
+    }
 }

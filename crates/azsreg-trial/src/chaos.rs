@@ -1,6 +1,7 @@
 //! What goes wrong in a trial, by seed, and the time in which it does.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use azsreg_model::{Problem, code};
@@ -35,6 +36,8 @@ pub struct Chaos {
     crash: Cell<f64>,
     dead: Cell<bool>,
     quiet: Cell<bool>,
+    /// Whether the next points fail, one after the other, where a case is told.
+    told: RefCell<VecDeque<bool>>,
     odd: Cell<Odd>,
     reads: Cell<u32>,
     /// What the odd answer was given to.
@@ -82,6 +85,7 @@ impl Chaos {
             crash: Cell::new(crash),
             dead: Cell::new(false),
             quiet: Cell::new(false),
+            told: RefCell::default(),
             odd: Cell::default(),
             reads: Cell::new(0),
             asked: RefCell::default(),
@@ -132,7 +136,22 @@ impl Chaos {
         self.dead.set(false);
     }
 
+    /// The process dies at the next point.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.dead.set(true);
+    }
+
+    /// The next points fail, or don't: one before each call's effect, one after it.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, points: impl IntoIterator<Item = bool>) {
+        self.told.borrow_mut().extend(points);
+    }
+
     pub(crate) fn fails(&self) -> bool {
+        if let Some(told) = self.told.borrow_mut().pop_front() {
+            return told;
+        }
         self.draw.borrow_mut().f64() < self.failure.get() && !self.quiet.get()
     }
 

@@ -3,6 +3,8 @@
 //! What takes a stamp ten minutes takes no time here, so that every seed is another life: a run is killed in the middle,
 //! an answer is lost after its effect, the stamp is busy with what a dead client began. A seed replays exactly.
 
+#[cfg(test)]
+mod cases;
 mod chaos;
 mod life;
 mod machine;

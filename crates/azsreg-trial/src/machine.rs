@@ -66,6 +66,18 @@ impl Machine {
         self.journals.borrow_mut().clear();
     }
 
+    /// The newest journal is cut after so many events, as a power failure leaves it.
+    #[cfg(test)]
+    pub(crate) fn cut(&self, events: usize) {
+        if let Some(newest) = self.journals.borrow_mut().last_mut() {
+            let mut cut = MemoryJournal::default();
+            for (event, at) in newest.events().iter().zip(newest.times()).take(events) {
+                let _ = cut.append(*at, event.clone());
+            }
+            *newest = cut;
+        }
+    }
+
     /// Whether the newest run has begun to act and did not end.
     pub(crate) fn is_half_way(&self) -> bool {
         let all = self.journals.borrow();

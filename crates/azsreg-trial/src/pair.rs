@@ -2,13 +2,15 @@
 //! of the other is on the screen, or between two calls of the other's; runs are killed, and what they left is run again at any
 //! later time, by a clock that may have been set back.
 //!
-//! Whatever they do, no run that ends well leaves a stamp activated for a registration that is gone.
+//! Whatever they do, no run that ends well leaves a stamp activated for a registration that is gone, and nothing is deactivated
+//! or deleted that who does it was not asked about as it is.
 
 use std::cell::{Cell, RefCell};
 
 use azsreg_lab::{Keys, StampOptions};
 use azsreg_model::{BillingModel, Problem, RegisterRequest, code};
 use azsreg_operations::change::{self, Change, Wishes};
+use azsreg_operations::engine::journal::Mark;
 use azsreg_operations::engine::session::{Consent, Desk, Question};
 use azsreg_operations::moving::{self, Destination};
 use azsreg_operations::offline;
@@ -35,6 +37,8 @@ enum Deed {
     Unregister,
     Orphan,
     Deactivate,
+    /// Moved in the portal, by whoever: no run of azsreg.
+    Portal,
 }
 
 /// One of the two.
@@ -44,6 +48,8 @@ struct Operator {
     reads: bool,
     /// What they began and did not see end: it is run again at any time.
     begun: RefCell<Vec<(Deed, usize)>>,
+    /// What they agreed to, ever: an interrupted run carries it.
+    agreed: RefCell<Vec<Mark>>,
 }
 
 /// Both of them, and the world.
@@ -54,6 +60,8 @@ struct Pair<'k> {
     draw: RefCell<fastrand::Rng>,
     operators: [Operator; 2],
     trial: RefCell<Trial>,
+    /// How often a registration was moved in the portal.
+    moved: Cell<u32>,
     /// What was done, for whoever replays a seed.
     log: RefCell<Vec<String>>,
     broken: RefCell<Option<String>>,
@@ -70,7 +78,7 @@ struct Person<'p, 'k> {
 
 impl Consent for Person<'_, '_> {
     fn agree(&mut self, question: &Question, changed: bool) -> Result<(), Problem> {
-        match self.mood {
+        let answer = match self.mood {
             0 if changed => Err(Problem::new(&code::CHANGED_MEANWHILE, question.what.clone())),
             0 => Ok(()),
             1 => Err(Problem::new(&code::NOT_CONFIRMED, question.what.clone())),
@@ -80,7 +88,11 @@ impl Consent for Person<'_, '_> {
                 }
                 Ok(())
             }
+        };
+        if answer.is_ok() {
+            self.pair.operators[self.who].agreed.borrow_mut().push(question.mark.clone());
         }
+        answer
     }
 }
 
@@ -89,7 +101,7 @@ impl Pair<'_> {
         let mut draw = self.draw.borrow_mut();
         let models = [BillingModel::PayAsYouUse, BillingModel::Capacity, BillingModel::Development];
         let subscription = draw.usize(..2);
-        let deed = match draw.u8(0..12) {
+        let deed = match draw.u8(0..13) {
             0..=2 => Deed::Register(models[draw.usize(..models.len())]),
             3 => Deed::Set(draw.bool()),
             4 => Deed::Renew,
@@ -98,6 +110,7 @@ impl Pair<'_> {
             7 => Deed::Repair,
             8 | 9 => Deed::Unregister,
             10 => Deed::Orphan,
+            11 => Deed::Portal,
             _ => Deed::Deactivate,
         };
         (deed, subscription)
@@ -117,6 +130,9 @@ impl Pair<'_> {
             (!begun.is_empty() && draw.u8(0..2) == 0).then(|| begun[draw.usize(..begun.len())].clone())
         };
         let (deed, subscription) = again.unwrap_or_else(|| self.deed());
+        if deed == Deed::Portal {
+            return self.moved_in_the_portal();
+        }
         let (seed, failure, crash, mood) = {
             let mut draw = self.draw.borrow_mut();
             let crash = if draw.u8(0..2) == 0 { 0.05 } else { 0.0 };
@@ -124,10 +140,14 @@ impl Pair<'_> {
         };
         let chaos = Chaos::new(seed, failure, crash);
         let calls = Cell::new(0u32);
-        let acts = self.trial.borrow().runs;
+        let (acts, moved) = (self.trial.borrow().runs, self.moved.get());
         // The other acts wholly between two calls of this one, now and then.
         let when = self.draw.borrow_mut().u32(0..120);
-        let between = || {
+        let between = |call: &str| {
+            // Between a run's last look and its call the other may act: no client can see that.
+            if self.trial.borrow().runs == acts && moved == self.moved.get() {
+                self.is_agreed(who, call, &deed);
+            }
             calls.set(calls.get() + 1);
             if depth == 0 && calls.get() == when {
                 self.act(1 - who, 1);
@@ -161,10 +181,61 @@ impl Pair<'_> {
             return;
         }
         drop(begun);
-        if matches!(result, Some(Ok(()))) && !self.is_open() {
+        // Moved in the portal while this ran, the record may name what is gone, whatever the run did.
+        if matches!(result, Some(Ok(()))) && !self.is_open() && moved == self.moved.get() {
             // What was so when it was looked at may not be so any more where the other has acted since.
             let alone = self.trial.borrow().runs == acts + 1;
             self.judge(&deed, alone);
+        }
+    }
+
+    /// Somebody moves a registration to another group, in the portal. The stamp's record names what is gone until it is repaired.
+    fn moved_in_the_portal(&self) {
+        let mut world = self.world.borrow_mut();
+        let World { arm, draw, .. } = &mut *world;
+        let Some(one) = arm.registrations.first() else { return };
+        let (id, subscription, group) = (one.id(), one.subscription, one.group.clone());
+        let to = if group == "moved" { "azurestack" } else { "moved" };
+        let _ = arm.put_group(subscription, to, &serde_json::json!({"location": "westcentralus"}));
+        let (operation, now) = (draw.guid(), self.clock.now.get());
+        let moved =
+            arm.begin_move(operation, now, SignedDuration::ZERO, vec![id], (subscription, &group), (subscription, to));
+        if moved.is_ok() {
+            self.moved.set(self.moved.get() + 1);
+            self.log.borrow_mut().push(format!("moved to {to} in the portal"));
+        }
+    }
+
+    /// What is deactivated or deleted is as it was when who does it agreed to that.
+    fn is_agreed(&self, who: usize, call: &str, deed: &Deed) {
+        let operator = &self.operators[who];
+        let agreed = operator.agreed.borrow();
+        let world = self.world.borrow();
+        let fits = |mark: &Mark| match call {
+            "delete the registration" => world.arm.registrations.iter().any(|one| {
+                let id = one.id().parse().ok();
+                let etag = Some(one.etag.clone());
+                mark.registrations.iter().any(|marked| Some(&marked.id) == id.as_ref() && marked.etag == etag)
+            }),
+            _ => {
+                let named = world.stamp.activation.as_ref().and_then(|one| one.registration.parse().ok());
+                named.is_none() || mark.record.is_none() || mark.record == named
+            }
+        };
+        let nothing = match call {
+            "delete the registration" => world.arm.registrations.is_empty(),
+            "Remove-AzureStackActivation" => world.stamp.activation.is_none(),
+            _ => true,
+        };
+        if !nothing && !agreed.iter().any(fits) {
+            let log = self.log.borrow().join("\n  ");
+            let why = format!(
+                "{deed:?} {} of {:?}: that was not agreed to by {}, who agreed to {agreed:?}, after\n  {log}",
+                call,
+                world.stamp.activation.as_ref().map(|one| &one.registration),
+                ["A", "B"][who]
+            );
+            self.broken.borrow_mut().get_or_insert(why);
         }
     }
 
@@ -241,6 +312,7 @@ impl Pair<'_> {
                 let request = UnregisterRequest { subscription: from, named: None, sides };
                 unregister::run(world, &request, information, desk).await.map(drop)
             }
+            Deed::Portal => Ok(()),
             Deed::Deactivate => offline::run_deactivate(world, &information, desk, &mut |_| Ok(())).await.map(drop),
         }
     }
@@ -277,6 +349,7 @@ pub fn pair_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         machine: Machine::behind(SignedDuration::from_hours(if draw.bool() { 0 } else { draw.i64(0..24 * 2000) })),
         reads: draw.bool(),
         begun: RefCell::default(),
+        agreed: RefCell::default(),
     };
     let pair = Pair {
         world: RefCell::new(World::new(seed, options)),
@@ -285,6 +358,7 @@ pub fn pair_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
         operators: [operator(&mut draw), operator(&mut draw)],
         draw: RefCell::new(draw),
         trial: RefCell::new(Trial { seed, runs: 0, crashes: 0, failures: 0, took: SignedDuration::ZERO }),
+        moved: Cell::default(),
         log: RefCell::default(),
         broken: RefCell::default(),
     };

@@ -30,8 +30,8 @@ pub(crate) struct InProcess<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) clock: &'a VirtualClock,
     pub(crate) chaos: &'a Chaos,
-    /// What may happen between two calls.
-    pub(crate) between: Option<&'a dyn Fn()>,
+    /// What may happen before a call of this name.
+    pub(crate) between: Option<&'a dyn Fn(&str)>,
 }
 
 fn passing(entry: &'static azsreg_model::Code, what: &str) -> PortError {
@@ -61,7 +61,7 @@ fn cmdlet(error: CmdletError) -> PortError {
 impl InProcess<'_> {
     /// One call to Azure: it may fail before its effect, lose its answer after it, or be the last.
     async fn azure<T>(&self, what: &str, call: impl FnOnce(&mut World) -> Result<T, ArmError>) -> Result<T, PortError> {
-        self.meanwhile();
+        self.meanwhile(what);
         self.chaos.point().await;
         if self.chaos.fails() {
             return Err(passing(&code::AZURE_FAULT, what));
@@ -87,7 +87,7 @@ impl InProcess<'_> {
         what: &str,
         call: impl FnOnce(&mut World, Timestamp) -> Result<T, CmdletError>,
     ) -> Result<T, PortError> {
-        self.meanwhile();
+        self.meanwhile(what);
         self.chaos.point().await;
         if self.chaos.fails() {
             return Err(passing(&code::PEP_DROPPED, what));
@@ -121,9 +121,9 @@ impl InProcess<'_> {
         Ok(())
     }
 
-    fn meanwhile(&self) {
+    fn meanwhile(&self, what: &str) {
         if let Some(between) = self.between {
-            between();
+            between(what);
         }
     }
 

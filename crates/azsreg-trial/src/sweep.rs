@@ -334,8 +334,8 @@ fn sweep_way(seed: u64, keys: &Keys, way: Way, sweep: &mut Sweep) -> Result<(), 
             if let Err(failure) = result {
                 sweep.refused += 1;
                 scene.chaos.answer(Odd::Never);
-                // Deleted before the last look: named again, it is missing, and said to be.
-                let removes = matches!(way.deed, UnregisterAzure | OfflineUnregister);
+                // Deleted before the last look: named again, it is missing, and said to be. A receipt says that it was there.
+                let removes = way.deed == UnregisterAzure;
                 if let Err(again) = scene.run(way, &machine)
                     && !(removes && again.problems[0].code.id == "AZR6004")
                 {

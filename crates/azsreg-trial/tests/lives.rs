@@ -42,7 +42,7 @@ fn two_hundred_pairs_of_operators_leave_no_stamp_activated_for_what_is_gone() {
 }
 
 #[test]
-fn an_odd_answer_to_any_read_of_any_operation_is_never_believed_to_mean_absent() {
+fn an_odd_answer_to_any_read_of_the_deeds_is_never_believed_to_mean_absent() {
     let sweep = sweep_trial(1, &Keys::start()).unwrap_or_else(|broken| panic!("{broken}"));
     println!("{sweep:?}");
     assert!(sweep.reads > 500 && sweep.runs == 3 * sweep.reads, "{sweep:?}");
@@ -60,4 +60,5 @@ fn a_seed_replays_exactly() {
     assert_eq!(life_trial(7, &keys), life_trial(7, &keys));
     assert_eq!(offline_trial(7, &keys), offline_trial(7, &keys));
     assert_eq!(usage_trial(7), usage_trial(7));
+    assert_eq!(pair_trial(7, &keys), pair_trial(7, &keys));
 }

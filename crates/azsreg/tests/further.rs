@@ -113,8 +113,11 @@ fn with_any_one_action_missing_check_names_it() {
 #[test]
 fn the_role_is_made_assigned_and_gives_no_other_role_away() {
     let world = World::new();
-    world.run(&["role", "create"]).ends(0).says("is there");
+    world.run(&["role", "create"]).ends(0).says("is there").says("Make the role");
     world.run(&["role", "create"]).ends(0).says("Nothing to do");
+    let journals =
+        world.dir.path().join("state/roles/journals").join(world.lab.descriptor().subscription_id.to_string());
+    assert_eq!(std::fs::read_dir(journals).unwrap().count(), 1, "what was so already leaves no journal");
     let made = world.control("/users", &json!({"name": "registrar", "operator": true}));
     let (object, operator) = (made["object_id"].as_str().unwrap(), made["operator"].as_str().unwrap());
     // Who has no role at all can't give one.

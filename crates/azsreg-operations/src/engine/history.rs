@@ -25,12 +25,21 @@ pub struct History<J = FileJournal> {
     pub troubles: Vec<Problem>,
     /// Whether a run began to write and none has written since.
     unsettled: bool,
+    /// Whether what can't be gone on from is left for what both sides say.
+    world_only: bool,
     known: Known,
 }
 
 impl<J> Default for History<J> {
     fn default() -> Self {
-        Self { ended: Vec::new(), open: None, troubles: Vec::new(), unsettled: false, known: Known::default() }
+        Self {
+            ended: Vec::new(),
+            open: None,
+            troubles: Vec::new(),
+            unsettled: false,
+            world_only: false,
+            known: Known::default(),
+        }
     }
 }
 
@@ -69,7 +78,7 @@ impl History {
                 _ => troubles.push(trouble.problem()),
             }
         }
-        Ok(Self { troubles, ..Self::of(journals) })
+        Ok(Self { troubles, world_only: on_damage == OnDamage::WorldOnly, ..Self::of(journals) })
     }
 
     /// What the journals of a stamp know, as far as they can be read, and what is wrong with them: to be shown.
@@ -142,14 +151,17 @@ impl<J: Journal> History<J> {
     ///
     /// # Errors
     /// The interrupted run of this operation was a newer version's.
-    pub fn past(self, operation: &str, version: u32, request: &Value) -> Result<(Past, Option<J>), Problem> {
+    pub fn past(mut self, operation: &str, version: u32, request: &Value) -> Result<(Past, Option<J>), Problem> {
         if let Some(Event::Opened { operation: name, version: of, .. }) = self.begun().first()
             && name == operation
             && *of > version
         {
             let message =
                 format!("the interrupted {operation} was begun by a newer azsreg (version {of} of its steps)");
-            return Err(Problem::new(&azsreg_model::code::JOURNAL_NEWER, message));
+            if !self.world_only {
+                return Err(Problem::new(&azsreg_model::code::JOURNAL_NEWER, message));
+            }
+            self.leave();
         }
         let open = self.open.as_ref().map(Journal::events);
         let times = self.open.as_ref().map(Journal::times).unwrap_or_default().to_vec();
@@ -424,5 +436,12 @@ mod tests {
         whole.events()[..2].iter().for_each(|event| journal.append(at(1), event.clone()).unwrap());
         let error = History::of(vec![journal]).past("register", 1, &request(None)).unwrap_err();
         assert_eq!(error.code.id, "AZR5020");
+        // What the refusal advises holds.
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", at(1)).unwrap();
+        whole.events()[..2].iter().for_each(|event| journal.append(at(1), event.clone()).unwrap());
+        let history = History::read(dir.path(), Uuid::nil(), OnDamage::WorldOnly).unwrap();
+        let (past, open) = history.past("register", 1, &request(None)).unwrap();
+        assert!(past.suspect && past.open.is_empty() && open.is_none());
     }
 }

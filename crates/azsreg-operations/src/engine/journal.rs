@@ -85,6 +85,21 @@ pub struct Mark {
     /// The registration that the stamp's record named, where the record was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<RegistrationId>,
+    /// The stamp's newest activation by its own account, where the record was not read: it tells one activation from the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<String>,
+    /// What would be lost for good, as it was shown, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+impl Mark {
+    /// Whether who agreed to this agreed to all that a deactivation takes away now.
+    #[must_use]
+    pub fn covers(&self, now: &Self) -> bool {
+        let same = now.activation.is_none() || now.activation == self.activation;
+        same && now.lost.iter().all(|one| self.lost.contains(one))
+    }
 }
 
 /// A registration as it was when somebody looked.

@@ -50,6 +50,14 @@ pub struct FileBooks {
     pub on_damage: OnDamage,
 }
 
+impl FileBooks {
+    /// Those of another kind of operation, in a directory of their own.
+    #[must_use]
+    pub fn within(&self, directory: &str) -> Self {
+        Self { directory: self.directory.join(directory), ..self.clone() }
+    }
+}
+
 impl Books for FileBooks {
     type Journal = FileJournal;
     type Held = StampLock;
@@ -80,9 +88,7 @@ impl Books for FileBooks {
 pub struct Question {
     /// What will be done.
     pub what: String,
-    /// What is lost for good, a line each.
-    pub lost: Vec<String>,
-    /// What was seen.
+    /// What was seen, and what is lost for good.
     pub mark: Mark,
 }
 

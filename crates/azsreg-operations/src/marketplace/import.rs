@@ -22,6 +22,7 @@ use super::folder::FolderLock;
 use super::verify::{ItemVerdict, verify};
 use super::{Staging, StampMarket, begin, follow, in_order, turn};
 use crate::engine::retry::{Policy, read};
+use crate::engine::session::FileBooks;
 use crate::engine::{Failure, Steps, Watch};
 use crate::files::input::{self, Input};
 use crate::files::kept;
@@ -55,7 +56,7 @@ pub async fn verified(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<ItemVe
 pub async fn import<M: StampMarket + Staging, C: Clock>(
     market: &M,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     cloud_id: Uuid,
     folder: &Path,
     plan: bool,
@@ -110,7 +111,7 @@ pub async fn import<M: StampMarket + Staging, C: Clock>(
             continue;
         }
         changed = true;
-        let steps = one.import(state_dir, cloud_id, (&mut sent, total), watch).await.map_err(|mut failure| {
+        let steps = one.import(books, cloud_id, (&mut sent, total), watch).await.map_err(|mut failure| {
             failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
             failure
         })?;
@@ -232,14 +233,14 @@ impl<M: StampMarket + Staging, C: Clock> Item<'_, M, C> {
 
     async fn import(
         &self,
-        state_dir: &Path,
+        books: &FileBooks,
         cloud_id: Uuid,
         (sent, total): (&mut u64, u64),
         watch: &mut dyn Watch,
     ) -> Result<Vec<StepReport>, Failure> {
         let product = self.manifest.product.as_str();
         let request = json!({"item": product, "version": self.manifest.version});
-        let (lock, mut journal) = begin(state_dir, cloud_id, (NAME, VERSION), &request, self.clock)?;
+        let (lock, mut journal) = begin(books, cloud_id, (NAME, VERSION), &request, self.clock)?;
         let none = || Vec::new();
         let begun = *sent;
         let mut steps = Steps::new(&mut journal, self.clock, &mut *watch, &none);

@@ -21,10 +21,10 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::engine::history::{History, OnDamage};
 use crate::engine::journal::{self, FileJournal};
 use crate::engine::lock::StampLock;
 use crate::engine::retry::{Policy, read};
+use crate::engine::session::{Books as _, FileBooks};
 use crate::engine::{Failure, Watch};
 use crate::ports::{Clock, PortError};
 
@@ -162,35 +162,38 @@ pub trait Staging {
     async fn close(&self) -> Result<Option<String>, PortError>;
 }
 
-/// Where journals and locks of marketplace commands lie.
+/// The directory of the journals and locks of marketplace commands.
+const STATE: &str = "marketplace";
+
+/// Where it is.
 #[must_use]
 pub fn state(state_dir: &Path) -> PathBuf {
-    state_dir.join("marketplace")
+    state_dir.join(STATE)
 }
 
 /// Takes the lock and opens the journal of one item's operation: the one that did not end, or a new one.
 pub(crate) fn begin<C: Clock>(
-    state_dir: &Path,
+    books: &FileBooks,
     cloud_id: uuid::Uuid,
     operation: (&'static str, u32),
     request: &Value,
     clock: &C,
 ) -> Result<(StampLock, FileJournal), Failure> {
-    begin_in(&state(state_dir), cloud_id, operation, request, clock)
+    begin_in(&books.within(STATE), cloud_id, operation, request, clock)
 }
 
 /// Likewise, with journals and locks in a directory of their own.
 pub(crate) fn begin_in<C: Clock>(
-    dir: &Path,
+    books: &FileBooks,
     cloud_id: uuid::Uuid,
     (operation, version): (&'static str, u32),
     request: &Value,
     clock: &C,
 ) -> Result<(StampLock, FileJournal), Failure> {
     use journal::{Event, Journal as _};
-    let lock = StampLock::take(dir, cloud_id, operation, clock.now()).map_err(Failure::before)?;
+    let lock = books.hold(cloud_id, operation, clock.now()).map_err(Failure::before)?;
     let failed = |error: journal::JournalError| Failure::before(error.problem());
-    let open = History::read(dir, cloud_id, OnDamage::Stop).map_err(Failure::before)?.open;
+    let open = books.history(cloud_id).map_err(Failure::before)?.open;
     let same = |events: &[Event]| {
         matches!(events.first(), Some(Event::Opened { operation: name, version: of, request: asked, .. })
             if name == operation && *of == version && asked == request)
@@ -198,7 +201,7 @@ pub(crate) fn begin_in<C: Clock>(
     if let Some(journal) = open.filter(|journal| same(journal.events())) {
         return Ok((lock, journal));
     }
-    let mut journal = FileJournal::create(dir, cloud_id, operation, clock.now()).map_err(failed)?;
+    let mut journal = books.begin(cloud_id, operation, clock.now()).map_err(failed)?;
     let event = Event::Opened {
         operation: operation.to_owned(),
         version,
@@ -375,5 +378,31 @@ mod tests {
         };
         let names = ["a", "b", "c", "d"].map(str::to_owned);
         assert_eq!(in_order(&names, &depends), ["c", "d", "b", "a"]);
+    }
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        async fn sleep(&self, _: std::time::Duration) {}
+        fn jitter(&self) -> f64 {
+            0.0
+        }
+    }
+
+    /// A journal that can't be trusted stops, and is left with --without-journal, as the refusal says.
+    #[test]
+    fn a_damaged_journal_is_left_where_it_is_said_to_be() {
+        use crate::engine::history::OnDamage;
+        let dir = tempfile::tempdir().unwrap();
+        let books = |on_damage| FileBooks { directory: dir.path().to_owned(), on_damage };
+        let (request, clock) = (serde_json::json!({"item": "a"}), Still);
+        let begin = |on_damage| begin(&books(on_damage), uuid::Uuid::nil(), ("marketplace-add", 1), &request, &clock);
+        let (_, journal) = begin(OnDamage::Stop).unwrap();
+        std::fs::write(journal.path(), "{}\n").unwrap();
+        assert_eq!(begin(OnDamage::Stop).unwrap_err().problems[0].code.id, "AZR5002");
+        assert_ne!(begin(OnDamage::WorldOnly).unwrap().1.path(), journal.path());
     }
 }

@@ -1,13 +1,12 @@
 //! Marketplace items of a connected stamp: the stamp downloads them itself, with the principal of its bridge.
 
-use std::path::Path;
-
 use azsreg_model::{ItemState, Outcome, PlannedStep, Problem, Product, Report, StepReport, StepState, code, refusals};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{StampMarket, begin, exit_of, follow, named};
 use crate::engine::retry::{Policy, read};
+use crate::engine::session::FileBooks;
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Class, Clock, PortError};
 use crate::register::refused;
@@ -102,7 +101,7 @@ pub async fn list<M: StampMarket, C: Clock>(market: &M, clock: &C) -> Result<Vec
 pub async fn add<M: StampMarket, C: Clock>(
     market: &M,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     cloud_id: Uuid,
     names: &[String],
     wait: bool,
@@ -169,7 +168,7 @@ pub async fn add<M: StampMarket, C: Clock>(
             }
         }
         let (step, operation) =
-            start(market, clock, state_dir, cloud_id, &product.name, watch).await.map_err(|mut failure| {
+            start(market, clock, books, cloud_id, &product.name, watch).await.map_err(|mut failure| {
                 failure.steps = [report.steps.clone(), failure.steps.clone()].concat();
                 failure
             })?;
@@ -211,13 +210,13 @@ pub async fn add<M: StampMarket, C: Clock>(
 async fn start<M: StampMarket, C: Clock>(
     market: &M,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     cloud_id: Uuid,
     name: &str,
     watch: &mut dyn Watch,
 ) -> Result<(StepReport, Option<String>), Failure> {
     let request = json!({ "item": name });
-    let (_lock, mut journal) = begin(state_dir, cloud_id, (ADD, VERSION), &request, clock)?;
+    let (_lock, mut journal) = begin(books, cloud_id, (ADD, VERSION), &request, clock)?;
     let none = || Vec::new();
     let mut steps = Steps::new(&mut journal, clock, watch, &none);
     let recorded = steps.recorded("download").and_then(|output| output["operation"].as_str().map(str::to_owned));
@@ -274,7 +273,7 @@ pub async fn to_remove<M: StampMarket, C: Clock>(
 pub async fn remove<M: StampMarket, C: Clock>(
     market: &M,
     clock: &C,
-    state_dir: &Path,
+    books: &FileBooks,
     cloud_id: Uuid,
     names: &[String],
     watch: &mut dyn Watch,
@@ -282,7 +281,7 @@ pub async fn remove<M: StampMarket, C: Clock>(
     let mut report = Report::new(REMOVE, Outcome::Done, cloud_id, None);
     for name in names {
         let request = json!({ "item": name });
-        let (_lock, mut journal) = begin(state_dir, cloud_id, (REMOVE, VERSION), &request, clock)?;
+        let (_lock, mut journal) = begin(books, cloud_id, (REMOVE, VERSION), &request, clock)?;
         let none = || Vec::new();
         let mut steps = Steps::new(&mut journal, clock, watch, &none);
         let observe = async || {

@@ -1,18 +1,14 @@
 //! At the stamp: the deactivation, and the receipt that the removal in Azure asks for.
 
-use azsreg_model::{
-    Bundle, BundleKind, Outcome, PlannedStep, Receipt, RegistrationId, Report, StampInformation, StampSide,
-};
+use azsreg_model::{Bundle, BundleKind, Outcome, PlannedStep, Receipt, RegistrationId, Report, StampInformation};
 use serde::{Deserialize, Serialize};
 
-use super::{Deliver, VERSION, hand_over, is_as_agreed, mark_of, planned, quiet};
-use crate::change::items;
-use crate::engine::journal::{Event, Journal, request_of};
+use super::{Deliver, VERSION, hand_over, is_as_agreed, look, planned, quiet};
+use crate::engine::journal::{Event, Journal, Mark, request_of};
 use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Clock, Records, Stamp, World};
 use crate::register as connected;
-use crate::status::stamp_side;
 use crate::steps::{self, Deactivate};
 
 /// The operation's name.
@@ -56,36 +52,38 @@ pub async fn run_deactivate<A, S: Stamp, R: Records, C: Clock, B: Books>(
     // The newest run may have deactivated the stamp: what it was activated for is in no other place.
     let before = session.history.ended.last().and_then(|events| of(events));
     let mut agreed = Agreed::default();
-    let (registration, side) = loop {
-        let side = stamp_side(world, information.clone()).await?;
-        let recorded = side.activation.as_ref().map(|record| record.registration.clone());
-        let active = recorded.is_some() || side.unread.is_some();
-        let lost = if active { items(world.readable(&side), information).await? } else { Vec::new() };
+    let (registration, side, mark) = loop {
+        let (side, mark) = look(world, information).await?;
+        let active = mark.record.is_some() || side.unread.is_some();
         if desk.plan {
-            let report = Report::new(DEACTIVATE, Outcome::Planned, cloud_id, recorded);
-            return Ok(Report { plan: plan_deactivation(active), lost, ..report });
+            let report = Report::new(DEACTIVATE, Outcome::Planned, cloud_id, mark.record);
+            return Ok(Report { plan: plan_deactivation(active), lost: mark.lost, ..report });
         }
-        let earlier = begun.as_ref().or(before.as_ref()).and_then(|request| request.registration.clone());
-        let registration = recorded.or(earlier);
-        if !active || is_as_agreed(&side, session.history.begun()) {
-            break (registration, side);
+        // What is not to be seen may be another registration than the one that was deactivated before.
+        let earlier = begun.as_ref().or(before.as_ref()).filter(|_| side.unread.is_none());
+        let registration = mark.record.clone().or_else(|| earlier?.registration.clone());
+        if !active || begun.is_some() && is_as_agreed(&side, &mark, session.history.begun()) {
+            break (registration, side, mark);
         }
-        let what = format!("The stamp {cloud_id} will be deactivated.");
-        if agreed.covers(&Question { what, lost, mark: mark_of(&side) }, desk.consent)? {
-            break (registration, side);
+        let what = match &mark.record {
+            Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, will be deactivated."),
+            None => format!("The stamp {cloud_id} will be deactivated."),
+        };
+        if agreed.covers(&Question { what, mark: mark.clone() }, desk.consent)? {
+            break (registration, side, mark);
         }
     };
     let request = DeactivateRequest { registration };
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (_, open) = session.history.past(DEACTIVATE, VERSION, &value).map_err(Failure::before)?;
     let mut journal = desk.journal(open, world.clock, cloud_id, DEACTIVATE)?;
-    deactivate(world, request, &side, information, &mut journal, desk.watch, deliver).await
+    deactivate(world.readable(&side), request, mark, information, &mut journal, desk.watch, deliver).await
 }
 
 async fn deactivate<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     world: World<'_, A, S, R, C>,
     request: DeactivateRequest,
-    side: &StampSide,
+    mark: Mark,
     information: &StampInformation,
     journal: &mut J,
     watch: &mut dyn Watch,
@@ -93,9 +91,7 @@ async fn deactivate<A, S: Stamp, R: Records, C: Clock, J: Journal>(
 ) -> Result<Report, Failure> {
     let clock = world.clock;
     let cloud_id = information.cloud_id;
-    let world = world.readable(side);
     connected::open(journal, clock, DEACTIVATE, VERSION, &request, cloud_id)?;
-    let mark = mark_of(side);
     let recorded = mark.record.clone();
     connected::saw(journal, clock, mark)?;
     let mut steps = Steps::new(journal, clock, watch, &quiet);

@@ -10,12 +10,15 @@ mod deactivate;
 mod register;
 mod token;
 
-use azsreg_model::{Bundle, PlannedStep, Problem, StampSide};
+use azsreg_model::{Bundle, PlannedStep, Problem, StampInformation, StampSide};
 
+use crate::change::items;
 use crate::engine::history::seen;
 use crate::engine::journal::{Event, Journal, Mark};
 use crate::engine::{Failure, Steps};
-use crate::ports::Clock;
+use crate::ports::{Clock, PortError, Records, Stamp, World};
+use crate::status::stamp_side;
+use crate::steps::unread_activation;
 
 pub use activate::run_activate;
 pub use deactivate::run_deactivate;
@@ -43,15 +46,22 @@ fn planned(step: &'static str, changes: bool, detail: impl Into<String>) -> Plan
 
 /// Whether what was agreed to for a stamp is what is there, but for what an interrupted run did. Where the record is not to be
 /// seen, nothing says so.
-fn is_as_agreed(side: &StampSide, begun: &[Event]) -> bool {
+fn is_as_agreed(side: &StampSide, now: &Mark, begun: &[Event]) -> bool {
     let Some(mark) = seen(begun) else { return false };
-    let recorded = side.activation.as_ref().map(|record| &record.registration);
-    side.unread.is_none() && recorded.is_none_or(|id| Some(id) == mark.record.as_ref())
+    side.unread.is_none() && (now.record.is_none() || now.record == mark.record) && mark.covers(now)
 }
 
-fn mark_of(side: &StampSide) -> Mark {
+/// What a deactivation takes away: what the stamp is activated for, and what it loses.
+async fn look<A, S: Stamp, R: Records, C: Clock>(
+    world: World<'_, A, S, R, C>,
+    information: &StampInformation,
+) -> Result<(StampSide, Mark), PortError> {
+    let side = stamp_side(world, information.clone()).await?;
     let record = side.activation.as_ref().map(|record| record.registration.clone());
-    Mark { registrations: Vec::new(), record }
+    let active = record.is_some() || side.unread.is_some();
+    let lost = if active { items(world.readable(&side), information).await? } else { Vec::new() };
+    let activation = unread_activation(world, &side).await?;
+    Ok((side, Mark { record, lost, activation, ..Mark::default() }))
 }
 
 fn hand_over<J: Journal, C: Clock>(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Deliver, VERSION, hand_over, planned};
 use crate::checks::{self, Target};
-use crate::engine::history::{Past, is_as_seen};
+use crate::engine::history::{History, Past, is_as_seen, seen};
 use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
@@ -19,7 +19,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Clock, PortError, Provider};
 use crate::register::{self as connected, refused};
 use crate::status::find;
-use crate::steps::{self, Doomed, title};
+use crate::steps::{self, Doomed, lock, title};
 
 /// In Azure: a registration out of a carried token, and for a renewal the removal of the old one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ impl Prepared {
         if let Some(old) = self.remove.as_ref().filter(|old| old.id != request.id) {
             registrations.push(Marked::of(&old.id, Some(old)));
         }
-        Mark { registrations, record: None }
+        Mark { registrations, ..Mark::default() }
     }
 }
 
@@ -133,20 +133,34 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
     desk: &mut Desk<'_, B>,
     deliver: Deliver<'_>,
 ) -> Result<Report, Failure> {
+    let name = if visit.renewal { "offline-renew-register" } else { "offline-register" };
+    let session = desk.begin(clock, visit.cloud_id, name)?;
+    let begun = session.history.begun().to_vec();
+    let ended = go_on(azure, clock, (name, visit), session.history, desk, deliver).await;
+    if desk.plan { ended } else { lock::or_put_back(azure, clock, &begun, ended).await }
+}
+
+/// The looks, the plan or the question, and the steps, under the lock on the stamp.
+async fn go_on<A: Azure, C: Clock, B: Books>(
+    azure: &A,
+    clock: &C,
+    (name, visit): (&'static str, &Visit<'_>),
+    history: History<B::Journal>,
+    desk: &mut Desk<'_, B>,
+    deliver: Deliver<'_>,
+) -> Result<Report, Failure> {
     let Visit { cloud_id, renewal, .. } = *visit;
-    let name = if renewal { "offline-renew-register" } else { "offline-register" };
-    let session = desk.begin(clock, cloud_id, name)?;
-    let history = session.history;
     let mut request = request_for(azure, clock, visit).await?;
-    if let (Some(old), Some(at), None) = (&request.remove, request.deactivated_at, &history.open)
-        && registered_since(azure, clock, old, at).await?
-        && history.ended.is_empty()
-    {
+    let since = match (&request.remove, request.deactivated_at) {
+        (Some(old), Some(at)) if history.open.is_none() => registered_since(azure, clock, old, at).await?,
+        _ => Some(false),
+    };
+    let already = request.deactivated_at.is_some_and(|at| renewed_before(&history.ended, &request.token, at));
+    if since == Some(true) && !already {
         // Another machine, or this one before its journal was lost, came as far: there is nothing old to remove.
         request.remove = None;
     }
     let deactivated = request.deactivated_at.is_some();
-    let already = request.deactivated_at.is_some_and(|at| renewed_before(&history.ended, &request.token, at));
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (mut past, mut open) = history.past(name, VERSION, &value).map_err(Failure::before)?;
     if !past.open.is_empty() && !is_as_seen(azure, clock, &past.open).await? {
@@ -167,15 +181,16 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
             let report = Report::new(name, Outcome::Planned, cloud_id, Some(request.id.clone()));
             return Ok(Report { plan: prepared.plan(&request), ..report });
         }
-        let Some(old) = prepared.removes().filter(|_| past.open.is_empty()) else { break prepared };
-        let what = if deactivated {
-            format!("{old} will be deleted, and made anew. The stamp was deactivated before.")
-        } else {
-            format!(
-                "{old} will be deleted, and made anew. The file does not say that the stamp was deactivated: make sure that it was."
-            )
+        let Some(old) = prepared.removes().filter(|_| seen(&past.open).is_none()) else { break prepared };
+        let known = match since {
+            _ if !deactivated => "The file does not say that the stamp was deactivated: make sure that it was.",
+            None => {
+                "The stamp was deactivated before. Azure does not say whether it was registered again since: make sure that it was not."
+            }
+            Some(_) => "The stamp was deactivated before.",
         };
-        let question = Question { what, lost: Vec::new(), mark: prepared.mark(&request) };
+        let what = format!("{old} will be deleted, and made anew. {known}");
+        let question = Question { what, mark: prepared.mark(&request) };
         if agreed.covers(&question, desk.consent)? {
             break prepared;
         }
@@ -267,7 +282,8 @@ fn renewed_before(ended: &[Vec<Event>], token: &str, deactivated_at: Timestamp) 
     })
 }
 
-/// Whether a registration was made after a time, as its key's year tells: what was to be removed then is gone.
+/// Whether a registration was made after a time, as its key's year tells: what was to be removed then is gone. Only capacity
+/// registrations have a year; of any other it is not known.
 ///
 /// # Errors
 /// Azure could not be asked.
@@ -276,12 +292,12 @@ pub(crate) async fn registered_since<A: Azure, C: Clock>(
     clock: &C,
     id: &RegistrationId,
     at: Timestamp,
-) -> Result<bool, PortError> {
+) -> Result<Option<bool>, PortError> {
     let Some(there) = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await? else {
-        return Ok(false);
+        return Ok(Some(false));
     };
     let year = SignedDuration::from_hours(365 * 24);
-    Ok(checks::expiry(azure, clock, &there).await?.is_some_and(|end| end > clock.now() && end - year > at))
+    Ok(checks::expiry(azure, clock, &there).await?.map(|end| end > clock.now() && end - year > at))
 }
 
 /// Makes every check in Azure. Changes nothing.

@@ -8,8 +8,7 @@ use azsreg_model::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Deliver, VERSION, hand_over, is_as_agreed, mark_of, planned, quiet};
-use crate::change::items;
+use super::{Deliver, VERSION, hand_over, is_as_agreed, look, planned, quiet};
 use crate::checks;
 use crate::engine::history::seen;
 use crate::engine::journal::{Event, Journal, Mark, request_of};
@@ -18,7 +17,6 @@ use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Clock, Records, Stamp, TokenRequest, World};
 use crate::register::{self as connected, refused};
-use crate::status::stamp_side;
 use crate::steps::{self, Deactivate, title};
 
 /// A token, and before it the deactivation where a renewal needs one.
@@ -82,15 +80,16 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
     // A renewal that this machine has begun before knows what the stamp was activated for.
     let before = session.history.ended.last().and_then(|events| order_of(events, &plain));
     let mut agreed = Agreed::default();
-    let (order, mark) = loop {
+    let (order, mark, world) = loop {
         if !renewal {
-            break (plain, Mark::default());
+            break (plain, Mark::default(), world);
         }
-        let side = stamp_side(world, information.clone()).await?;
+        let (side, mark) = look(world, information).await?;
+        let readable = world.readable(&side);
         let record = side.activation.as_ref();
-        if let Some(begun) = begun.as_ref().filter(|_| is_as_agreed(&side, session.history.begun())) {
+        if let Some(begun) = begun.as_ref().filter(|_| is_as_agreed(&side, &mark, session.history.begun())) {
             let mark = seen(session.history.begun()).cloned().unwrap_or_default();
-            break (begun.clone(), mark);
+            break (begun.clone(), mark, readable);
         }
         let in_place =
             !raw && known.details.as_ref().is_some_and(|before| {
@@ -103,16 +102,20 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
                 && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
         let registration = record.map(|record| record.registration.clone());
         // What an interrupted run found is not to be seen any more where it has deactivated the stamp.
-        let registration = registration.or_else(|| begun.as_ref().or(before.as_ref())?.registration.clone());
+        // Where the record is not read it may be another by now.
+        let earlier = begun.as_ref().or(before.as_ref()).filter(|_| side.unread.is_none());
+        let registration = registration.or_else(|| earlier?.registration.clone());
         let order = TokenOrder { deactivate: !in_place, registration, ..plain.clone() };
         if in_place || desk.plan {
-            break (order, mark_of(&side));
+            break (order, mark, readable);
         }
-        let active = record.is_some() || side.unread.is_some();
-        let lost = if active { items(world.readable(&side), information).await? } else { Vec::new() };
-        let what = format!("The stamp {cloud_id} will be deactivated until the new key is carried back to it.");
-        if agreed.covers(&Question { what, lost, mark: mark_of(&side) }, desk.consent)? {
-            break (order, mark_of(&side));
+        let until = "will be deactivated until the new key is carried back to it";
+        let what = match &mark.record {
+            Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, {until}."),
+            None => format!("The stamp {cloud_id} {until}."),
+        };
+        if agreed.covers(&Question { what, mark: mark.clone() }, desk.consent)? {
+            break (order, mark, readable);
         }
     };
     if desk.plan {

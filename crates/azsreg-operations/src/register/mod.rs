@@ -143,14 +143,13 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     if !desk.plan {
         wait_for_running(world, desk.watch).await?;
     }
-    settle(world, NAME, request, information, session.history, desk).await
+    settle(world, (NAME, request, None), information, session.history, desk).await
 }
 
-/// The checks, then the plan or the steps. The lock is held by the caller.
+/// The checks, then the plan or the steps. The lock is held by the caller, who says what was agreed to in this run.
 pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
-    operation: &'static str,
-    request: &RegisterRequest,
+    (operation, request, agreed): (&'static str, &RegisterRequest, Option<Mark>),
     information: StampInformation,
     history: History<B::Journal>,
     desk: &mut Desk<'_, B>,
@@ -159,10 +158,17 @@ pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     let value = serde_json::to_value(canonical(request, cloud_id)).unwrap_or_default();
     let (mut past, mut open) = history.past(operation, VERSION, &value).map_err(Failure::before)?;
     if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
+        if request.replaces.is_some() && agreed.is_none() {
+            let what = "the registration was written to since the interrupted run was agreed to";
+            return Err(Failure::before(changed_meanwhile(what)));
+        }
         // Somebody has written since: what the interrupted run did is not what is there.
         (past.open, past.suspect, open) = (Vec::new(), true, None);
     }
-    let prepared = prepare(world, request, information, past).await?;
+    let mut prepared = prepare(world, request, information, past).await?;
+    if let Some(agreed) = agreed {
+        prepared.compare(agreed)?;
+    }
     if let Some(warning) = checks::warned(&prepared.found.subscription) {
         desk.watch.warning(&warning);
     }
@@ -193,9 +199,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
 ) -> Result<Report, Failure> {
     let created = prepared.was_created();
     let mark = prepared.mark();
+    let world = world.readable(&prepared.stamp_side);
     let Prepared { stamp: information, id, found, azure: before, as_asked, activated, remove, doomed, .. } = prepared;
-    let unread = prepared.stamp_side.unread.is_some();
-    let world = World { records: world.records.filter(|_| !unread), ..world };
     let World { azure, stamp, clock, .. } = world;
     open(journal, clock, operation, VERSION, &canonical(request, information.cloud_id), information.cloud_id)?;
     saw(journal, clock, mark)?;
@@ -318,7 +323,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let ours = azure_now.registration.as_ref().filter(|now| now.cloud_id == Some(information.cloud_id));
     let ours = ours.is_some_and(|now| etag.borrow().is_none() || now.etag == *etag.borrow());
     let newest = if stamp_now.unread.is_some() && run.is_some() {
-        newest_activation(stamp).await.map_err(last)?
+        newest_activation(stamp, clock).await.map_err(last)?
     } else {
         run.clone()
     };

@@ -11,9 +11,10 @@ use super::NAME;
 use crate::change::claims;
 use crate::checks::{self, Found, Target};
 use crate::engine::Failure;
-use crate::engine::history::Past;
+use crate::engine::history::{Past, seen};
 use crate::engine::journal::{Event, Mark, Marked};
 use crate::engine::retry::{self, Policy};
+use crate::engine::session::changed_meanwhile;
 use crate::ports::{Azure, Class, Clock, Provider, Records, Stamp, World};
 use crate::status::{azure_side, stamp_side as read_stamp_side};
 use crate::steps::{REGISTERING, newest_activation, no_key_pair};
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub doomed: Option<Registration>,
     /// What an interrupted run of the same request has done.
     pub past: Past,
+    /// What was agreed to, in this run or in the one that it goes on from.
+    agreed: Mark,
 }
 
 pub(crate) fn refused(problems: Vec<Problem>) -> Failure {
@@ -135,15 +138,17 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         Some(_) => match past.activation() {
             None => None,
             Some(before) => {
-                let newest = retry::read(world.clock, Policy::AZURE, async || newest_activation(world.stamp).await);
-                newest.await?.filter(|newest| newest == before).map(Some)
+                let newest = newest_activation(world.stamp, world.clock).await?;
+                newest.filter(|newest| newest == before).map(Some)
             }
         },
         None if request.renew => (by_record && past.has("activation")).then_some(None),
         // A record that names a registration which this run updated may be of the key before.
         None => (by_record && (open.is_empty() || !updated(open) || past.has("activation"))).then_some(None),
     };
-    let mut prepared = Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past };
+    let agreed = seen(&past.open).cloned().unwrap_or_default();
+    let mut prepared =
+        Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past, agreed };
     let stops = std::mem::take(&mut prepared.found.stops);
     // Where nothing is to be written nothing stands in the way.
     if stops.is_empty() || prepared.nothing_to_do() { Ok(prepared) } else { Err(refused(stops)) }
@@ -244,7 +249,24 @@ impl Prepared {
         if let Some(remove) = self.remove.as_ref().filter(|remove| remove.id != self.id) {
             registrations.push(Marked::of(&remove.id, self.doomed.as_ref()));
         }
-        Mark { registrations, record: self.stamp_side.activation.as_ref().map(|record| record.registration.clone()) }
+        let record = self.stamp_side.activation.as_ref().map(|record| record.registration.clone());
+        let Mark { activation, lost, .. } = self.agreed.clone();
+        Mark { registrations, record, activation, lost }
+    }
+
+    /// Compares what is there with what was agreed to a moment ago.
+    pub(super) fn compare(&mut self, agreed: Mark) -> Result<(), Failure> {
+        let now = self.mark();
+        if let Some(other) = agreed.registrations.iter().find(|one| !now.registrations.contains(one)) {
+            let what = format!("{} was changed or removed since it was agreed to", other.id);
+            return Err(Failure::before(changed_meanwhile(what)));
+        }
+        if now.record != agreed.record {
+            let what = "the stamp was activated or deactivated since it was agreed to";
+            return Err(Failure::before(changed_meanwhile(what)));
+        }
+        self.agreed = agreed;
+        Ok(())
     }
 
     /// Whether a registration that is there keeps its activation until the new key comes.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::checks;
-use crate::engine::history::{Past, is_as_seen, seen, started};
+use crate::engine::history::{History, Past, is_as_seen, seen, started};
 use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question, changed_meanwhile};
@@ -22,7 +22,7 @@ use crate::engine::{Failure, Steps, Watch};
 use crate::ports::{Azure, Clock, PortError, Records, Stamp, World};
 use crate::register::{self, refused};
 use crate::status::{self, azure_side, stamp_side};
-use crate::steps::{self, Deactivate, Doomed, newest_activation};
+use crate::steps::{self, Deactivate, Doomed, lock, newest_activation};
 
 /// The operation's name.
 pub const NAME: &str = "unregister";
@@ -67,6 +67,8 @@ struct Prepared {
     registration: Option<Registration>,
     /// The stamp's side, unless only Azure's side is cleaned.
     side: Option<StampSide>,
+    /// The stamp's newest activation, where its record was not read.
+    activation: Option<String>,
     /// Whether the stamp is deactivated.
     deactivate: bool,
     /// What is lost for good.
@@ -92,16 +94,16 @@ pub async fn run<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         Sides::Stamp => prepare::stamp(world, request, information.clone()).await,
         _ => prepare::both(world, request, information.clone(), past).await,
     };
-    let value = serde_json::to_value(request).unwrap_or_default();
-    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
-    decide(world, request, cloud_id, (past, open), NAME, desk, look).await
+    decide(world, request, cloud_id, session.history, NAME, desk, look).await
 }
 
 /// Which registration Azure's side alone is cleaned of.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// This one.
+    /// This one, as the operator says.
     Named(RegistrationId),
+    /// This one, as a carried file says.
+    OfFile(RegistrationId),
     /// The only one of the stamp in the subscription.
     OfStamp(Uuid),
 }
@@ -135,7 +137,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     // Whose it is has to be known before the lock is taken; all that counts is looked at under it.
     let owner = match (cloud_id.as_ref(), target) {
         (Some(cloud_id), _) | (None, Target::OfStamp(cloud_id)) => *cloud_id,
-        (None, Target::Named(id)) => match prepare::azure(azure, clock, id.clone()).await {
+        (None, Target::Named(id) | Target::OfFile(id)) => match prepare::azure(azure, clock, id.clone()).await {
             Ok(prepared) => prepared.cloud_id(),
             // What is gone does not say whose it was; the journal of the run that removed it does.
             Err(failure) => owner_of_removed(desk.books, id).ok_or(failure)?,
@@ -147,7 +149,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
             && succeeded(events, "removal").is_some()
     });
     let id = match target {
-        Target::Named(id) => Some(id.clone()),
+        Target::Named(id) | Target::OfFile(id) => Some(id.clone()),
         Target::OfStamp(cloud_id) => one_of_stamp(azure, clock, subscription, *cloud_id, removed).await?,
     };
     // A receipt names what is to be removed: that it is not there is what was wanted. A name may be mistyped.
@@ -156,12 +158,15 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         None => true,
         Some(id) => known && retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?.is_none(),
     };
-    let Some(id) = id.filter(|_| !gone) else {
+    // It may have been moved since the receipt was made.
+    let id = match id {
+        Some(named) if gone && matches!(target, Target::OfFile(_)) => moved(azure, clock, &named, owner).await?,
+        other => other.filter(|_| !gone),
+    };
+    let Some(id) = id else {
         return Ok(Report::new(operation, Outcome::NothingToDo, owner, None));
     };
     let request = UnregisterRequest { subscription: id.subscription, named: Some(id.clone()), sides: Sides::Azure };
-    let value = serde_json::to_value(&request).unwrap_or_default();
-    let (past, open) = session.history.past(NAME, VERSION, &value).map_err(Failure::before)?;
     let look = async |past: &Past| {
         let resumed = !past.open.is_empty();
         let prepared = match prepare::azure(azure, clock, id.clone()).await {
@@ -171,6 +176,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
                 id: Some(id.clone()),
                 registration: None,
                 side: None,
+                activation: None,
                 deactivate: false,
                 lost: Vec::new(),
             },
@@ -180,17 +186,60 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
             let message = format!("{} is of the stamp {}, not of {owner}", id.name, prepared.cloud_id());
             return Err(refused(vec![Problem::new(&code::BUNDLE_OTHER_STAMP, message)]));
         }
-        if let Some(at) = deactivated_at.filter(|_| prepared.registration.is_some())
-            && crate::offline::registered_since(azure, clock, &id, at).await?
-        {
-            let message = format!("{} was registered again after the stamp was deactivated at {at:.0}", id.name);
-            let next = "At the stamp: azsreg offline deactivate --out FILE; carry that file.";
-            return Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]));
+        if let Some(at) = deactivated_at.filter(|_| prepared.registration.is_some()) {
+            not_since(azure, clock, &id, at, matches!(target, Target::Named(_))).await?;
         }
         Ok(prepared)
     };
-    let report = decide(world, &request, owner, (past, open), operation, desk, look).await?;
+    let report = decide(world, &request, owner, session.history, operation, desk, look).await?;
     Ok(Report { operation, ..report })
+}
+
+/// The registration of a stamp in the place of one that is gone. One in another subscription is named, not removed.
+async fn moved<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    gone: &RegistrationId,
+    cloud_id: Uuid,
+) -> Result<Option<RegistrationId>, Failure> {
+    if let Some(found) = status::find(azure, clock, gone.subscription, cloud_id).await?.pop() {
+        return Ok(Some(found.id));
+    }
+    let Some(other) = status::elsewhere(azure, clock, gone.subscription, cloud_id).await?.0 else { return Ok(None) };
+    let message = format!("{gone} is gone; the stamp is registered as {}", other.id);
+    let next = format!(
+        "If that is to be removed, name it: add --subscription {} --resource-group {} --name {}",
+        other.id.subscription, other.id.resource_group, other.id.name
+    );
+    Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]))
+}
+
+/// Refuses a receipt that is older than the registration, or may be, where the operator does not name it.
+async fn not_since<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    at: Timestamp,
+    named: bool,
+) -> Result<(), Failure> {
+    let again = "At the stamp: azsreg offline deactivate --out FILE; carry that file.";
+    let (message, next) = match crate::offline::registered_since(azure, clock, id, at).await? {
+        Some(true) => {
+            (format!("{} was registered again after the stamp was deactivated at {at:.0}", id.name), again.to_owned())
+        }
+        None if !named => (
+            format!(
+                "the stamp was deactivated at {at:.0}; Azure does not say whether {} was registered again since",
+                id.name
+            ),
+            format!(
+                "If it was not, name it: add --name {} --resource-group {}. Otherwise: {again}",
+                id.name, id.resource_group
+            ),
+        ),
+        _ => return Ok(()),
+    };
+    Err(refused(vec![Problem::new(&code::BUNDLE_STALE, message).next(next)]))
 }
 
 /// The stamp whose newest run on this machine removed this registration.
@@ -238,11 +287,26 @@ async fn decide<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
     request: &UnregisterRequest,
     cloud_id: Uuid,
-    (mut past, mut open): (Past, Option<B::Journal>),
+    history: History<B::Journal>,
     operation: &'static str,
     desk: &mut Desk<'_, B>,
     look: impl AsyncFn(&Past) -> Result<Prepared, Failure>,
 ) -> Result<Report, Failure> {
+    let begun = history.begun().to_vec();
+    let ended = go_on(world, (request, cloud_id), history, operation, desk, look).await;
+    if desk.plan { ended } else { lock::or_put_back(world.azure, world.clock, &begun, ended).await }
+}
+
+async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
+    world: World<'_, A, S, R, C>,
+    (request, cloud_id): (&UnregisterRequest, Uuid),
+    history: History<B::Journal>,
+    operation: &'static str,
+    desk: &mut Desk<'_, B>,
+    look: impl AsyncFn(&Past) -> Result<Prepared, Failure>,
+) -> Result<Report, Failure> {
+    let value = serde_json::to_value(request).unwrap_or_default();
+    let (mut past, mut open) = history.past(NAME, VERSION, &value).map_err(Failure::before)?;
     // What an interrupted run agreed to and did counts only while the world is the one that it saw.
     if !past.open.is_empty() && !is_as_seen(world.azure, world.clock, &past.open).await? {
         (past.open, open) = (Vec::new(), None);
@@ -287,18 +351,19 @@ impl Prepared {
 
     fn mark(&self) -> Mark {
         let registrations = self.id.iter().map(|id| Marked::of(id, self.registration.as_ref())).collect();
-        Mark { registrations, record: self.recorded().cloned() }
+        let record = self.recorded().cloned();
+        Mark { registrations, record, activation: self.activation.clone(), lost: self.lost.clone() }
     }
 
     /// Whether what an interrupted run was agreed to for is what is there, but for what it did itself.
     fn is_as_agreed(&self, mark: &Mark) -> bool {
         let unread = self.side.as_ref().is_some_and(|side| side.unread.is_some());
         // Where the record is not to be seen, the registration vouches for it while it is there.
-        if unread {
-            self.registration.is_some()
-        } else {
-            self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref())
-        }
+        let same = match unread {
+            true => self.registration.is_some(),
+            false => self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref()),
+        };
+        same && mark.covers(&self.mark())
     }
 
     /// What a person is asked.
@@ -314,9 +379,12 @@ impl Prepared {
             (None, _) if self.side.as_ref().is_some_and(|side| side.unread.is_some()) => format!(
                 "No registration of the stamp {cloud_id} is to be seen, and whether it is activated is not either. It will be deactivated."
             ),
-            (None, _) => format!("The stamp {cloud_id} will be deactivated."),
+            (None, _) => match self.recorded() {
+                Some(id) => format!("The stamp {cloud_id}, which is activated for {id}, will be deactivated."),
+                None => format!("The stamp {cloud_id} will be deactivated."),
+            },
         };
-        Question { what, lost: self.lost.clone(), mark: self.mark() }
+        Question { what, mark: self.mark() }
     }
 
     /// The steps that would run.
@@ -361,13 +429,9 @@ async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let cloud_id = prepared.cloud_id();
     let mark = prepared.mark();
     let recorded = prepared.recorded().cloned();
-    let Prepared { stamp, id, registration, side, deactivate, lost } = prepared;
+    let Prepared { stamp, id, registration, side, activation: before, deactivate, lost } = prepared;
     let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
-    let before = match &side {
-        Some(side) if side.unread.is_some() => newest_activation(world.stamp).await?,
-        _ => None,
-    };
     register::open(journal, clock, NAME, VERSION, request, cloud_id)?;
     register::saw(journal, clock, mark)?;
     let requests = || azure.take_request_ids();
@@ -407,9 +471,10 @@ async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 Some(record) if deactivate || Some(&record.registration) == id.as_ref() => {
                     Some(record.registration.to_string())
                 }
-                None if now.unread.is_some() => {
-                    newest_activation(world.stamp).await.map_err(last)?.filter(|run| before.as_ref() != Some(run))
-                }
+                None if now.unread.is_some() => newest_activation(world.stamp, clock)
+                    .await
+                    .map_err(last)?
+                    .filter(|run| before.as_ref() != Some(run)),
                 _ => None,
             };
             if let Some(activated) = activated {

@@ -12,6 +12,7 @@ use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 use crate::register::refused;
 use crate::status::{self, stamp_side};
+use crate::steps::unread_activation;
 
 /// Looks at both sides and makes every check. Changes nothing.
 ///
@@ -54,7 +55,8 @@ pub(super) async fn both<A: Azure, S: Stamp, R: Records, C: Clock>(
                 return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
             }
             if found.is_empty() && recorded.is_none() {
-                not_elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
+                let blind = unread && past.open.is_empty();
+                not_elsewhere(azure, clock, request.subscription, stamp.cloud_id, blind).await?;
             }
             match &found[..] {
                 [] => recorded.cloned(),
@@ -90,20 +92,35 @@ pub(super) async fn both<A: Azure, S: Stamp, R: Records, C: Clock>(
         (Some(registration), true) => !left_behind(world, request.subscription, registration, &stamp).await?,
         // Whether it is activated is not to be seen: the stamp says so when it is asked to deactivate.
         (None, true) => true,
-        (_, false) => mine,
+        (_, false) if mine => true,
+        // The record may name what is gone: then what has the stamp's cloud id was moved, and is what the stamp is activated for.
+        (Some(_), false) => match recorded {
+            Some(named) => is_gone(azure, clock, named, stamp.cloud_id).await?,
+            None => false,
+        },
+        (None, false) => false,
     };
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), deactivate, lost })
+    let activation = unread_activation(world, &side).await?;
+    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), activation, deactivate, lost })
 }
 
-/// Refuses if the stamp is registered in another subscription that the sign-in sees.
+/// Refuses if the stamp is registered in another subscription that the sign-in sees; or may be, where `blind` says that nothing
+/// else tells.
 async fn not_elsewhere<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     subscription: Uuid,
     cloud_id: Uuid,
+    blind: bool,
 ) -> Result<(), Failure> {
-    let (Some(other), _) = status::elsewhere(azure, clock, subscription, cloud_id).await? else { return Ok(()) };
+    let other = match status::elsewhere(azure, clock, subscription, cloud_id).await? {
+        (Some(other), _) => other,
+        (None, searched) if blind && searched.not_looked_at > 0 => {
+            return Err(not_looked_at(searched.not_looked_at, None));
+        }
+        (None, _) => return Ok(()),
+    };
     let message = format!("the stamp is registered as {}, in another subscription", other.id);
     let next = format!("Run the same command with --subscription {}.", other.id.subscription);
     Err(refused(vec![
@@ -120,6 +137,20 @@ fn activated_for_nothing(request: &UnregisterRequest, id: &RegistrationId) -> Fa
         "To deactivate the stamp: azsreg unregister --subscription {} --orphan stamp. To register again: azsreg register.",
         request.subscription
     )))
+}
+
+/// Whether a registration of a stamp is gone. What can't be seen is not.
+async fn is_gone<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    cloud_id: Uuid,
+) -> Result<bool, PortError> {
+    match retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await {
+        Ok(there) => Ok(there.is_none_or(|there| there.cloud_id != Some(cloud_id))),
+        Err(error) if error.class == Class::Permanent => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an expired registration was left beside a newer one, which the stamp is activated for.
@@ -180,7 +211,15 @@ pub(super) async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registra
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     }
     removable(azure, clock, Some(&id)).await?;
-    Ok(Prepared { stamp: None, id: Some(id), registration, side: None, deactivate: false, lost: Vec::new() })
+    Ok(Prepared {
+        stamp: None,
+        id: Some(id),
+        registration,
+        side: None,
+        activation: None,
+        deactivate: false,
+        lost: Vec::new(),
+    })
 }
 
 /// The stamp's side alone, where Azure's is gone.
@@ -196,64 +235,91 @@ pub(super) async fn stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     let World { azure, clock, .. } = world;
     let side = stamp_side(world, stamp.clone()).await?;
     let recorded = side.activation.as_ref().map(|record| record.registration.clone());
+    let cloud_id = stamp.cloud_id;
     let there = match &recorded {
-        None if side.unread.is_some() => {
+        None if side.unread.is_none() => None,
+        None => {
             checks::subscription(azure, clock, request.subscription)
                 .await?
                 .map_err(|problem| refused(vec![problem]))?;
-            let found = status::find(azure, clock, request.subscription, stamp.cloud_id).await?.pop();
-            match found {
-                Some(found) => Some(found.id),
-                None => {
-                    let (found, searched) =
-                        status::elsewhere(azure, clock, request.subscription, stamp.cloud_id).await?;
-                    if found.is_none() && searched.not_looked_at > 0 && request.named.is_none() {
-                        return Err(not_looked_at(searched.not_looked_at));
-                    }
-                    found.map(|found| found.id)
-                }
-            }
+            anywhere(azure, clock, request, request.subscription, (cloud_id, None)).await?
         }
-        None => None,
         Some(id) => {
             let visible = match checks::subscription(azure, clock, id.subscription).await? {
                 Ok(_) => retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await,
                 Err(problem) => Err(PortError::permanent(problem)),
             };
             match visible {
-                Ok(there) => there.filter(|there| there.cloud_id == Some(stamp.cloud_id)).map(|there| there.id),
+                Ok(Some(there)) if there.cloud_id == Some(cloud_id) => Some(there.id),
+                // What the record names is gone; it may have been moved.
+                Ok(_) => anywhere(azure, clock, request, id.subscription, (cloud_id, Some(id))).await?,
                 Err(_) if request.named.as_ref() == Some(id) => None,
                 Err(error) if error.class == Class::Permanent => return Err(unseen(id, *error.problem)),
                 Err(error) => return Err(error.into()),
             }
         }
     };
-    if let Some(id) = there {
-        let message = format!("{id} is there: the stamp is no orphan");
-        let next = format!("azsreg unregister --subscription {}", id.subscription);
-        return Err(refused(vec![
-            Problem::new(&code::OTHER_CLOUD_ID, message).cause("Both sides are there.").next(next),
-        ]));
+    if let Some(there) = there {
+        let message = format!("{there} is there: the stamp is no orphan");
+        let problem = Problem::new(&code::OTHER_CLOUD_ID, message);
+        return Err(refused(vec![match recorded.filter(|id| *id != there) {
+            None => problem
+                .cause("Both sides are there.")
+                .next(format!("azsreg unregister --subscription {}", there.subscription)),
+            Some(named) => problem
+                .cause(format!("It was moved: the stamp is activated for {named}, where it was before."))
+                .next(format!(
+                    "azsreg repair --subscription {0}  activates the stamp for it; azsreg unregister --subscription {0} --resource-group {1} --name {2}  removes both sides.",
+                    there.subscription, there.resource_group, there.name
+                )),
+        }]));
     }
     let deactivate = side.activation.is_some() || side.unread.is_some();
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
-    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), deactivate, lost })
+    let activation = unread_activation(world, &side).await?;
+    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), activation, deactivate, lost })
 }
 
-/// A subscription that could not be looked at may have the registration.
-fn not_looked_at(subscriptions: usize) -> Failure {
+/// The registration of a stamp, wherever the sign-in sees one. What could not be looked at may have it, unless the operator
+/// names it as gone.
+async fn anywhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    request: &UnregisterRequest,
+    first: Uuid,
+    stamp: (Uuid, Option<&RegistrationId>),
+) -> Result<Option<RegistrationId>, Failure> {
+    let (cloud_id, recorded) = stamp;
+    if let Some(found) = status::find(azure, clock, first, cloud_id).await?.pop() {
+        return Ok(Some(found.id));
+    }
+    let (found, searched) = status::elsewhere(azure, clock, first, cloud_id).await?;
+    if found.is_none() && searched.not_looked_at > 0 && request.named.is_none() {
+        return Err(not_looked_at(searched.not_looked_at, recorded));
+    }
+    Ok(found.map(|found| found.id))
+}
+
+/// A subscription that could not be looked at may have the registration. `named` is gone, where the stamp's record names it.
+fn not_looked_at(subscriptions: usize, named: Option<&RegistrationId>) -> Failure {
     let message =
         format!("{subscriptions} subscriptions could not be looked at: one of them may have the registration");
-    refused(vec![Problem::new(&code::DETAILS_UNKNOWN, message).next(
-        "Run the same command again, or add the stamp's operator (--stamp-client-id and --stamp-client-secret): the stamp's record names its registration.",
-    )])
+    let next = match named {
+        None => "Run the same command again, or add the stamp's operator (--stamp-client-id and --stamp-client-secret): the stamp's record names its registration.".to_owned(),
+        Some(id) => format!("Run the same command again. {}", name_as_gone(id)),
+    };
+    refused(vec![Problem::new(&code::DETAILS_UNKNOWN, message).next(next)])
 }
 
 /// What can't be seen may be there.
 fn unseen(id: &RegistrationId, mut problem: Problem) -> Failure {
     problem.details.push(format!("{id}, which the stamp is activated for, can't be seen with this sign-in"));
-    refused(vec![problem.next(format!(
-        "Sign in with an account that sees it. If it is gone for good, name it: azsreg unregister --subscription {} --resource-group {} --name {} --orphan stamp",
+    refused(vec![problem.next(format!("Sign in with an account that sees it. {}", name_as_gone(id)))])
+}
+
+fn name_as_gone(id: &RegistrationId) -> String {
+    format!(
+        "If it is gone for good, name it: azsreg unregister --subscription {} --resource-group {} --name {} --orphan stamp",
         id.subscription, id.resource_group, id.name
-    ))])
+    )
 }

@@ -1,6 +1,6 @@
 //! `azsreg check`.
 
-use azsreg_model::{BillingModel, ExitCode, RegisterRequest};
+use azsreg_model::{BillingModel, ExitCode, RegisterRequest, code};
 use azsreg_operations::prerequisites::{self, Prerequisite, Verdict};
 use azsreg_pep::PrivilegedEndpoint;
 
@@ -95,7 +95,10 @@ pub(crate) async fn run(
 
 fn signs_in_badly(ended: &Ended) -> bool {
     let problem = ended.problems.first();
-    problem.is_some_and(|problem| problem.code.id.starts_with("AZR3") || problem.code.id.starts_with("AZR400"))
+    let refused = [&code::SUBSCRIPTION_NOT_VISIBLE, &code::FORBIDDEN];
+    problem
+        .map(|problem| problem.code)
+        .is_some_and(|code| code.is_of_sign_in() || code.is_away() || refused.contains(&code))
 }
 
 async fn stamp_alone(

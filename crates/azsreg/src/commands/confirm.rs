@@ -33,7 +33,7 @@ impl<'p> Person<'p> {
 
 impl Consent for Person<'_> {
     fn agree(&mut self, question: &Question, changed: bool) -> Result<(), Problem> {
-        let Question { what, lost, .. } = question;
+        let Question { what, mark: Mark { lost, .. } } = question;
         let mut text = String::new();
         if changed {
             text.push_str("This changed while you were asked:\n");
@@ -97,6 +97,6 @@ pub(crate) fn agree(
     what: &str,
     lost: &[String],
 ) -> Result<(), Problem> {
-    let question = Question { what: what.to_owned(), lost: lost.to_vec(), mark: Mark::default() };
+    let question = Question { what: what.to_owned(), mark: Mark { lost: lost.to_vec(), ..Mark::default() } };
     Person::new(global, Some(care), screen).agree(&question, false)
 }

@@ -78,7 +78,7 @@ async fn change(
         let (mut person, mut watch) = (Person::new(global, Some(care), &screen), screen.clone());
         let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: care.plan };
         let stamp = (of.subscription, of.cloud_id);
-        Ok(customer::run(world.azure, &CLOCK, &state_dir, stamp, change, desk).await?)
+        Ok(customer::run(world.azure, &CLOCK, &books, stamp, change, desk).await?)
     };
     let report = connect::azure(global, &of.azure, sources, &screen, Some(of.subscription), work).await?;
     Ok(view.report(&report))

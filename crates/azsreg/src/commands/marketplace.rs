@@ -225,7 +225,17 @@ async fn add(global: &Global, options: &ItemAddOptions, view: &View, sources: &S
     let work = async |market: Market<'_, '_>| {
         let Market { port, cloud_id, state_dir } = market;
         let wait = !options.no_wait;
-        Ok(stamp::add(&port, &CLOCK, &state_dir, cloud_id, &options.items, wait, options.plan, &mut screen).await?)
+        Ok(stamp::add(
+            &port,
+            &CLOCK,
+            &connect::books(global, &state_dir),
+            cloud_id,
+            &options.items,
+            wait,
+            options.plan,
+            &mut screen,
+        )
+        .await?)
     };
     let report = at_stamp(global, &options.stamp, sources, &shown, work).await?;
     Ok(view.report(&report))
@@ -293,7 +303,8 @@ async fn remove(
             agree(global, &options.care, &shown, "The stamp loses what it has downloaded.", &report.lost)?;
         }
         // What was agreed to, by the stamp's own names: what is not there needs nothing.
-        let mut report = stamp::remove(&port, &CLOCK, &state_dir, cloud_id, &found, &mut screen).await?;
+        let mut report =
+            stamp::remove(&port, &CLOCK, &connect::books(global, &state_dir), cloud_id, &found, &mut screen).await?;
         report.steps.extend(absent.iter().map(|name| StepReport {
             step: "remove",
             state: StepState::AlreadyDone,
@@ -408,7 +419,16 @@ async fn import(
     let shown = screen.clone();
     let work = async |market: Market<'_, '_>| {
         let Market { port, cloud_id, state_dir } = market;
-        Ok(import::import(&port, &CLOCK, &state_dir, cloud_id, &options.dir, options.plan, &mut screen).await?)
+        Ok(import::import(
+            &port,
+            &CLOCK,
+            &connect::books(global, &state_dir),
+            cloud_id,
+            &options.dir,
+            options.plan,
+            &mut screen,
+        )
+        .await?)
     };
     let report = at_stamp(global, &options.stamp, sources, &shown, work).await?;
     Ok(view.report(&report))

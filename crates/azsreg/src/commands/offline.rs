@@ -315,7 +315,7 @@ async fn unregister_file(
             resource_group: which.resource_group.clone(),
             name: name.clone(),
         }),
-        (None, None, Some(id)) => Target::Named(id),
+        (None, None, Some(id)) => Target::OfFile(id),
         (None, cloud_id, _) => Target::OfStamp(cloud_id.or(of_stamp).ok_or_else(unnamed)?),
     };
     if let Some(cloud_id) = which.cloud_id.or(of_stamp).filter(|_| !options.care.plan) {

@@ -35,8 +35,14 @@ pub(crate) async fn run(
         }
         RoleCommand::Create(options) => {
             let work = async |azure: Azure<'_, '_>| {
-                Ok(role::create(azure.world.azure, &CLOCK, &azure.state_dir, options.subscription, options.update)
-                    .await?)
+                Ok(role::create(
+                    azure.world.azure,
+                    &CLOCK,
+                    &connect::books(global, &azure.state_dir),
+                    (options.subscription, options.update),
+                    &mut screen.clone(),
+                )
+                .await?)
             };
             let (changed, id) =
                 connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
@@ -54,7 +60,14 @@ pub(crate) async fn run(
         }
         RoleCommand::Assign(options) => {
             let work = async |azure: Azure<'_, '_>| {
-                Ok(role::assign(azure.world.azure, &CLOCK, &azure.state_dir, options.subscription, options.to).await?)
+                Ok(role::assign(
+                    azure.world.azure,
+                    &CLOCK,
+                    &connect::books(global, &azure.state_dir),
+                    (options.subscription, options.to),
+                    &mut screen.clone(),
+                )
+                .await?)
             };
             connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
             if view.is_json() {

@@ -57,7 +57,15 @@ pub(crate) async fn hci_license(
         }
         screen.say("saving the licence");
         let state_dir = state::directory(global)?;
-        Ok(licence::save(&stamp, &clock, &state_dir, &information, &license, &mut screen.clone()).await?)
+        Ok(licence::save(
+            &stamp,
+            &clock,
+            &super::connect::books(global, &state_dir),
+            &information,
+            &license,
+            &mut screen.clone(),
+        )
+        .await?)
     };
     let saved = connect::watched(&screen, work).await;
     let closed = stamp.close().await;

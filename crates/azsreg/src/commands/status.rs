@@ -81,9 +81,11 @@ pub(crate) async fn look(
 
 /// Whether it is Azure alone that can't be asked. The page asks nobody to sign in, and shows what can be seen without.
 fn azure_is_away(ended: &Ended, web: bool) -> bool {
-    let away = ["AZR4001", "AZR4002", "AZR4012", "AZR4014", "AZR4054", "AZR4055", "AZR5024"];
-    let at_azure = |id: &str| away.contains(&id) || web && (id.starts_with("AZR3") || id.starts_with("AZR4"));
-    ended.problems.first().is_some_and(|problem| at_azure(problem.code.id))
+    ended
+        .problems
+        .first()
+        .map(|problem| problem.code)
+        .is_some_and(|code| code.is_away() || web && (code.is_of_sign_in() || code.is_of_azure()))
 }
 
 async fn stamp_alone(

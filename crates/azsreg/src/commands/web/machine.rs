@@ -192,7 +192,7 @@ impl Machine {
             // A sign-in that Azure has refused is not tried again.
             let refused = report
                 .as_ref()
-                .is_ok_and(|report| report.azure.as_ref().is_err_and(|problem| problem.code.id.starts_with("AZR3")));
+                .is_ok_and(|report| report.azure.as_ref().is_err_and(|problem| problem.code.is_of_sign_in()));
             if better != subscription && !refused {
                 let way = Some(way);
                 let again = self.seen_by(global, options, sources, way, cloud_id, &known, better).await;
@@ -303,9 +303,9 @@ impl Fleet for Machine {
     }
 
     fn ask(&self, id: Option<&str>) {
-        if id.is_some() {
+        if let Some(way) = id.and_then(|id| self.way(id)) {
             // Its own button: somebody wants it, and knows that accounts lock out.
-            azsreg_pep::try_again();
+            azsreg_pep::try_again(&way.pep);
         }
         for stamp in self.stamps() {
             // Accounts lock out: who refused the sign-in is asked again by its own button alone.
@@ -325,7 +325,9 @@ fn refused_sign_in(stamp: &Stamp) -> bool {
         Some(Err(problem)) => Some(problem),
         None => None,
     };
-    stamp.since.iter().chain(side).any(|problem| [&code::PEP_REFUSED, &code::PEP_NOT_ALLOWED].contains(&problem.code))
+    // What became of a sign-in that was broken off is not known: it may have counted too.
+    let counted = [&code::PEP_REFUSED, &code::PEP_UNPROVEN, &code::PEP_NOT_ALLOWED];
+    stamp.since.iter().chain(side).any(|problem| counted.contains(&problem.code))
 }
 
 /// Azure's side of a stamp that is away.
@@ -357,4 +359,19 @@ async fn azures_side(
         }
     };
     connect::azure(global, &azure, sources, screen, Some(subscription), work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_that_may_have_counted_is_not_repeated_without_its_button() {
+        let of = |code| {
+            let since = Some(Problem::new(code, "it was so"));
+            Stamp { id: "a".into(), name: None, seen: None, at: None, asking: false, last: None, since }
+        };
+        assert!(refused_sign_in(&of(&code::PEP_REFUSED)) && refused_sign_in(&of(&code::PEP_UNPROVEN)));
+        assert!(!refused_sign_in(&of(&code::PEP_UNREACHABLE)));
+    }
 }
