@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use azsreg_model::redact::redacted;
@@ -124,20 +125,29 @@ pub(crate) fn label(text: &str) -> String {
     format!("\"{}\"", lines.join("\\n"))
 }
 
-/// A log whose every event is one line, without secrets: what an event quotes can't be taken for another event.
+/// A log whose every event is one line, without secrets: what an event quotes can't be taken for another event. That an event
+/// can't be written decides nothing: it is said once, and the command goes on.
 pub(crate) struct Log<W>(pub(crate) W);
+
+/// Whether it was said that the log can't be written.
+static LOG_FAILED: AtomicBool = AtomicBool::new(false);
 
 impl<W: Write> Write for Log<W> {
     /// An event, whole: so the subscriber writes it.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = clean(text.strip_suffix('\n').unwrap_or(&text));
-        self.0.write_all(format!("{line}\n").as_bytes())?;
+        let written = self.0.write_all(format!("{line}\n").as_bytes());
+        if let Err(error) = written.and_then(|()| self.0.flush())
+            && !LOG_FAILED.swap(true, Ordering::Relaxed)
+        {
+            Line::of(&format!("warning: the log can't be written: {error}. The command goes on.")).tell();
+        }
         Ok(event.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 

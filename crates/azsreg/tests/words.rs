@@ -384,3 +384,87 @@ fn a_wait_is_told_with_what_for_since_when_and_until_when() {
     let ran = run(command.env("AZSREG_WAITS_EVERY_MS", "50")).ends(0);
     assert_eq!(ran.stderr, "");
 }
+
+/// A command in a shell's line, with the arguments to come.
+#[cfg(unix)]
+fn shell_of(command: &Command, line: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_that_can_not_be_written_decides_nothing() {
+    let world = World::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let register = ["register", "--billing-model", "development", "-v"];
+    let mut command = world.both(0, &world.state(), &register);
+    assert_eq!(command.stderr(full()).output().unwrap().status.code(), Some(0));
+    common::assert_registered_once(&world.lab.world(), "with a full stderr");
+    // A reader that has gone.
+    let mut child = world
+        .both(0, &world.state(), &["unregister", "--yes", "-v"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+    // Without a stderr at all.
+    let mut shell = shell_of(&world.both(0, &world.state(), &[]), "exec \"$0\" \"$@\" 2>&-");
+    shell.args(register);
+    assert_eq!(shell.output().unwrap().status.code(), Some(0));
+    common::assert_registered_once(&world.lab.world(), "without a stderr");
+    // A log file that can't grow any more: one warning.
+    let log = world.path("log");
+    let mut shell = shell_of(&world.both(0, &world.state(), &[]), "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"");
+    let ran = run(shell.args(["list", "--log-file", &log])).ends(0);
+    assert_eq!(ran.stderr.matches("the log can't be written").count(), 1, "{}", ran.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn who_runs_it_comes_from_the_system_where_no_variable_says() {
+    let world = World::new();
+    let mut command = world.both(0, &world.state(), REGISTER);
+    for name in ["USER", "LOGNAME", "USERNAME", "HOSTNAME", "COMPUTERNAME"] {
+        command.env_remove(name);
+    }
+    run(&mut command).ends(0);
+    let mut journals = String::new();
+    files(&world.state(), &mut journals);
+    let id = Command::new("id").arg("-un").output().unwrap();
+    let name = String::from_utf8(id.stdout).unwrap();
+    assert!(journals.contains(&format!("{}@", name.trim())) && !journals.contains("unknown"), "{name}: {journals}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let world = World::new();
+    let mut command = world.both(0, &world.state(), REGISTER);
+    for name in [
+        "PLAN",
+        "NAME",
+        "LOCATION",
+        "LOG_FILE",
+        "OUTPUT",
+        "NO_PROGRESS",
+        "TENANT",
+        "AT",
+        "CLOUD",
+        "RESOURCE_GROUP",
+        "VERBOSE",
+    ] {
+        command.env(format!("AZSREG_{name}"), "");
+    }
+    run(&mut command).ends(0);
+    common::assert_registered_once(&world.lab.world(), "with empty variables");
+}

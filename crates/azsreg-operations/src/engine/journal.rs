@@ -188,11 +188,37 @@ pub(crate) fn state_problem(path: &Path, error: &std::io::Error) -> Problem {
 /// Who runs this process, on which machine.
 pub(crate) fn who() -> String {
     let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let user = variable(&["USER", "USERNAME", "LOGNAME"]).unwrap_or_else(|| "unknown".into());
-    let machine = variable(&["HOSTNAME", "COMPUTERNAME"])
-        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()))
-        .unwrap_or_else(|| "unknown".into());
+    let user = variable(&["USER", "USERNAME", "LOGNAME"]).unwrap_or_else(system_user);
+    let machine = variable(&["HOSTNAME", "COMPUTERNAME"]).unwrap_or_else(system_name);
     format!("{user}@{machine}")
+}
+
+/// The user's name as the operating system has it, or the number.
+#[cfg(unix)]
+fn system_user() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = known
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&uid.as_str()));
+    named.map_or_else(|| format!("uid {uid}"), |fields| fields[0].to_owned())
+}
+
+/// The machine's name as the operating system has it.
+#[cfg(unix)]
+fn system_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn system_user() -> String {
+    "unknown".into()
+}
+
+#[cfg(not(unix))]
+fn system_name() -> String {
+    "unknown".into()
 }
 
 /// The record of one operation.
