@@ -13,6 +13,8 @@ use azsreg_model::{is_hidden, printable, printable_json};
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
+use crate::fold;
+
 /// A text as one line that a terminal shows as it is, without secrets.
 pub(crate) fn clean(text: &str) -> String {
     printable(&redacted(text)).into_owned()
@@ -41,12 +43,16 @@ impl Line {
 
     /// To stdout: data.
     pub(crate) fn say(&self) {
-        put_data(&self.0);
+        match fold::stdout() {
+            Some(width) => put_data(&fold::fold(&self.0, width)),
+            None => put_data(&self.0),
+        }
     }
 
     /// To stderr: for the person.
     pub(crate) fn tell(&self) {
-        let _ = writeln!(anstream::stderr(), "{}", self.0);
+        let folded = fold::stderr().map(|width| fold::fold(&self.0, width));
+        let _ = writeln!(anstream::stderr(), "{}", folded.as_deref().unwrap_or(&self.0));
     }
 
     /// As it is printed.

@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod commands;
 mod door;
+mod fold;
 mod interrupt;
 mod machine;
 mod misplaced;

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::Ended;
 use crate::cli::Output;
 use crate::door::{self, Line, clean};
+use crate::fold;
 
 /// Whether a list has begun on stdout that only its end makes a document.
 static BEGUN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -134,6 +135,17 @@ impl View {
         table.extend(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()));
         let widths: Vec<usize> =
             (0..titles.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+        let wide = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        if fold::stdout().is_some_and(|width| wide > width) {
+            // What does not fit side by side stands below each other: the first column, and the others under it.
+            for row in table.iter().skip(1) {
+                say!("{}", row[0]);
+                for (title, cell) in titles.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
+                    say!("  {}: {cell}", title.to_lowercase());
+                }
+            }
+            return;
+        }
         for row in table {
             let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             say!("{}", line.join("  ").trim_end());
@@ -312,7 +324,25 @@ impl View {
 
     /// Every prerequisite.
     pub(crate) fn prerequisites(self, list: &[Prerequisite]) {
-        for one in list {
+        // What failed comes last, beside the summary. On a terminal what may be done is one line, so that a screen holds it all.
+        let rank = |one: &&Prerequisite| match one.verdict {
+            Verdict::Ok => 0,
+            Verdict::NotKnown => 1,
+            Verdict::Warning => 2,
+            Verdict::Failed => 3,
+        };
+        let is_action = |one: &&Prerequisite| one.verdict == Verdict::Ok && one.name.contains('/');
+        let actions = list.iter().filter(is_action).count();
+        let together = fold::stdout().is_some() && actions > 1;
+        let mut ranked: Vec<&Prerequisite> = list.iter().filter(|one| !together || !is_action(one)).collect();
+        ranked.sort_by_key(rank);
+        if together {
+            Line::of("  ")
+                .painted("ok", green())
+                .then(&format!("       permissions: {actions} actions are allowed"))
+                .say();
+        }
+        for one in ranked {
             let (word, pad, style) = match one.verdict {
                 Verdict::Ok => ("ok", "     ", green()),
                 Verdict::Warning => ("warning", "", yellow()),
