@@ -31,7 +31,9 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
         || {
             above.lines().for_each(|line| Line::of(line).tell());
             let mut stderr = std::io::stderr();
-            let _ = write!(stderr, "{} ", clean(question).trim_end()).and_then(|()| stderr.flush());
+            // In one piece: nothing comes after the question.
+            let question = format!("{} ", clean(question).trim_end());
+            let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
         },
         || {
             let mut answer = String::new();
@@ -78,8 +80,10 @@ fn asked<T: Send + 'static>(
             return Ok(Err(error));
         }
         match came.recv() {
-            Ok(Came::Answer(answer)) => Ok(answer),
-            Ok(Came::Interrupt) => {
+            // A read that ^C has broken off is no failure of the terminal.
+            Ok(Came::Answer(Err(error))) if error.kind() != std::io::ErrorKind::Interrupted => Ok(Err(error)),
+            Ok(Came::Answer(Ok(answer))) => Ok(Ok(answer)),
+            Ok(Came::Answer(Err(_)) | Came::Interrupt) => {
                 INTERRUPTED.store(true, Ordering::Relaxed);
                 terminal.restore();
                 let _ = writeln!(std::io::stderr());

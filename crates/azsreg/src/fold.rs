@@ -57,12 +57,27 @@ pub(crate) fn fold(line: &str, width: usize) -> String {
     text
 }
 
-/// Words with the blanks after them; one that is longer than the room is cut after its slashes.
+/// Where a GUID begins in a word.
+fn guid_in(word: &str) -> Option<usize> {
+    const SHAPE: &[u8] = b"00000000-0000-0000-0000-000000000000";
+    let fits = |part: &[u8]| {
+        SHAPE
+            .iter()
+            .zip(part)
+            .all(|(shape, byte)| if *shape == b'-' { *byte == b'-' } else { byte.is_ascii_hexdigit() })
+    };
+    word.as_bytes().windows(SHAPE.len()).position(fits)
+}
+
+/// Words with the blanks after them; one that is longer than the room is cut after its slashes and before its GUID.
 fn words(line: &str, room: usize) -> Vec<&str> {
     let mut words = Vec::new();
     for word in line.split_inclusive(' ') {
-        if measure_text_width(word) > room && word.contains('/') {
-            words.extend(word.split_inclusive('/'));
+        if measure_text_width(word.trim_end()) > room {
+            for part in word.split_inclusive('/') {
+                let (before, guid) = part.split_at(guid_in(part).unwrap_or(0));
+                words.extend([before, guid].into_iter().filter(|part| !part.is_empty()));
+            }
         } else {
             words.push(word);
         }
@@ -113,7 +128,7 @@ mod tests {
             ),
             " next: azsreg register --billing-model capacity --agreement-number NUMBER --subscription ID --name NAME"
                 .to_owned(),
-            format!("Azure  registration       AzureStack-x  {GUID}"),
+            format!("Azure  registration       AzureStack-{GUID}"),
             "Größe Ä Ö Ü 大阪の登録 ".repeat(12),
         ] {
             assert_folded(&line);

@@ -66,7 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
         Ok(line) => line,
         Err(problem) => return refused(problem, &given),
     };
-    let matches = match Cli::command().try_get_matches_from(&arguments) {
+    let matches = match without_empty(Cli::command()).try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &arguments),
     };
@@ -98,6 +98,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
         None => exit,
     };
     Code::from(u8::from(exit))
+}
+
+/// An empty variable counts as not set.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let empty =
+        |arg: &clap::Arg| arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()));
+    command
+        .mut_args(|arg| if empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty)
 }
 
 /// So many files and sockets a command opens at a time, roughly: the runtime's, those of both sides, the lock and the journal;
