@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use azsreg_model::redact::of_server;
-use azsreg_model::{Problem, code, refusals};
+use azsreg_model::{Problem, code};
 use azsreg_operations::engine::retry::Policy;
 use azsreg_operations::waits::Allowance;
 use reqwest::Method;
@@ -360,10 +360,13 @@ fn said(error: &Value) -> (String, String) {
     let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
     let inner =
         error["details"].as_array().and_then(|details| details.first()).filter(|inner| inner["code"].is_string());
-    let frames = |code: &str| refusals::of_azure(code, "").is_none();
+    // What a deployment or a batch says of itself only frames what went wrong in it.
+    const FRAMES: &[&str] =
+        &["DeploymentFailed", "InvalidTemplateDeployment", "MultipleErrorsOccurred", "ResourceDeploymentFailure"];
+    let frames = |code: &str| FRAMES.iter().any(|frame| code.eq_ignore_ascii_case(frame));
     let (code, mut message) = (text(error, "code"), text(error, "message"));
     let (code, shown) = match inner {
-        Some(inner) if frames(&code) && !frames(&text(inner, "code")) => {
+        Some(inner) if frames(&code) => {
             message = format!("{} ({code}: {message})", text(inner, "message"));
             (text(inner, "code"), inner)
         }

@@ -330,7 +330,7 @@ fn waits_that_are_asked_for_are_bounded() {
     rows.push(read("401, again and again", "AZR3016", LIST, |_, _| {
         answer(401, &json!({"error": {"code": "Expired"}}))
     }));
-    rows.push(read("403, again and again", "AZR4009", LIST, |_, _| answer(403, &json!({"error": {"code": "No"}}))));
+    rows.push(read("403, again and again", "AZR4013", LIST, |_, _| answer(403, &json!({"error": {"code": "No"}}))));
     play(rows);
 }
 
