@@ -309,11 +309,15 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
     let first = lines.next().unwrap_or_default();
     let mut message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
     let mut next = None;
+    // What is alike is not what was meant: only a slip of the keyboard is named, and nothing of it is run.
+    let unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
     for line in lines {
         if let Some(usage) = line.strip_prefix("Usage: ") {
-            next = Some(format!("{}  (azsreg help shows all)", usage));
+            next = (!unknown).then(|| format!("{}  (azsreg help shows all)", usage));
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            message.push_str(&format!(" ({tip})"));
+            if !unknown || is_slip(tip, arguments) {
+                message.push_str(&format!(" ({tip})"));
+            }
         } else if !line.starts_with("For more information") && next.is_none() {
             message.push_str(&format!(" {line}"));
         }
@@ -321,18 +325,61 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
     if std::error::Error::source(error).is_some_and(|source| source.is::<cli::Holds>()) {
         return refused(Problem::new(&code::ODD_CHARACTER, message + &from_variable(error, arguments)), arguments);
     }
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        for option in also_missing(arguments) {
+            message.push_str(&format!(" {option}"));
+        }
+    }
     let problem = Problem::new(&code::BAD_ARGUMENT, message);
     // Without a usage line the help is that of the command that was meant.
-    let next = next.unwrap_or_else(|| {
-        let (mut command, mut words) = (Cli::command(), "azsreg".to_owned());
-        for argument in arguments.iter().skip(1) {
-            let Some(inner) = command.find_subcommand(argument).cloned() else { break };
-            words.push_str(&format!(" {}", inner.get_name()));
-            command = inner;
-        }
-        format!("{words} --help")
-    });
+    let next = next.unwrap_or_else(|| format!("{} --help", meant(arguments).1));
     refused(problem.next(next), arguments)
+}
+
+/// The command that the words begin, and how it is written.
+fn meant(arguments: &[OsString]) -> (clap::Command, String) {
+    let (mut command, mut words) = (Cli::command(), "azsreg".to_owned());
+    for argument in arguments.iter().skip(1) {
+        let Some(inner) = command.find_subcommand(argument).cloned() else { break };
+        words.push_str(&format!(" {}", inner.get_name()));
+        command = inner;
+    }
+    (command, words)
+}
+
+/// Whether a word of the line is one of a tip's quoted words, but for a slip or two.
+fn is_slip(tip: &str, arguments: &[OsString]) -> bool {
+    let typed =
+        arguments.iter().skip(1).filter_map(|word| word.to_str()).map(|word| word.split('=').next().unwrap_or(word));
+    let offered: Vec<&str> = tip.split('\'').skip(1).step_by(2).collect();
+    typed
+        .into_iter()
+        .any(|word| offered.iter().any(|offer| strsim::osa_distance(word, offer) <= 1 + usize::from(word.len() > 8)))
+}
+
+/// What a command needs besides what clap misses, so that all of it is named at once.
+fn also_missing(arguments: &[OsString]) -> Vec<&'static str> {
+    let (command, _) = meant(arguments);
+    let given = |id: &str| {
+        let argument = command.get_arguments().find(|argument| argument.get_id() == id)?;
+        let long = format!("--{}", argument.get_long()?);
+        let on_line = arguments.iter().filter_map(|word| word.to_str());
+        let on_line = on_line.into_iter().any(|word| word == long || word.starts_with(&format!("{long}=")));
+        let variable = argument.get_env().and_then(std::env::var_os).is_some_and(|value| !value.is_empty());
+        Some(on_line || variable)
+    };
+    let at_a_stamp = arguments.iter().any(|word| word == "--at");
+    let mut missing = Vec::new();
+    for (id, option) in [("pep", "--pep <HOST[:PORT]>"), ("pep_user", "--pep-user <DOMAIN\\USER>")] {
+        if given(id) == Some(false) && !at_a_stamp {
+            missing.push(option);
+        }
+    }
+    let capacity = arguments.iter().filter_map(|word| word.to_str()).any(|word| word.ends_with("capacity"));
+    if capacity && given("agreement_number") == Some(false) {
+        missing.push("--agreement-number <NUMBER>");
+    }
+    missing
 }
 
 /// The variable that a refused value is from, where the line does not have its option.

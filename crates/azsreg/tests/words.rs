@@ -468,3 +468,37 @@ fn an_empty_variable_counts_as_not_set() {
     run(&mut command).ends(0);
     common::assert_registered_once(&world.lab.world(), "with empty variables");
 }
+
+/// A command without a variable, a lab or a home.
+fn bare(arguments: &[&str]) -> Ran {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_azsreg"));
+    command.env_clear().env("AZSREG_STATE_DIR", dir.path()).env("AZSREG_NON_INTERACTIVE", "true").stdin(Stdio::null());
+    run(command.args(arguments))
+}
+
+#[test]
+fn what_is_missing_is_named_all_at_once() {
+    let ran = bare(&["register", "--billing-model", "capacity"]).ends(2);
+    for option in ["--subscription", "--pep <", "--pep-user", "--agreement-number"] {
+        assert!(ran.stderr.contains(option), "{option}: {}", ran.stderr);
+    }
+    let ran = bare(&["stamp", "info"]).ends(2);
+    for option in ["--pep <", "--pep-user", "--pep-password"] {
+        assert!(ran.stderr.contains(option), "{option}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_alike_is_not_run() {
+    let ran = bare(&["status", "--watch"]).ends(2);
+    assert!(!ran.stderr.contains("--at") && ran.stderr.contains("next: azsreg status --help"), "{}", ran.stderr);
+    let ran = bare(&["register", "--biling-model", "capacity"]).ends(2);
+    assert!(
+        ran.stderr.contains("'--billing-model'") && ran.stderr.contains("next: azsreg register --help"),
+        "{}",
+        ran.stderr
+    );
+    let ran = bare(&["unregister", "--force"]).ends(2);
+    assert!(ran.stderr.contains("next: azsreg unregister --help"), "{}", ran.stderr);
+}

@@ -13,6 +13,7 @@ use azsreg_pep::{Credentials, Options, PrivilegedEndpoint, Transcript};
 use azsreg_tls::Authorities;
 use uuid::Uuid;
 
+use crate::ask;
 use crate::cli::{CloudOptions, Global, NetworkOptions, PepOptions, SidesOptions, SignInOptions, StampSignInOptions};
 use crate::clock::SystemClock;
 use crate::machine;
@@ -114,11 +115,15 @@ pub(crate) fn pep_options(
     ca: &Authorities,
     sources: &Sources,
 ) -> Result<Options, Problem> {
-    let missing: Vec<&str> =
+    let without_password = pep.pep_password.is_none() && !ask::is_there(global);
+    let mut missing: Vec<&str> =
         [("--pep <HOST[:PORT]>", pep.pep.is_empty()), ("--pep-user <DOMAIN\\USER>", pep.pep_user.is_none())]
             .into_iter()
             .filter_map(|(option, missing)| missing.then_some(option))
             .collect();
+    if !missing.is_empty() && without_password {
+        missing.push("--pep-password <@FILE>");
+    }
     let (Some(user), []) = (&pep.pep_user, &missing[..]) else {
         let message = format!("the following required arguments were not provided: {}", missing.join(" "));
         return Err(Problem::new(&code::BAD_ARGUMENT, message)
