@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use azsreg_model::{ExitCode, Problem};
+use azsreg_model::{ExitCode, Problem, code};
 use azsreg_operations::engine::history::History;
 use azsreg_operations::engine::journal::{Event, JournalError, is_ended};
 use azsreg_operations::engine::session::{Books, Consent, Question};
@@ -19,6 +19,12 @@ use crate::{Broken, Trial};
 
 /// Problems that a fault explains: the same command is run again.
 const PASSING: &[&str] = &["AZR2006", "AZR2010", "AZR2014", "AZR4001", "AZR4011", "AZR4012"];
+
+/// Whether a fault explains it: also a look that a fault has broken off, where what was not seen may be there.
+fn passes(problem: &Problem) -> bool {
+    PASSING.contains(&problem.code.id)
+        || problem.code == &code::DETAILS_UNKNOWN && problem.message.contains("could not be looked at")
+}
 
 /// The journals of one machine. What was recorded outlives the process that recorded it.
 #[derive(Debug, Default, Clone)]
@@ -176,7 +182,7 @@ impl Person<'_> {
                 Some(Err(failure)) => {
                     self.trial.failures += 1;
                     let problem = &failure.problems[0];
-                    if !PASSING.contains(&problem.code.id) {
+                    if !passes(problem) {
                         return Err(broken(format!("a failure that no fault explains: {failure:?}")));
                     }
                     if failure.exit != ExitCode::Resumable && failure.step.is_some() && machine.is_half_way() {

@@ -352,9 +352,11 @@ fn is_slip(tip: &str, arguments: &[OsString]) -> bool {
     let typed =
         arguments.iter().skip(1).filter_map(|word| word.to_str()).map(|word| word.split('=').next().unwrap_or(word));
     let offered: Vec<&str> = tip.split('\'').skip(1).step_by(2).collect();
-    typed
-        .into_iter()
-        .any(|word| offered.iter().any(|offer| strsim::osa_distance(word, offer) <= 1 + usize::from(word.len() > 8)))
+    let slip = |word: &str, offer: &str| {
+        word.len() > 4 && offer.starts_with(word)
+            || strsim::osa_distance(word, offer) <= 1 + usize::from(word.len() > 8)
+    };
+    typed.into_iter().any(|word| offered.iter().any(|offer| slip(word, offer)))
 }
 
 /// What a command needs besides what clap misses, so that all of it is named at once.
