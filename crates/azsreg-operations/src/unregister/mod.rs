@@ -363,7 +363,10 @@ impl Prepared {
             true => self.registration.is_some(),
             false => self.recorded().is_none_or(|id| Some(id) == mark.record.as_ref()),
         };
-        same && mark.covers(&self.mark())
+        let now = self.mark();
+        // Another registration of the stamp may have come in the place of the one that this run has deleted.
+        let shown = self.registration.is_none() || now.registrations.iter().all(|one| mark.registrations.contains(one));
+        same && shown && mark.covers(&now)
     }
 
     /// What a person is asked.
