@@ -23,7 +23,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode as Code;
 
-use azsreg_model::{ExitCode, Problem, code};
+use azsreg_model::{BillingModel, ExitCode, Problem, code};
 use azsreg_operations::files;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -315,7 +315,7 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
         if let Some(usage) = line.strip_prefix("Usage: ") {
             next = (!unknown).then(|| format!("{}  (azsreg help shows all)", usage));
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            if !unknown || is_slip(tip, arguments) {
+            if !unknown || is_slip(tip, error) {
                 message.push_str(&format!(" ({tip})"));
             }
         } else if !line.starts_with("For more information") && next.is_none() {
@@ -347,41 +347,50 @@ fn meant(arguments: &[OsString]) -> (clap::Command, String) {
     (command, words)
 }
 
-/// Whether a word of the line is one of a tip's quoted words, but for a slip or two.
-fn is_slip(tip: &str, arguments: &[OsString]) -> bool {
-    let typed =
-        arguments.iter().skip(1).filter_map(|word| word.to_str()).map(|word| word.split('=').next().unwrap_or(word));
-    let offered: Vec<&str> = tip.split('\'').skip(1).step_by(2).collect();
-    let slip = |word: &str, offer: &str| {
+/// Whether the word that was refused is one of a tip's quoted words, but for a slip or two.
+fn is_slip(tip: &str, error: &clap::Error) -> bool {
+    let refused =
+        [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
+    let Some(ContextValue::String(word)) = refused else { return false };
+    let word = word.split('=').next().unwrap_or(word);
+    let near = |offer: &str| {
         word.len() > 4 && offer.starts_with(word)
             || strsim::osa_distance(word, offer) <= 1 + usize::from(word.len() > 8)
     };
-    typed.into_iter().any(|word| offered.iter().any(|offer| slip(word, offer)))
+    tip.split('\'').skip(1).step_by(2).any(near)
 }
 
 /// What a command needs besides what clap misses, so that all of it is named at once.
 fn also_missing(arguments: &[OsString]) -> Vec<&'static str> {
-    let (command, _) = meant(arguments);
-    let given = |id: &str| {
-        let argument = command.get_arguments().find(|argument| argument.get_id() == id)?;
-        let long = format!("--{}", argument.get_long()?);
-        let on_line = arguments.iter().filter_map(|word| word.to_str());
-        let on_line = on_line.into_iter().any(|word| word == long || word.starts_with(&format!("{long}=")));
-        let variable = argument.get_env().and_then(std::env::var_os).is_some_and(|value| !value.is_empty());
-        Some(on_line || variable)
-    };
-    let at_a_stamp = arguments.iter().any(|word| word == "--at");
-    let mut missing = Vec::new();
-    for (id, option) in [("pep", "--pep <HOST[:PORT]>"), ("pep_user", "--pep-user <DOMAIN\\USER>")] {
-        if given(id) == Some(false) && !at_a_stamp {
-            missing.push(option);
+    let mut command = without_empty(Cli::command()).ignore_errors(true);
+    let Ok(matches) = command.try_get_matches_from_mut(arguments) else { return Vec::new() };
+    let (mut command, mut matches) = (&command, &matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        let Some(found) = command.find_subcommand(name) else { break };
+        (command, matches) = (found, inner);
+    }
+    let option = |id: &str| command.get_arguments().find(|argument| argument.get_id() == id);
+    let missing = |id: &str| option(id).is_some() && !matches.contains_id(id);
+    let mut also = Vec::new();
+    // Of a stamp that is gone nothing is asked.
+    let gone = option("orphan").and_then(|_| matches.get_one::<cli::Orphan>("orphan")) == Some(&cli::Orphan::Azure);
+    if !gone {
+        let asks = cli::Global::from_arg_matches(matches).is_ok_and(|global| ask::is_there(&global));
+        let needed = [("pep", "--pep <HOST[:PORT]>"), ("pep_user", "--pep-user <DOMAIN\\USER>")];
+        also.extend(needed.into_iter().filter(|(id, _)| missing(id)).map(|(_, option)| option));
+        if missing("pep_password") && !asks {
+            also.push("--pep-password <@FILE>");
         }
     }
-    let capacity = arguments.iter().filter_map(|word| word.to_str()).any(|word| word.ends_with("capacity"));
-    if capacity && given("agreement_number") == Some(false) {
-        missing.push("--agreement-number <NUMBER>");
-    }
-    missing
+    // What changes a registration knows its agreement and its asset tag.
+    let of_model = option("billing_model").filter(|model| model.is_required_set());
+    let of_model = match of_model.and_then(|_| matches.get_one::<BillingModel>("billing_model")) {
+        Some(BillingModel::Capacity) => Some(("agreement_number", "--agreement-number <NUMBER>")),
+        Some(BillingModel::Custom) => Some(("ms_asset_tag", "--ms-asset-tag <TAG>")),
+        _ => None,
+    };
+    also.extend(of_model.filter(|(id, _)| missing(id)).map(|(_, option)| option));
+    also
 }
 
 /// The variable that a refused value is from, where the line does not have its option.

@@ -470,11 +470,16 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 /// A command without a variable, a lab or a home.
+fn bare_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_azsreg"));
+    command.env_clear().env("AZSREG_NON_INTERACTIVE", "true").stdin(Stdio::null());
+    command
+}
+
+/// Runs it with a state directory of its own.
 fn bare(arguments: &[&str]) -> Ran {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_azsreg"));
-    command.env_clear().env("AZSREG_STATE_DIR", dir.path()).env("AZSREG_NON_INTERACTIVE", "true").stdin(Stdio::null());
-    run(command.args(arguments))
+    run(bare_command().env("AZSREG_STATE_DIR", dir.path()).args(arguments))
 }
 
 #[test]
@@ -501,4 +506,48 @@ fn what_is_alike_is_not_run() {
     );
     let ran = bare(&["unregister", "--force"]).ends(2);
     assert!(ran.stderr.contains("next: azsreg unregister --help"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_said_to_be_missing_is_missing() {
+    let names = |arguments: &[&str], variables: &[(&str, &str)], wanted: &[&str], other: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = bare_command();
+        command.env("AZSREG_STATE_DIR", dir.path()).envs(variables.iter().copied());
+        let ran = run(command.args(arguments)).ends(2);
+        let line = ran.stderr.lines().next().unwrap_or_default();
+        for option in wanted {
+            assert!(line.contains(option), "{arguments:?}: {option} is missing: {line}");
+        }
+        for option in other {
+            assert!(!line.contains(option), "{arguments:?}: {option} is not missing: {line}");
+        }
+    };
+    let stamp = ["--pep <", "--pep-user", "--pep-password"];
+    // A name is no billing model.
+    names(&["register", "--name", "prod-capacity"], &[], &stamp, &["--agreement-number"]);
+    // What stands before the command, and what a variable says, counts.
+    names(
+        &["-v", "register", "--billing-model", "capacity"],
+        &[],
+        &[&stamp[..], &["--agreement-number"]].concat(),
+        &[],
+    );
+    names(&["register"], &[("AZSREG_BILLING_MODEL", "capacity")], &["--agreement-number"], &["--billing-model"]);
+    names(&["register", "--billing-model", "custom"], &[], &["--ms-asset-tag"], &["--agreement-number"]);
+    // A change knows the agreement of the registration; a stamp that is gone is not asked.
+    names(&["set", "--billing-model", "capacity"], &[], &stamp, &["--agreement-number"]);
+    names(&["unregister", "--orphan", "azure", "--name", "x"], &[], &["--subscription"], &["--pep"]);
+    names(&["list"], &[], &["--subscription"], &["--pep"]);
+}
+
+#[test]
+fn what_is_alike_is_measured_by_the_word_that_was_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let stamps =
+        json!({"stamps": [{"name": "Lisbon", "pep": ["127.0.0.1:9"], "pep_user": "A\\B", "pep_password": "@pw"}]});
+    std::fs::write(dir.path().join("stamps.json"), stamps.to_string()).unwrap();
+    let mut command = bare_command();
+    let ran = run(command.env("AZSREG_STATE_DIR", dir.path()).args(["status", "--at", "Lisbon", "--watch"])).ends(2);
+    assert!(ran.stderr.contains("'--watch'") && !ran.stderr.contains("'--at'"), "{}", ran.stderr);
 }
