@@ -1,9 +1,10 @@
 //! Lines that are longer than the terminal: folded between words, with what follows under what it belongs to. An id or a GUID is
-//! never broken; a path that is longer than the terminal is broken after a slash. A command to type is folded as any text is, so
-//! that each of its words stays whole. What goes to a file or a pipe is left as it is.
+//! never broken; a path that is longer than the terminal is broken after a slash. A command to type stays one command when it is
+//! pasted, and an address to open is whole. What goes to a file or a pipe is left as it is.
 
 use std::io::IsTerminal as _;
 
+use azsreg_model::command_of;
 use console::measure_text_width;
 
 /// No terminal is taken for narrower.
@@ -36,25 +37,83 @@ pub(crate) fn fold(line: &str, width: usize) -> String {
         return line.to_owned();
     }
     let hang = hanging(line, width);
-    let (mut text, mut at, mut begun) = (String::new(), 0, false);
-    for word in words(line, width - hang) {
-        let size = measure_text_width(word.trim_end());
+    let (mut text, mut at, mut begun, mut goes_on) = (String::new(), 0, false, false);
+    for Piece { text: piece, more } in pieces(line, width - hang) {
+        let size = measure_text_width(piece.trim_end()) + if more { MORE.len() } else { 0 };
         if begun && at + size > width {
             text.truncate(text.trim_end_matches(' ').len());
+            text.push_str(if goes_on { MORE } else { "" });
             text.push('\n');
             text.push_str(&" ".repeat(hang));
             at = hang;
-            let word = word.trim_start();
-            text.push_str(word);
-            at += measure_text_width(word);
+            let piece = piece.trim_start();
+            text.push_str(piece);
+            at += measure_text_width(piece);
         } else {
-            text.push_str(word);
-            at += measure_text_width(word);
+            text.push_str(piece);
+            at += measure_text_width(piece);
         }
         begun |= size > 0;
+        goes_on = more;
     }
     text.truncate(text.trim_end_matches(' ').len());
     text
+}
+
+/// What is kept together, with the blanks after it.
+struct Piece<'l> {
+    text: &'l str,
+    /// Whether it is of a command that goes on after it.
+    more: bool,
+}
+
+/// So a shell knows that a line goes on: without it half a command would run when the whole is pasted.
+const MORE: &str = " \\";
+
+fn pieces(line: &str, room: usize) -> Vec<Piece<'_>> {
+    let (before, command, after) = parts(line);
+    let text = |text| Piece { text, more: false };
+    let mut pieces: Vec<Piece<'_>> = words(before, room).into_iter().map(text).collect();
+    // No mark is one for both cmd and PowerShell: there the terminal wraps the command.
+    let typed = if cfg!(windows) { vec![command] } else { shell_words(command) };
+    let last = typed.len().saturating_sub(1);
+    pieces.extend(typed.into_iter().enumerate().map(|(at, text)| Piece { text, more: at < last }));
+    pieces.extend(words(after, room).into_iter().map(text));
+    pieces
+}
+
+/// What stands before a command to type, the command, and what is said of it.
+fn parts(line: &str) -> (&str, &str, &str) {
+    let found = line.match_indices("azsreg ").find_map(|(at, _)| {
+        let (typed, _) = command_of(&line[at..])?;
+        let plain = console::strip_ansi_codes(&line[..at]);
+        let before = plain.trim();
+        let is_next = before.starts_with("next") || before.starts_with("Next");
+        let is_code = before.strip_prefix("AZR").is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+        (is_next && before.ends_with(':') || is_code).then_some((at, at + typed.len()))
+    });
+    found.map_or((line, "", ""), |(at, end)| (&line[..at], &line[at..end], &line[end..]))
+}
+
+/// The words of a command, with the blanks after them; what stands in quotes is one.
+fn shell_words(command: &str) -> Vec<&str> {
+    let (mut quote, mut escaped, mut begin, mut words) = (None, false, 0, Vec::new());
+    for (at, c) in command.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quote != Some('\'') => escaped = true,
+            '\'' | '"' if quote == Some(c) => quote = None,
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            ' ' if quote.is_none() => {
+                words.push(&command[begin..=at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    words.push(&command[begin..]);
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// Where a GUID begins in a word.
@@ -69,20 +128,25 @@ fn guid_in(word: &str) -> Option<usize> {
     word.as_bytes().windows(SHAPE.len()).position(fits)
 }
 
-/// Words with the blanks after them; one that is longer than the room is cut after its slashes and before its GUID.
+/// Words with the blanks after them. One that is longer than the room is cut after its slashes, before its GUID and after a
+/// letter of two columns; an address to open is not.
 fn words(line: &str, room: usize) -> Vec<&str> {
     let mut words = Vec::new();
     for word in line.split_inclusive(' ') {
-        if measure_text_width(word.trim_end()) > room {
-            for part in word.split_inclusive('/') {
-                let (before, guid) = part.split_at(guid_in(part).unwrap_or(0));
-                words.extend([before, guid].into_iter().filter(|part| !part.is_empty()));
-            }
-        } else {
+        if measure_text_width(word.trim_end()) <= room || word.contains("://") {
             words.push(word);
+            continue;
+        }
+        for part in word.split_inclusive(|c: char| c == '/' || is_wide(c)) {
+            let (before, guid) = part.split_at(guid_in(part).unwrap_or(0));
+            words.extend([before, guid].into_iter().filter(|part| !part.is_empty()));
         }
     }
     words
+}
+
+fn is_wide(c: char) -> bool {
+    !c.is_ascii() && measure_text_width(c.encode_utf8(&mut [0; 4])) > 1
 }
 
 /// Where what follows begins: under the text of a label (`next: `) or of the last column, if enough room is left there.
@@ -113,7 +177,7 @@ mod tests {
                 assert!(measure_text_width(row) <= width, "{width}: {row:?} of {text}");
             }
             assert_eq!(text.matches(GUID).count(), line.matches(GUID).count(), "{width}: {text}");
-            let words = |text: &str| text.split_whitespace().collect::<String>();
+            let words = |text: &str| text.replace(" \\\n", "").split_whitespace().collect::<String>();
             assert_eq!(words(&text), words(line), "nothing is lost or added");
         }
     }
@@ -145,6 +209,56 @@ mod tests {
         let text = fold(&format!("  done      service-principal  {GUID}, made by this operation before"), 44);
         assert!(text.lines().any(|row| row.trim() == format!("{GUID},")), "{text}");
         assert_eq!(fold("short", 44), "short");
+    }
+
+    /// What a shell makes of what was pasted.
+    fn pasted(text: &str) -> Vec<String> {
+        let text = text.split_once("azsreg ").unwrap().1.replace("\\\n", "");
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_command_that_is_folded_is_one_command_when_it_is_pasted() {
+        let path = "/home/operator/windows-of-2026/lisbon/registration-tokens-of-november/token.txt";
+        let command = format!(
+            "azsreg offline register --from {path} --subscription {GUID} --name 'Azure Stack in Lisbon' --plan"
+        );
+        for head in
+            [" next: ", "Next: ", "    next: ", "           AZR4005 ", "Next, from a machine that reaches the stamp: "]
+        {
+            for width in [44, 80, 120] {
+                let text = fold(&format!("{head}{command}"), width);
+                assert_eq!(pasted(&text), pasted(&command), "{width}: {text}");
+                assert!(text.contains(path) && text.contains("'Azure Stack in Lisbon'"), "{width}: {text}");
+                assert!(text.lines().skip(1).all(|row| row.starts_with("  ")), "{width}: {text}");
+                for row in text.lines().filter(|row| !row.contains(path)) {
+                    assert!(measure_text_width(row) <= width, "{width}: {row:?} of {text}");
+                }
+            }
+        }
+        // What is said of it is no part of it, and a sentence is none.
+        let text = fold(" next: azsreg status --subscription ID  shows what is there; then go on from it.", 60);
+        assert!(!text.contains('\\') && text.contains("it."), "{text}");
+        let text = fold(" next: Look at what azsreg status shows, then run the same command again, from here.", 60);
+        assert!(!text.contains('\\'), "{text}");
+    }
+
+    #[test]
+    fn an_address_to_open_is_whole() {
+        let url = format!(
+            "https://login.example.com/organizations/oauth2/v2.0/authorize?client_id={GUID}&scope=https%3A%2F%2Fx/.default"
+        );
+        for width in [44, 80, 120] {
+            for line in [format!("  {url}"), format!("To sign in, open {url} and enter the code ABCDEFGHI.")] {
+                let text = fold(&line, width);
+                assert!(text.lines().any(|row| row.contains(&url)), "{width}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_of_two_columns_a_letter_are_measured_and_folded() {
+        assert_folded(&format!("error[AZR2001]: {}{GUID}", "登録を有効にできませんでした。".repeat(6)));
     }
 
     #[test]
