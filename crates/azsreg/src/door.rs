@@ -49,6 +49,11 @@ impl Line {
         }
     }
 
+    /// To stdout, as it is however wide the terminal is: what a shell or a program reads.
+    pub(crate) fn say_whole(&self) {
+        put_data(&self.0);
+    }
+
     /// To stderr: for the person.
     pub(crate) fn tell(&self) {
         let folded = fold::stderr().map(|width| fold::fold(&self.0, width));

@@ -5,6 +5,7 @@ use azsreg_model::{
     StepState, days_of,
 };
 use azsreg_operations::prerequisites::{Prerequisite, Verdict};
+use console::{Alignment, measure_text_width, pad_str};
 use jiff::Timestamp;
 use owo_colors::Style;
 use serde::Serialize;
@@ -26,6 +27,11 @@ pub(crate) fn begin_rows() {
 /// A line of data.
 macro_rules! say {
     ($($text:tt)*) => { Line::of(&format!($($text)*)).say() };
+}
+
+/// A line that a program reads: it is never folded.
+macro_rules! whole {
+    ($($text:tt)*) => { Line::of(&format!($($text)*)).say_whole() };
 }
 
 /// A line for the person.
@@ -114,6 +120,11 @@ impl View {
         say!("{text}");
     }
 
+    /// A line of data that a shell reads.
+    pub(crate) fn whole(self, text: &str) {
+        whole!("{text}");
+    }
+
     /// A line for the person, beside the data.
     pub(crate) fn note(text: &str) {
         tell!("Note: {text}");
@@ -129,27 +140,9 @@ impl View {
         door::say_json(value);
     }
 
-    /// Rows under titles, in columns that line up.
+    /// Rows under titles.
     pub(crate) fn table(self, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-        let mut table: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-        table.extend(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()));
-        let widths: Vec<usize> =
-            (0..titles.len()).map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-        let wide = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-        if fold::stdout().is_some_and(|width| wide > width) {
-            // What does not fit side by side stands below each other: the first column, and the others under it.
-            for row in table.iter().skip(1) {
-                say!("{}", row[0]);
-                for (title, cell) in titles.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty()) {
-                    say!("  {}: {cell}", title.to_lowercase());
-                }
-            }
-            return;
-        }
-        for row in table {
-            let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            say!("{}", line.join("  ").trim_end());
-        }
+        table_lines(titles, rows, fold::stdout()).iter().for_each(|line| say!("{line}"));
     }
 
     /// How a command ended, when not well.
@@ -288,72 +281,43 @@ impl View {
         let name = door::label(registration.map(|r| r.id.name.as_str()).unwrap_or_default());
         let labels = format!("cloud_id=\"{cloud_id}\",registration={name}");
         let gauge = |metric: &str, help: &str| {
-            say!("# HELP {metric} {help}");
-            say!("# TYPE {metric} gauge");
+            whole!("# HELP {metric} {help}");
+            whole!("# TYPE {metric} gauge");
         };
         gauge("azsreg_status", "1 for the word that status shows, 0 for the others.");
         for status in Status::ALL {
             let word = serde_json::to_value(status).unwrap_or_default();
             let value = u8::from(report.status == status);
-            say!("azsreg_status{{{labels},status=\"{}\"}} {value}", word.as_str().unwrap_or_default());
+            whole!("azsreg_status{{{labels},status=\"{}\"}} {value}", word.as_str().unwrap_or_default());
         }
         if let Some(days) = report.days_left {
             gauge("azsreg_expires_in_days", "Whole days until the registration expires, negative when it has.");
-            say!("azsreg_expires_in_days{{{labels}}} {days}");
+            whole!("azsreg_expires_in_days{{{labels}}} {days}");
         }
         gauge("azsreg_findings", "How many things are wrong, by code.");
         for finding in &report.findings {
-            say!("azsreg_findings{{{labels},code=\"{}\"}} 1", finding.code.id);
+            whole!("azsreg_findings{{{labels},code=\"{}\"}} 1", finding.code.id);
         }
         gauge("azsreg_side_readable", "Whether a side could be read.");
-        say!("azsreg_side_readable{{{labels},side=\"azure\"}} {}", u8::from(azure.is_some()));
-        say!("azsreg_side_readable{{{labels},side=\"stamp\"}} {}", u8::from(stamp.is_some()));
+        whole!("azsreg_side_readable{{{labels},side=\"azure\"}} {}", u8::from(azure.is_some()));
+        whole!("azsreg_side_readable{{{labels},side=\"stamp\"}} {}", u8::from(stamp.is_some()));
         if let Some(azure) = azure.filter(|azure| azure.registration.is_some()) {
             gauge("azsreg_locked", "Whether the registration is locked.");
-            say!("azsreg_locked{{{labels}}} {}", u8::from(azure.lock.is_some()));
+            whole!("azsreg_locked{{{labels}}} {}", u8::from(azure.lock.is_some()));
             gauge("azsreg_role_assigned", "Whether the stamp's principal has its role.");
-            say!("azsreg_role_assigned{{{labels}}} {}", u8::from(azure.role.is_some()));
+            whole!("azsreg_role_assigned{{{labels}}} {}", u8::from(azure.role.is_some()));
         }
         if let Some(stamp) = stamp {
             gauge("azsreg_nodes", "How many nodes the stamp has.");
-            say!("azsreg_nodes{{{labels}}} {}", stamp.information.nodes);
+            whole!("azsreg_nodes{{{labels}}} {}", stamp.information.nodes);
         }
         gauge("azsreg_looked_at_seconds", "When both sides were looked at, as Unix time.");
-        say!("azsreg_looked_at_seconds{{{labels}}} {}", report.at.as_second());
+        whole!("azsreg_looked_at_seconds{{{labels}}} {}", report.at.as_second());
     }
 
     /// Every prerequisite.
     pub(crate) fn prerequisites(self, list: &[Prerequisite]) {
-        // What failed comes last, beside the summary. On a terminal what may be done is one line, so that a screen holds it all.
-        let rank = |one: &&Prerequisite| match one.verdict {
-            Verdict::Ok => 0,
-            Verdict::NotKnown => 1,
-            Verdict::Warning => 2,
-            Verdict::Failed => 3,
-        };
-        let is_action = |one: &&Prerequisite| one.verdict == Verdict::Ok && one.name.contains('/');
-        let actions = list.iter().filter(is_action).count();
-        let together = fold::stdout().is_some() && actions > 1;
-        let mut ranked: Vec<&Prerequisite> = list.iter().filter(|one| !together || !is_action(one)).collect();
-        ranked.sort_by_key(rank);
-        if together {
-            Line::of("  ")
-                .painted("ok", green())
-                .then(&format!("       permissions: {actions} actions are allowed"))
-                .say();
-        }
-        for one in ranked {
-            let (word, pad, style) = match one.verdict {
-                Verdict::Ok => ("ok", "     ", green()),
-                Verdict::Warning => ("warning", "", yellow()),
-                Verdict::Failed => ("failed", " ", red().bold()),
-                Verdict::NotKnown => ("unknown", "", dimmed()),
-            };
-            Line::of("  ").painted(word, style).then(&format!("{pad}  {}: {}", one.name, one.detail)).say();
-            if let Some(problem) = &one.problem {
-                say!("           {} {}", problem.code.id, problem.then());
-            }
-        }
+        prerequisite_lines(list, fold::stdout().is_some()).iter().for_each(Line::say);
     }
 
     fn sides(self, report: &StatusReport) {
@@ -427,6 +391,55 @@ impl View {
     }
 }
 
+/// Rows under titles, in columns that line up, or row by row where the terminal is too narrow for them.
+fn table_lines(titles: &[&str], rows: impl Iterator<Item = Vec<String>>, terminal: Option<usize>) -> Vec<String> {
+    let mut table: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
+    table.extend(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()));
+    let widths: Vec<usize> =
+        (0..titles.len()).map(|at| table.iter().map(|row| measure_text_width(&row[at])).max().unwrap_or(0)).collect();
+    let wide = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+    if terminal.is_some_and(|width| wide > width) {
+        return table.iter().skip(1).flat_map(|row| fold::below(titles, row)).collect();
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| pad_str(cell, *width, Alignment::Left, None));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect()
+}
+
+/// What failed comes last, beside the summary. On a terminal what may be done is one line, so that a screen holds it all.
+fn prerequisite_lines(list: &[Prerequisite], terminal: bool) -> Vec<Line> {
+    let is_action = |one: &&Prerequisite| one.verdict == Verdict::Ok && one.name.contains('/');
+    let actions = list.iter().filter(is_action).count();
+    let together = terminal && actions > 1;
+    let mut ranked: Vec<&Prerequisite> = list.iter().filter(|one| !together || !is_action(one)).collect();
+    ranked.sort_by_key(|one| match one.verdict {
+        Verdict::Ok => 0,
+        Verdict::NotKnown => 1,
+        Verdict::Warning => 2,
+        Verdict::Failed => 3,
+    });
+    let mut lines = Vec::new();
+    if together {
+        let text = format!("       permissions: {actions} actions allowed");
+        lines.push(Line::of("  ").painted("ok", green()).then(&text));
+    }
+    for one in ranked {
+        let (word, pad, style) = match one.verdict {
+            Verdict::Ok => ("ok", "     ", green()),
+            Verdict::Warning => ("warning", "", yellow()),
+            Verdict::Failed => ("failed", " ", red().bold()),
+            Verdict::NotKnown => ("unknown", "", dimmed()),
+        };
+        lines.push(Line::of("  ").painted(word, style).then(&format!("{pad}  {}: {}", one.name, one.detail)));
+        if let Some(problem) = &one.problem {
+            lines.push(Line::of(&format!("           {} {}", problem.code.id, problem.then())));
+        }
+    }
+    lines
+}
+
 fn switch(on: Option<bool>) -> &'static str {
     match on {
         Some(true) => "on",
@@ -494,4 +507,125 @@ fn problem_lines(problem: &Problem) -> Vec<Line> {
     lines.extend(problem.details.iter().map(|detail| line("note", detail)));
     lines.push(line("next", problem.then()));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use azsreg_model::code;
+
+    const GUID: &str = "2d890443-c2a8-4079-b3bc-a7248143924b";
+
+    fn on_a_terminal(lines: &[impl AsRef<str>], width: usize) -> String {
+        lines.iter().map(|line| format!("{}\n", fold::fold(line.as_ref(), width))).collect()
+    }
+
+    fn assert_fits(text: &str, width: usize, guids: usize) {
+        // An item's name has no place to break it: it has a line of its own.
+        for row in text.lines().filter(|row| row.contains(' ')) {
+            assert!(measure_text_width(row) <= width, "{width}: {row:?} of\n{text}");
+        }
+        assert_eq!(text.matches(GUID).count(), guids, "{width}: {text}");
+    }
+
+    fn row(cells: &[&str]) -> Vec<String> {
+        cells.iter().map(|cell| (*cell).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_table_fits_and_has_its_ids_whole() {
+        let named = format!("AzureStack-{GUID}");
+        let notes = "orphan: the stamp has a newer registration, not locked, no role";
+        let item = "microsoftwindowsserver.windowsserver-2022-datacenter-g2-20348.2322.240306";
+        let title = "大阪 Windows Server 2022 Datacenter (英語) for a title that publishers like to make long";
+        let tables: [(&[&str], Vec<String>, usize); 4] = [
+            (
+                &["NAME", "RESOURCE GROUP", "CLOUD ID", "BILLING MODEL", "LOCK", "ROLE", "EXPIRES", "NOTES"],
+                row(&[&named, "azurestack", GUID, "PayAsYouUse", "yes", "no", "2027-11-28", notes]),
+                2,
+            ),
+            (
+                &["NAME", "KIND", "VERSION", "SIZE", "TITLE", "FOR THIS STAMP"],
+                row(&[item, "virtual machine", "1.0.3", "12.7 GB", title, "no: it needs 1.2501 or later"]),
+                0,
+            ),
+            (
+                &["NAME", "KIND", "VERSION", "SIZE", "STATE", "TITLE"],
+                row(&[item, "virtual machine", "1.0.3", "12.7 GB", "downloading", title]),
+                0,
+            ),
+            (&["SUBSCRIPTION", "TENANT"], row(&[GUID, GUID]), 2),
+        ];
+        for (titles, row, guids) in &tables {
+            for width in [44, 80, 120] {
+                let text = on_a_terminal(&table_lines(titles, [row.clone()].into_iter(), Some(width)), width);
+                assert_fits(&text, width, *guids);
+            }
+            let file = table_lines(titles, [row.clone()].into_iter(), None);
+            assert_eq!(file.len(), 2, "nothing is folded in a file");
+        }
+    }
+
+    #[test]
+    fn columns_line_up_under_letters_of_two_columns() {
+        let rows = [row(&["大阪", "yes"]), row(&["Lisbon", "no"])];
+        let lines = table_lines(&["NAME", "LOCK"], rows.into_iter(), Some(80));
+        assert_eq!(lines, ["NAME    LOCK", "大阪    yes", "Lisbon  no"]);
+    }
+
+    #[test]
+    fn an_error_and_a_step_fit() {
+        let message = format!("the sign-in does not see the subscription {GUID}; it sees {GUID} (azsreg lab)");
+        let command = format!("azsreg register --subscription {GUID} --billing-model pay-as-you-use --plan");
+        let mut problem = Problem::new(&code::SUBSCRIPTION_NOT_VISIBLE, message).next(command);
+        problem.details = vec![format!("the account is operator@example.com of the tenant {GUID}")];
+        let detail = format!("AzureStack-{GUID} for the stamp {GUID}");
+        let step = StepReport { step: "service-principal", state: StepState::Done, detail };
+        for width in [44, 80, 120] {
+            let lines: Vec<String> = problem_lines(&problem).iter().map(|line| line.as_str().to_owned()).collect();
+            let text = on_a_terminal(&lines, width);
+            assert_fits(&text, width, 4);
+            let hung = text.lines().skip_while(|row| !row.contains("why")).filter(|row| !row.contains("\u{1b}"));
+            assert!(hung.into_iter().all(|row| row.starts_with("       ") || width == 44), "{text}");
+            assert_fits(&on_a_terminal(&[step_line(&step).as_str()], width), width, 2);
+        }
+    }
+
+    #[test]
+    fn what_failed_stands_last_and_thirty_rows_hold_it_all() {
+        let one = |name: &str, verdict, problem: Option<Problem>| Prerequisite {
+            name: name.to_owned(),
+            verdict,
+            detail: format!("what was seen of {GUID}, said in as many words as most of them need"),
+            problem,
+        };
+        let failed = Problem::new(&code::FORBIDDEN, "the caller lacks an action");
+        let mut list = vec![
+            one("subscription", Verdict::Failed, Some(failed.clone())),
+            one("Azure AD Graph", Verdict::Warning, Some(failed)),
+            one("name", Verdict::NotKnown, None),
+            one("clock", Verdict::Ok, None),
+            one("location", Verdict::Ok, None),
+        ];
+        list.extend((0..15).map(|at| one(&format!("Microsoft.AzureStack/registrations/{at}"), Verdict::Ok, None)));
+        let plain = |terminal| {
+            let lines = prerequisite_lines(&list, terminal);
+            lines.iter().map(|line| anstream::adapter::strip_str(line.as_str()).to_string()).collect::<Vec<_>>()
+        };
+        for width in [44, 80, 120] {
+            let text = on_a_terminal(&plain(true), width);
+            assert_fits(&text, width, 5);
+            assert!(text.contains("permissions: 15 actions allowed") && !text.contains("/registrations/"), "{text}");
+            assert!(text.lines().count() <= 30, "{text}");
+            let failure = text.lines().skip_while(|row| !row.contains("failed ")).count();
+            assert!((2..=10).contains(&failure), "{text}");
+        }
+        let verdicts = |terminal| {
+            let lines = plain(terminal).into_iter().filter(|line| !line.starts_with("    "));
+            lines.map(|line| line.split_whitespace().next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(true), ["ok", "ok", "ok", "unknown", "warning", "failed"]);
+        let file = verdicts(false);
+        assert_eq!((file.len(), file.last().map(String::as_str)), (20, Some("failed")), "in a file each has its line");
+    }
 }

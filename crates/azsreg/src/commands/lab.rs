@@ -237,7 +237,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         view.json(&map);
     } else {
         for (name, value) in variables {
-            view.line(&format!("export {name}={}", quoted(&value)));
+            view.whole(&format!("export {name}={}", quoted(&value)));
         }
     }
     Ok(ExitCode::Done)

@@ -107,6 +107,24 @@ async fn show(global: &Global, options: &UsageShowOptions, sources: &Sources) ->
     Ok(ExitCode::Done)
 }
 
+/// The columns of `usage show`.
+pub(crate) fn columns(by: By, hourly: bool) -> Vec<(&'static str, i32)> {
+    let mut columns = vec![if hourly { ("HOUR (UTC)", 16) } else { ("DAY (UTC)", 10) }];
+    if by != By::Meter {
+        columns.push(("SUBSCRIPTION", 36));
+    }
+    columns.extend([("METER", 29), ("UNIT", 18), ("QUANTITY", -16)]);
+    if by == By::Resource {
+        // As long as most of their ids are.
+        columns.push(("RESOURCE", 150));
+    }
+    columns
+}
+
+/// The columns of `usage compare`.
+pub(crate) const COMPARED: [(&str, i32); 7] =
+    [("DAY (UTC)", 10), ("METER", 30), ("UNIT", 11), ("STAMP", -16), ("AZURE", -16), ("DIFFERENCE", -14), ("", 10)];
+
 /// The lines of `usage show`, as they come.
 struct Lines {
     rows: Rows,
@@ -116,16 +134,8 @@ struct Lines {
 
 impl Lines {
     fn new(output: Output, by: By, hourly: bool) -> Self {
-        let mut titles = vec![(if hourly { "HOUR (UTC)" } else { "DAY (UTC)" }, if hourly { 16 } else { 10 })];
-        if by != By::Meter {
-            titles.push(("SUBSCRIPTION", 36));
-        }
-        titles.extend([("METER", 29), ("UNIT", 18), ("QUANTITY", -16)]);
-        if by == By::Resource {
-            titles.push(("RESOURCE", 0));
-        }
         let csv = ["start", "subscription", "meter", "name", "unit", "quantity", "resource"];
-        Self { rows: Rows::new(output, "usage", &titles, &csv), by, hourly }
+        Self { rows: Rows::new(output, "usage", &columns(by, hourly), &csv), by, hourly }
     }
 
     /// Writes one; whether anybody still reads.
@@ -267,10 +277,8 @@ fn compared(global: &Global, options: &UsageCompareOptions, view: &View, compari
         document["equal"] = json!(comparison.count(Verdict::Equal));
         return view.json(&document);
     }
-    let titles =
-        [("DAY (UTC)", 10), ("METER", 30), ("UNIT", 11), ("STAMP", -16), ("AZURE", -16), ("DIFFERENCE", -14), ("", 0)];
     let csv = ["day", "meter", "name", "unit", "stamp", "azure", "difference", "verdict"];
-    let mut rows = Rows::new(global.output, "lines", &titles, &csv);
+    let mut rows = Rows::new(global.output, "lines", &COMPARED, &csv);
     for line in lines {
         let verdict = match line.verdict {
             Verdict::Equal => "equal",
