@@ -60,16 +60,6 @@ pub(crate) fn fold(line: &str, width: usize) -> String {
     text
 }
 
-/// A row of a table that does not fit side by side: the first cell, and the others below it under their titles.
-pub(crate) fn below<T: AsRef<str>>(titles: &[T], cells: &[String]) -> Vec<String> {
-    let named = |(title, cell): (&T, &String)| match title.as_ref() {
-        "" => format!("  {cell}"),
-        title => format!("  {}: {cell}", title.to_lowercase()),
-    };
-    let others = titles.iter().zip(cells).skip(1).filter(|(_, cell)| !cell.is_empty());
-    cells.first().cloned().into_iter().chain(others.map(named)).collect()
-}
-
 /// What is kept together, with the blanks after it.
 struct Piece<'l> {
     text: &'l str,

@@ -17,6 +17,7 @@ mod rows;
 mod secrets;
 mod stamps;
 mod state;
+mod table;
 mod view;
 mod watch;
 

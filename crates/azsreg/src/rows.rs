@@ -7,7 +7,7 @@ use console::{Alignment, pad_str};
 use serde::Serialize;
 
 use crate::cli::Output;
-use crate::{door, fold};
+use crate::{door, fold, table};
 
 /// An output of rows.
 pub(crate) struct Rows {
@@ -103,7 +103,7 @@ impl Rows {
 
     fn laid_out(&self, cells: &[String]) -> String {
         let cells: Vec<String> = cells.iter().map(|cell| door::clean(cell)).collect();
-        let lines = if self.is_narrow() { fold::below(&self.titles, &cells) } else { vec![self.aligned(&cells)] };
+        let lines = if self.is_narrow() { table::below(&self.titles, &cells) } else { vec![self.aligned(&cells)] };
         let folded = lines.into_iter().map(|line| match self.terminal {
             Some(terminal) => format!("{}\n", fold::fold(&line, terminal)),
             None => format!("{line}\n"),

@@ -5,7 +5,6 @@ use azsreg_model::{
     StepState, days_of,
 };
 use azsreg_operations::prerequisites::{Prerequisite, Verdict};
-use console::{Alignment, measure_text_width, pad_str};
 use jiff::Timestamp;
 use owo_colors::Style;
 use serde::Serialize;
@@ -13,8 +12,8 @@ use serde_json::json;
 
 use crate::Ended;
 use crate::cli::Output;
-use crate::door::{self, Line, clean};
-use crate::fold;
+use crate::door::{self, Line};
+use crate::{fold, table};
 
 /// Whether a list has begun on stdout that only its end makes a document.
 static BEGUN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -142,7 +141,7 @@ impl View {
 
     /// Rows under titles.
     pub(crate) fn table(self, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-        table_lines(titles, rows, fold::stdout()).iter().for_each(|line| say!("{line}"));
+        table::lines(titles, rows, fold::stdout()).iter().for_each(|line| say!("{line}"));
     }
 
     /// How a command ended, when not well.
@@ -391,23 +390,6 @@ impl View {
     }
 }
 
-/// Rows under titles, in columns that line up, or row by row where the terminal is too narrow for them.
-fn table_lines(titles: &[&str], rows: impl Iterator<Item = Vec<String>>, terminal: Option<usize>) -> Vec<String> {
-    let mut table: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-    table.extend(rows.map(|row| row.iter().map(|cell| clean(cell)).collect()));
-    let widths: Vec<usize> =
-        (0..titles.len()).map(|at| table.iter().map(|row| measure_text_width(&row[at])).max().unwrap_or(0)).collect();
-    let wide = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-    if terminal.is_some_and(|width| wide > width) {
-        return table.iter().skip(1).flat_map(|row| fold::below(titles, row)).collect();
-    }
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| pad_str(cell, *width, Alignment::Left, None));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    table.iter().map(line).collect()
-}
-
 /// What failed comes last, beside the summary. On a terminal what may be done is one line, so that a screen holds it all.
 fn prerequisite_lines(list: &[Prerequisite], terminal: bool) -> Vec<Line> {
     let is_action = |one: &&Prerequisite| one.verdict == Verdict::Ok && one.name.contains('/');
@@ -512,66 +494,8 @@ fn problem_lines(problem: &Problem) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::tests::{GUID, assert_fits, on_a_terminal};
     use azsreg_model::code;
-
-    const GUID: &str = "2d890443-c2a8-4079-b3bc-a7248143924b";
-
-    fn on_a_terminal(lines: &[impl AsRef<str>], width: usize) -> String {
-        lines.iter().map(|line| format!("{}\n", fold::fold(line.as_ref(), width))).collect()
-    }
-
-    fn assert_fits(text: &str, width: usize, guids: usize) {
-        // An item's name has no place to break it: it has a line of its own.
-        for row in text.lines().filter(|row| row.contains(' ')) {
-            assert!(measure_text_width(row) <= width, "{width}: {row:?} of\n{text}");
-        }
-        assert_eq!(text.matches(GUID).count(), guids, "{width}: {text}");
-    }
-
-    fn row(cells: &[&str]) -> Vec<String> {
-        cells.iter().map(|cell| (*cell).to_owned()).collect()
-    }
-
-    #[test]
-    fn every_table_fits_and_has_its_ids_whole() {
-        let named = format!("AzureStack-{GUID}");
-        let notes = "orphan: the stamp has a newer registration, not locked, no role";
-        let item = "microsoftwindowsserver.windowsserver-2022-datacenter-g2-20348.2322.240306";
-        let title = "大阪 Windows Server 2022 Datacenter (英語) for a title that publishers like to make long";
-        let tables: [(&[&str], Vec<String>, usize); 4] = [
-            (
-                &["NAME", "RESOURCE GROUP", "CLOUD ID", "BILLING MODEL", "LOCK", "ROLE", "EXPIRES", "NOTES"],
-                row(&[&named, "azurestack", GUID, "PayAsYouUse", "yes", "no", "2027-11-28", notes]),
-                2,
-            ),
-            (
-                &["NAME", "KIND", "VERSION", "SIZE", "TITLE", "FOR THIS STAMP"],
-                row(&[item, "virtual machine", "1.0.3", "12.7 GB", title, "no: it needs 1.2501 or later"]),
-                0,
-            ),
-            (
-                &["NAME", "KIND", "VERSION", "SIZE", "STATE", "TITLE"],
-                row(&[item, "virtual machine", "1.0.3", "12.7 GB", "downloading", title]),
-                0,
-            ),
-            (&["SUBSCRIPTION", "TENANT"], row(&[GUID, GUID]), 2),
-        ];
-        for (titles, row, guids) in &tables {
-            for width in [44, 80, 120] {
-                let text = on_a_terminal(&table_lines(titles, [row.clone()].into_iter(), Some(width)), width);
-                assert_fits(&text, width, *guids);
-            }
-            let file = table_lines(titles, [row.clone()].into_iter(), None);
-            assert_eq!(file.len(), 2, "nothing is folded in a file");
-        }
-    }
-
-    #[test]
-    fn columns_line_up_under_letters_of_two_columns() {
-        let rows = [row(&["大阪", "yes"]), row(&["Lisbon", "no"])];
-        let lines = table_lines(&["NAME", "LOCK"], rows.into_iter(), Some(80));
-        assert_eq!(lines, ["NAME    LOCK", "大阪    yes", "Lisbon  no"]);
-    }
 
     #[test]
     fn an_error_and_a_step_fit() {
