@@ -38,6 +38,10 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
         || {
             let mut answer = String::new();
             let read = std::io::stdin().lock().read_line(&mut answer)?;
+            if !answer.ends_with('\n') {
+                // ^D: what comes next begins a row of its own.
+                let _ = writeln!(std::io::stderr());
+            }
             Ok((read > 0).then(|| answer.trim().to_owned()))
         },
     )
@@ -81,7 +85,11 @@ fn asked<T: Send + 'static>(
         }
         match came.recv() {
             // A read that ^C has broken off is no failure of the terminal.
-            Ok(Came::Answer(Err(error))) if error.kind() != std::io::ErrorKind::Interrupted => Ok(Err(error)),
+            Ok(Came::Answer(Err(error))) if error.kind() != std::io::ErrorKind::Interrupted => {
+                // What comes next begins a row of its own.
+                let _ = writeln!(std::io::stderr());
+                Ok(Err(error))
+            }
             Ok(Came::Answer(Ok(answer))) => Ok(Ok(answer)),
             Ok(Came::Answer(Err(_)) | Came::Interrupt) => {
                 INTERRUPTED.store(true, Ordering::Relaxed);

@@ -27,6 +27,7 @@ fn width(terminal: bool, term: &console::Term) -> Option<usize> {
         return None;
     }
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+    let asked = asked.filter(|columns| *columns > 0);
     let width = asked.or_else(|| term.size_checked().map(|(_, columns)| usize::from(columns)))?;
     Some(width.max(NARROWEST))
 }

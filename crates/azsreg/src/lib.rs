@@ -81,6 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let exit = match ended {
         Ok(exit) => exit,
         Err(mut ended) => {
+            watch::end();
             ended.problems.iter_mut().for_each(without_descriptors);
             if secrets.way().is_some() {
                 let (advice, subscription) = (advice::Advice::of(&secrets), secrets.subscription());
@@ -102,7 +103,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Code {
 }
 
 /// An empty variable counts as not set.
-fn without_empty(command: clap::Command) -> clap::Command {
+pub(crate) fn without_empty(command: clap::Command) -> clap::Command {
     let empty =
         |arg: &clap::Arg| arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()));
     command

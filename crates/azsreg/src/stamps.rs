@@ -137,7 +137,7 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
         return Ok(Line { arguments, way: None });
     }
     // What is wrong otherwise is said when the whole line is read.
-    let mut command = Cli::command().ignore_errors(true);
+    let mut command = crate::without_empty(Cli::command()).ignore_errors(true);
     let Ok(matches) = command.try_get_matches_from_mut(&arguments) else {
         return Ok(Line { arguments, way: None });
     };

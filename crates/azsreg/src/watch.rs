@@ -37,6 +37,13 @@ pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
 /// The progress line of this command, if it has one.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
+/// No progress is drawn any more, however the command ended.
+pub(crate) fn end() {
+    if let Some(bar) = BAR.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bar.finish_and_clear();
+    }
+}
+
 /// Does something while no progress is drawn.
 pub(crate) fn suspended<T>(work: impl FnOnce() -> T) -> T {
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -90,6 +90,19 @@ fn a_question_stays_on_the_screen_with_what_is_typed_and_control_c_ends_it_at_on
 }
 
 #[test]
+fn the_end_of_the_input_at_a_question_leaves_a_row_for_what_comes_next() {
+    let world = registered();
+    let before = world.lab.export();
+    let mut screen = Screen::of(&mut both(&world, &["unregister"]), 80, 30);
+    screen.shows("Type yes:");
+    screen.stands_still();
+    screen.types("\u{4}");
+    let text = screen.ends(2);
+    assert!(text.lines().any(|row| row.ends_with("Type yes:")) && text.contains("AZR1014"), "{text}");
+    assert_eq!(world.lab.export(), before);
+}
+
+#[test]
 fn control_c_at_a_number_ends_it_too() {
     let world = World::new();
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
