@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(error.class, Class::Permanent);
         assert_eq!(error.problem.code.id, "AZR4048");
         assert!(error.problem.message.contains("Cost centre on groups"), "{}", error.problem.message);
-        assert!(error.problem.then().contains("Make the resource group yourself"));
+        assert!(error.problem.then().contains("make it yourself"));
         let error = of(403, "RequestDisallowedByPolicy", "was disallowed by policy. Reasons: 'Every group has a tag.'");
         assert!(error.problem.message.ends_with("Every group has a tag."), "{}", error.problem.message);
     }

@@ -451,7 +451,7 @@ codes! {
         "Run the same command again: it resumes.";
     POLICY "AZR4048" CheckFailed "A policy of Azure forbids the change",
         "An Azure Policy assignment denies it; its name and Azure's words are below.",
-        "Make the resource group yourself with what the policy asks, or give another --location; then run the same command. Who keeps the policy can make an exemption.";
+        "Do what the policy asks, or have an exemption made by who keeps it; then run the same command. If it is the resource group: make it yourself with what the policy asks, or give another --location.";
     LOCATION_CLOSED "AZR4049" CheckFailed "Azure does not let the subscription create resources there",
         "Azure limits the locations of some subscriptions; its words are below.",
         "Give another --location, or make the resource group yourself where Azure lets you; then run the same command.";
@@ -476,6 +476,9 @@ codes! {
     SUBSCRIPTION_WARNED "AZR4056" Failed "The subscription is about to be disabled",
         "A payment is due, or the subscription's term has ended: Azure disables it after a time.",
         "Look at Cost Management + Billing in the portal.";
+    FORBIDDEN_BY_SOMETHING "AZR4057" Failed "A call was forbidden, and it is not said by whom",
+        "The service answered 403, or a proxy or a firewall in its place.",
+        "See in the words who answered. A proxy: have the host allowed there. Azure: ask for the role that the call needs. Then run the same command again.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";
@@ -677,6 +680,9 @@ codes! {
     MODULE_UNREGISTER "AZR9010" Failed "The PowerShell module can't unregister by token or by cloud id",
         "It compares the registrations with a cloud id that it never reads, so it finds none, whatever is there.",
         "azsreg offline unregister FILE  with the file of the deactivation, or the module's own command with -RegistrationName NAME (azsreg list shows the name).";
+    MODULE_WINRM "AZR9011" Failed "PowerShell could not open a session to the privileged endpoint",
+        "The words say why: mostly a setting of the Windows that it ran on (Kerberos, a logon server, TrustedHosts), or the way to the endpoint.",
+        "azsreg stamp info  says what answers there; azsreg needs neither Kerberos nor TrustedHosts.";
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ pub use status::{
     AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, offline_renewal,
 };
 pub use text::{
-    NotText, Odd, SecretFlaw, ValueKind, as_written, decode_marked_text, decode_text, odd_in_json, read_password,
+    NotText, Odd, SecretFlaw, ValueKind, as_written, decode_log, decode_marked_text, decode_text, odd_in_json,
+    read_password,
 };
 pub use token::{RegistrationToken, TokenContents, TokenError, TokenVersion};
 pub use usage::{

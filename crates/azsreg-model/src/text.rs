@@ -227,6 +227,28 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
     if rest.is_empty() { Ok(text) } else { Err(NotText(bytes.len())) }
 }
 
+/// A log, whatever is in it: one that is cut in the middle of a character, of another code page, or of two encodings (a redirection
+/// that was appended to a file of the other kind). What matters in a log is plain.
+#[must_use]
+pub fn decode_log(bytes: &[u8]) -> String {
+    if let Some(text) = decode_text(bytes).ok().filter(|text| !text.contains('\0')) {
+        return text;
+    }
+    let zeros = |odd: usize| bytes.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
+    let units = |unit: fn([u8; 2]) -> u16| -> String {
+        let pairs = bytes.as_chunks::<2>().0.iter().map(|pair| unit(*pair));
+        char::decode_utf16(pairs).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    };
+    let text = match (bytes, zeros(0), zeros(1)) {
+        ([0xff, 0xfe, ..], ..) => units(u16::from_le_bytes),
+        ([0xfe, 0xff, ..], ..) => units(u16::from_be_bytes),
+        (_, 0, low) if low * 4 > bytes.len() => units(u16::from_le_bytes),
+        (_, high, 0) if high * 4 > bytes.len() => units(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    text.trim_start_matches('\u{feff}').replace('\0', "")
+}
+
 /// Where JSON can't be read for a character that a word processor or a clipboard has put in: the character.
 #[must_use]
 pub fn odd_in_json(text: &str, error: &serde_json::Error) -> Option<Odd> {
@@ -358,5 +380,18 @@ mod tests {
         assert_eq!(named("{\"a\":\u{a0}1}"), "a no-break space (U+00A0) at character 6");
         assert_eq!(named("{\"a\": 1,}"), "");
         assert_eq!(named(""), "");
+    }
+
+    #[test]
+    fn a_log_is_read_whatever_is_in_it() {
+        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let marked = [vec![0xff, 0xfe], wide("LogonFailure,PSSession")].concat();
+        let plain = wide("LogonFailure,PSSession");
+        let mixed = [b"first line\r\n".to_vec(), wide("LogonFailure,PSSession")].concat();
+        let latin = b"Gr\xf6\xdfe LogonFailure,PSSession".to_vec();
+        for bytes in [&marked[..], &marked[..marked.len() - 1], &plain[..], &plain[..plain.len() - 1], &mixed, &latin] {
+            let text = decode_log(bytes);
+            assert!(text.contains("LogonFailure,PSSessio") && !text.contains('\u{feff}'), "{text:?}");
+        }
     }
 }

@@ -253,7 +253,8 @@ fn a_clock_that_is_off_is_named() {
 /// Each alternative of the rows of a plane, with what is between its parts.
 fn alternatives(plane: Plane) -> Vec<(&'static Refusal, String)> {
     let rows = REFUSALS.iter().filter(|row| row.plane == plane);
-    rows.flat_map(|row| row.said.split('|').map(move |said| (row, said.replace('…', "Kind ")))).collect()
+    rows.flat_map(|row| row.said.split('|').map(move |said| (row, said.trim_start_matches('=').replace('…', "Kind "))))
+        .collect()
 }
 
 /// What the screen says of a row: its code, the other side's words, what to run next. What is waited for is told with `-v`.

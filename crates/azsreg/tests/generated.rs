@@ -58,11 +58,15 @@ fn refusals() {
         (Plane::Stamp, "The stamp and its privileged endpoint"),
         (Plane::Module, "The PowerShell module"),
     ];
+    let shown = |one: &str| match one.strip_prefix('=') {
+        Some(code) => format!("`{code}` (an answer's code alone)"),
+        None => format!("`{one}`"),
+    };
     for (plane, title) in planes {
         let _ =
             write!(text, "\n## {title}\n\n| said | code | class | who can mend it | next |\n|---|---|---|---|---|\n");
         for row in REFUSALS.iter().filter(|row| row.plane == plane) {
-            let said: Vec<String> = row.said.split('|').map(|one| format!("`{one}`")).collect();
+            let said: Vec<String> = row.said.split('|').map(shown).collect();
             let class = format!("{:?}", row.class).to_lowercase();
             let (code, who) = (row.code.id, row.who.words());
             let _ = writeln!(text, "| {} | {code} | {class} | {who} | {} |", said.join(", "), row.next());

@@ -7,15 +7,17 @@
 //! and refresh tokens in clear: an excerpt is redacted from the whole text, before anything is cut out of it.
 
 mod entries;
+mod excerpt;
+mod run;
 mod secrets;
+
+use std::borrow::Cow;
 
 use crate::codes::{Code, code};
 use crate::refusals::{self, Refusal, squeeze};
-use entries::{entries, is_error, is_prompt};
-use secrets::secrets;
-
-/// The most characters of an excerpt.
-const EXCERPT: usize = 300;
+use entries::{command_of, entries, is_prompt};
+use excerpt::Log;
+use run::Run;
 
 /// One thing that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +31,16 @@ pub struct LogFinding {
     /// Why it happens.
     pub cause: &'static str,
     /// What to run next.
-    pub next: &'static str,
+    pub next: Cow<'static, str>,
     /// The log's words, redacted: at most 300 characters on one line.
     pub excerpt: String,
     /// In how many attempts of the module it happened.
     pub times: usize,
+    /// Whether the run went past it: nothing has to be mended.
+    pub passed: bool,
 }
 
-/// One run of a function of the module, or a piece of a console.
+/// One run of a function of the module, or of a command in a console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRun {
     /// The function, where the log says one.
@@ -72,139 +76,60 @@ const HARMLESS: [&str; 2] = ["thetermfind-azresourceisnotrecognized", "disabling
 
 /// What went wrong in a log, or a console's transcript, of the PowerShell module, run by run.
 ///
-/// Within a run (from one `Begin log:` to the next) the same trouble counts once, with the number of attempts that had
-/// it. The error that a run ended with is there even where azsreg does not know it.
+/// Within a run (from one `Begin log:`, or one command at a prompt, to the next) the same trouble counts once, with the number
+/// of attempts that had it. The error that a run ended with is there even where azsreg does not know it.
 #[must_use]
 pub fn read_module_log(text: &str) -> Vec<LogRun> {
-    let secret = secrets(text);
+    let log = Log::new(text);
     let lower = text.to_ascii_lowercase();
     // Signed in to the privileged endpoint as the hosts' administrator: in the log itself the account is not named.
     let host_account = lower.lines().any(|line| line.contains("credential") && line.contains("\\azurestackadmin"))
         && !lower.contains("\\cloudadmin");
-    let line_of = |at: usize| 1 + text[..at].matches('\n').count();
     let mut runs: Vec<Run> = Vec::new();
     for (start, end) in entries(text) {
         let (entry, offsets) = squeeze(&text[start..end]);
-        if entry.contains("beginlog:") || (runs.is_empty() && !entry.is_empty()) {
-            runs.push(Run { function: function_of(&text[start..end]), line: line_of(start), ..Run::default() });
+        let command = command_of(&text[start..end]);
+        let begins = entry.contains("beginlog:");
+        match runs.last_mut() {
+            // What a command at a prompt logs is its own.
+            Some(run) if begins && run.is_a_bare_command() => run.begin(function_of(&text[start..end])),
+            Some(_) if !begins && command.is_none() => {}
+            None if entry.is_empty() => continue,
+            _ => {
+                let function = function_of(&text[start..end]).or(command.map(str::to_owned));
+                runs.push(Run::new(function, log.line_of(start), begins));
+            }
         }
         let Some(run) = runs.last_mut() else { continue };
-        if is_prompt(&text[start..end]) {
-            (run.attempt, run.thrown) = (run.attempt + 1, None);
-        } else if entry.contains("tryingagain...") {
-            run.attempt += 1;
-        }
-        run.done |= entry.contains("endlog:") || entry.contains("yourenvironmentisnow");
-        // What follows is the last attempt's error, as it is logged, thrown and shown.
-        if let Some(marker) = entry.find("*error*") {
-            let after = entry[marker..].find("error").map_or(0, |at| marker + at + "error".len());
-            let stars = entry[after..].bytes().take_while(|byte| *byte == b'*').count();
-            run.thrown = Some(offsets.get(after + stars).map_or(end, |at| start + at));
-            run.known = false;
-        }
+        run.read(&entry, &offsets, start, end);
         if HARMLESS.iter().any(|said| entry.contains(said)) {
             continue;
         }
         let Some((at, refusal)) = refusals::find(&entry, |_| true) else {
-            run.note(text, &entry, start, end);
+            if !is_prompt(&text[start..end]) {
+                run.note(text, &entry, start, end);
+            }
             continue;
         };
         let at = start + offsets[at];
-        run.known |= run.thrown.is_some_and(|from| at >= from);
-        run.unknown = None;
-        let mut finding = LogFinding {
-            line: line_of(at),
-            code: code_of(refusal, &entry, run.function.as_deref(), host_account),
-            who: Some(refusal.who.words()),
-            cause: refusal.cause(),
-            next: refusal.next(),
-            excerpt: excerpt(text, &secret, at, end),
-            times: 1,
-        };
-        if finding.code.id != refusal.code.id {
-            (finding.cause, finding.next) = (finding.code.cause, finding.code.next);
-            finding.who = Some(refusals::Who::You.words());
-        }
-        run.found(finding);
-    }
-    runs.into_iter().map(|run| run.ended(text, &secret, line_of)).collect()
-}
-
-/// A run as it is read.
-#[derive(Default)]
-struct Run {
-    function: Option<String>,
-    line: usize,
-    attempt: usize,
-    done: bool,
-    /// Where the error begins that the run ended with.
-    thrown: Option<usize>,
-    /// Whether that is known.
-    known: bool,
-    /// The last error that is not known.
-    unknown: Option<(usize, usize)>,
-    /// What was said last of the work.
-    last: Option<(usize, usize)>,
-    /// With the attempt in which each was seen last.
-    findings: Vec<(usize, LogFinding)>,
-}
-
-impl Run {
-    /// An entry without anything that is known.
-    fn note(&mut self, text: &str, entry: &str, start: usize, end: usize) {
-        let warning = entry.contains("*warning*") || entry.contains("*endwarning*");
-        let shown = text[start..end].trim();
-        if is_error(shown) || entry.contains("fullyqualifiederrorid") || (shown.starts_with("WARNING:") && !warning) {
-            self.unknown = Some((start, end));
-        } else if !warning && !entry.contains("tryingagain...") && !entry.contains("***") && !entry.is_empty() {
-            self.last = Some((start, end));
-        }
-    }
-
-    fn found(&mut self, finding: LogFinding) {
-        let seen = self.findings.iter().position(|(_, known)| known.code.id == finding.code.id);
-        let (mut attempt, mut finding) = seen.map_or((self.attempt, finding), |at| self.findings.remove(at));
-        if attempt != self.attempt && self.thrown.is_none() {
-            attempt = self.attempt;
-            finding.times += 1;
-        }
-        self.findings.push((attempt, finding));
-    }
-
-    fn ended(self, text: &str, secret: &[bool], line_of: impl Fn(usize) -> usize) -> LogRun {
-        let mut findings: Vec<LogFinding> = self.findings.into_iter().map(|(_, finding)| finding).collect();
-        // The error that ended it is shown, known or not.
-        let block = match self.thrown {
-            Some(from) if !self.known => {
-                let from = from + text[from..].len() - text[from..].trim_start().len();
-                let entry = entries(&text[from..]).first().map(|(_, end)| from + end);
-                entry.filter(|end| *end > from).map(|end| (from, end))
-            }
-            Some(_) => None,
-            None => self.unknown,
-        };
-        if let Some((start, end)) = block.filter(|_| !self.done) {
-            findings.push(LogFinding {
-                line: line_of(start),
-                code: &code::MODULE_UNKNOWN,
-                who: None,
-                cause: code::MODULE_UNKNOWN.cause,
-                next: code::MODULE_UNKNOWN.next,
-                excerpt: excerpt(text, secret, start, end),
+        let excerpt = log.excerpt(at, end);
+        let code = code_of(refusal, &entry, run.function(), host_account);
+        let own = code.id == refusal.code.id;
+        run.found(
+            at,
+            LogFinding {
+                line: log.line_of(at),
+                code,
+                who: Some(if own { refusal.who.words() } else { refusals::Who::You.words() }),
+                cause: if own { refusal.cause() } else { code.cause },
+                next: if own { refusal.next_for(&text[start..end]) } else { code.next.into() },
+                excerpt,
                 times: 1,
-            });
-        }
-        let end = match (self.done, self.thrown, &self.function, self.last) {
-            (true, ..) => LogEnd::Done,
-            (_, Some(_), ..) => LogEnd::Failed,
-            (_, _, Some(_), Some((start, end))) => {
-                LogEnd::Stopped { line: line_of(start), step: without_time(&excerpt(text, secret, start, end)) }
-            }
-            (_, _, Some(_), None) => LogEnd::Stopped { line: self.line, step: String::new() },
-            (_, _, None, _) => LogEnd::NotSeen,
-        };
-        LogRun { function: self.function, line: self.line, end, findings }
+                passed: false,
+            },
+        );
     }
+    runs.into_iter().map(|run| run.ended(&log)).collect()
 }
 
 /// What a row means in this log: the module says some things wrongly.
@@ -228,45 +153,11 @@ fn function_of(entry: &str) -> Option<String> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// Words without the stream and the time before them.
-fn without_time(words: &str) -> String {
-    let words = words.trim_start_matches("VERBOSE:").trim_start();
-    let rest =
-        words.split_once(": ").filter(|(head, _)| head.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b)));
-    rest.map_or(words, |(_, rest)| rest).to_owned()
-}
-
 /// A missing registration is reported as one with another cloud id: only with an id it is one.
 fn shows_other_cloud_id(entry: &str) -> bool {
     let Some((_, shown)) = entry.split_once("resourcecloudid:") else { return false };
     let digits = shown.bytes().take_while(u8::is_ascii_hexdigit).count();
     digits == 8 && shown[digits..].starts_with('-')
-}
-
-/// The words of an entry from the line of `at` on, without secrets and without where in the script it was.
-fn excerpt(text: &str, secret: &[bool], at: usize, end: usize) -> String {
-    let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let (start, mut words) =
-        if at - line > 200 { (text.floor_char_boundary(at - 100), "…".to_owned()) } else { (line, String::new()) };
-    let mut offset = start;
-    for line in text[start..end].split_inclusive('\n') {
-        let words_of = line.trim_start();
-        let place = (words_of.starts_with("At ") && words_of.contains("char:")) || words_of.starts_with("+ ");
-        if offset > start && place {
-            break;
-        }
-        for (index, char) in line.char_indices() {
-            match secret[offset + index] {
-                true if words.ends_with("[redacted]") => {}
-                true => words.push_str("[redacted]"),
-                false if !char.is_whitespace() && !char.is_control() => words.push(char),
-                false if words.is_empty() || words.ends_with(' ') => {}
-                false => words.push(' '),
-            }
-        }
-        offset += line.len();
-    }
-    words.trim_end().chars().take(EXCERPT).collect()
 }
 
 #[cfg(test)]
@@ -306,7 +197,7 @@ mod tests {
     #[test]
     fn every_pattern_reaches_its_code() {
         for row in refusals::REFUSALS {
-            for choice in row.said.split('|') {
+            for choice in row.said.split('|').filter(|said| !said.starts_with('=')) {
                 let text = format!("2026-03-01.10-15-00: {}\n", choice.replace('…', "Kind ").to_uppercase());
                 assert_eq!(found(&text), [(1, row.code.id, 1)], "row {}: {choice}", row.row);
             }
@@ -372,7 +263,7 @@ mod tests {
                     .as_bytes()
                     .windows(12)
                     .any(|part| finding.excerpt.as_bytes().windows(12).any(|window| window == part));
-                assert!(!leaks && finding.excerpt.chars().count() <= EXCERPT, "{width}: {}", finding.excerpt);
+                assert!(!leaks && finding.excerpt.chars().count() <= excerpt::EXCERPT, "{width}: {}", finding.excerpt);
             }
         }
     }
@@ -385,7 +276,7 @@ mod tests {
         let text = format!("2026-03-01.10-15-00: {} {error} {}", "a b ".repeat(200), "ü ".repeat(300));
         let excerpt = &findings(&text)[0].excerpt;
         assert!(
-            excerpt.starts_with('…') && excerpt.contains(&error) && excerpt.chars().count() == EXCERPT,
+            excerpt.starts_with('…') && excerpt.contains(&error) && excerpt.chars().count() == excerpt::EXCERPT,
             "{excerpt}"
         );
     }
@@ -493,6 +384,88 @@ mod tests {
             let found = findings(&log);
             assert_eq!(found.last().unwrap().code.id, "AZR9010", "{said}");
             assert!(found.last().unwrap().next.contains("offline unregister"), "{said}");
+        }
+    }
+
+    #[test]
+    fn each_command_of_a_console_is_a_run_of_its_own() {
+        let text = "PS C:\\> Set-AzsRegistration @p\nYour environment is now registered and activated using the provided parameters.\n\
+            PS C:\\> Get-AzsRegistrationToken @q\nGet-AzsRegistrationToken : The moon is full\n    + FullyQualifiedErrorId : Foo\n";
+        let runs = read_module_log(text);
+        let told: Vec<_> = runs.iter().map(|run| (run.function.as_deref().unwrap(), run.end.clone())).collect();
+        assert_eq!(told, [("Set-AzsRegistration", LogEnd::Done), ("Get-AzsRegistrationToken", LogEnd::NotSeen)]);
+        assert_eq!(runs[1].findings[0].code.id, "AZR9009");
+        // The prompt that comes back is no step, and takes no error back.
+        let time = "2026-11-20.09-10-00";
+        let text = format!(
+            "PS C:\\> Set-AzsRegistration\nVERBOSE: {time}: *** Begin log: Set-AzsRegistration ***\nVERBOSE: {time}: ** Error **\n\
+             VERBOSE: {time}: ScopeLocked : the scope is locked\nPS C:\\> \n"
+        );
+        let runs = read_module_log(&text);
+        assert_eq!((runs.len(), runs[0].end.clone(), runs[0].findings[0].code.id), (1, LogEnd::Failed, "AZR4010"));
+    }
+
+    #[test]
+    fn an_error_after_success_is_an_error() {
+        let time = "2026-11-20.09-10-00";
+        let text = format!(
+            "{time}: *** Begin log: Set-AzsRegistration ***\n{time}: Your environment is now registered.\n\
+             {time}: *** Error ***\n{time}: The moon is full\n"
+        );
+        let runs = read_module_log(&text);
+        assert_eq!(runs[0].end, LogEnd::Failed);
+        assert!(runs[0].findings[0].excerpt.contains("The moon is full"));
+    }
+
+    #[test]
+    fn what_a_later_attempt_went_past_is_no_reason() {
+        let time = "2026-11-20.09-10-00";
+        let log = |more: &str| {
+            format!(
+                "{time}: *** Begin log: Set-AzsRegistration ***\n{time}: A failed: another action is in progress: 1\n\
+                 {time}: Waiting 10 seconds and trying again...\n{more}"
+            )
+        };
+        let passed = |text: &str| read_module_log(text)[0].findings[0].passed;
+        assert!(!passed(&log("")), "it was only tried again");
+        assert!(!passed(&log(&format!("{time}: A. Attempt 2 of 3\n"))), "it is tried again");
+        assert!(passed(&log(&format!("{time}: A done.\n{time}: Activating Azure Stack.\n"))));
+    }
+
+    #[test]
+    fn an_error_of_powershell_7_is_shown_without_the_place_in_the_script() {
+        let text = "PS C:\\> Set-AzsRegistration @p\nSet-AzsRegistration: C:\\m\\RegisterWithAzure.psm1:201\nLine |\n 201 |          throw $e\n     |          ~~~~~~~~\n     | The moon is full.\n";
+        let found = findings(text);
+        assert_eq!(found[0].code.id, "AZR9009");
+        assert_eq!(found[0].excerpt, "Set-AzsRegistration: C:\\m\\RegisterWithAzure.psm1:201 The moon is full.");
+    }
+
+    #[test]
+    fn a_number_of_the_directory_that_is_not_known_leads_to_its_page_here_too() {
+        let found = findings("Connect-AzAccount : AADSTS50126: Error validating credentials\n");
+        assert!(found[0].next.contains("error?code=50126"), "{}", found[0].next);
+    }
+
+    #[test]
+    fn this_windows_is_not_the_stamp() {
+        let pc = "Connect-AzAccount : No such host is known. (login.microsoftonline.com:443)";
+        let stamp = "Activation failed: Action plan execution failed. Error: Type 'ActivateAzureBridge' of Role 'AzureBridge' raised an exception: The remote name could not be resolved: 'login.microsoftonline.com'";
+        let trusted =
+            "New-PSSession : [x] Der WinRM-Client.\n    + FullyQualifiedErrorId : ServerNotTrusted,PSSessionOpenFailed";
+        let kerberos = "New-PSSession : Keine Anmeldeserver.\n    + FullyQualifiedErrorId : AuthenticationFailed,PSSessionOpenFailed";
+        let other = "New-PSSession : Etwas.\n    + FullyQualifiedErrorId : -2144108387,PSSessionOpenFailed";
+        let module = "Set-AzsRegistration : Die Benennung wurde nicht erkannt.\n    + CategoryInfo : ObjectNotFound: (Set-AzsRegistration:String) [], CommandNotFoundException\n    + FullyQualifiedErrorId : CommandNotFoundException";
+        let parameter = "Set-AzsRegistration : Kein Parameter.\n    + FullyQualifiedErrorId : NamedParameterNotFound,Set-AzsRegistration";
+        for (text, code) in [
+            (pc, "AZR4001"),
+            (stamp, "AZR2021"),
+            (trusted, "AZR9011"),
+            (kerberos, "AZR9011"),
+            (other, "AZR9011"),
+            (module, "AZR9008"),
+            (parameter, "AZR9004"),
+        ] {
+            assert_eq!(findings(text)[0].code.id, code, "{text}");
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn secrets(text: &str) -> Vec<bool> {
             } else if length > 0
                 && bytes.get(next) == Some(&b'\n')
                 && of_run(next + 1)
-                && !begins_entry(&text[next + 1..])
+                && !begins_entry(text[next + 1..].lines().next().unwrap_or_default())
             {
                 end = next + 1;
             } else {

@@ -4,6 +4,7 @@
 mod table;
 mod words;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 pub use table::REFUSALS;
@@ -92,7 +93,7 @@ pub struct Refusal {
     /// What it is.
     pub code: &'static Code,
     /// What is said: `|` is between alternatives, `…` between parts that follow each other closely. A part without a blank is
-    /// an id: Azure's code, an AADSTS number, PowerShell's, Windows's or WinRM's.
+    /// an id: Azure's code, an AADSTS number, PowerShell's, Windows's or WinRM's. Behind `=` it counts as an answer's code alone.
     pub said: &'static str,
     /// What happened, what to run, and why, where the code's own words are not the best.
     words: &'static [&'static str],
@@ -109,6 +110,18 @@ impl Refusal {
     #[must_use]
     pub fn next(&self) -> &'static str {
         self.words.get(1).copied().unwrap_or(self.code.next)
+    }
+
+    /// What to run next, where these are the words: a number of the directory's that the table does not know has a page of its own.
+    #[must_use]
+    pub fn next_for(&self, text: &str) -> Cow<'static, str> {
+        match aadsts_number(text).filter(|_| self.said.contains("invalid_grant")) {
+            Some(number) => format!(
+                "Read https://login.microsoftonline.com/error?code={number}  and do what it says, then azsreg login."
+            )
+            .into(),
+            None => self.next().into(),
+        }
     }
 
     /// Why it happens.
@@ -162,7 +175,7 @@ fn in_text(text: &str, of: impl Fn(&Refusal) -> bool) -> Option<&'static Refusal
 
 /// The first row whose words are in a squeezed text, and where.
 pub(crate) fn find(squeezed: &str, of: impl Fn(&Refusal) -> bool) -> Option<(usize, &'static Refusal)> {
-    let rows = PATTERNS.iter().filter(|(_, row)| of(row));
+    let rows = PATTERNS.iter().filter(|(pattern, row)| pattern.is_of_texts() && of(row));
     rows.filter_map(|(pattern, row)| pattern.find(squeezed).map(|at| (at, *row))).next()
 }
 
@@ -183,13 +196,10 @@ pub fn directory_problem(text: &str, by_stamp: bool) -> Option<Problem> {
         // It is the stamp that the policy looks at: another way of signing in here changes nothing.
         problem.next = None;
     }
-    // What the table does not know has a page of the directory's own.
-    Some(match number.filter(|_| refusal.said.contains("invalid_grant")) {
-        Some(number) => problem.next(format!(
-            "Read https://login.microsoftonline.com/error?code={number}  and do what it says, then azsreg login."
-        )),
-        None => problem,
-    })
+    if let Cow::Owned(page) = refusal.next_for(text) {
+        problem.next = Some(page);
+    }
+    Some(problem)
 }
 
 /// The AADSTS number in a text, if there is one.
@@ -261,6 +271,12 @@ mod tests {
         assert_eq!(code("BadRequest", "Reusing cloud identifiers is not allowed."), Some("AZR4007"));
         assert_eq!(code("BadRequest", "the id ScopeLocked is not known"), None);
         assert_eq!(code("SomethingElse", ""), None);
+        assert_eq!(code("AuthenticationFailed", "no"), Some("AZR3016"));
+        assert_eq!(code("CopyOperationInProgress", "no"), None);
+        // The letters of MFA are in other words.
+        for words in ["Groups from factory sites carry a cost centre.", "VM form factors", "the system failed"] {
+            assert_eq!(code("RequestDisallowedByPolicy", words), Some("AZR4048"), "{words}");
+        }
     }
 
     #[test]
@@ -271,6 +287,9 @@ mod tests {
         assert_eq!(code("New-AzureStackActivation", "", "the activation key has expired"), Some("AZR2016"));
         assert_eq!(code("New-RegistrationToken", "CommandNotFoundException", "x"), Some("AZR2008"));
         assert_eq!(code("New-RegistrationToken", "", "x"), None);
+        // A 403 of a proxy is no missing role, storage's code is no sign-in of ours.
+        assert_eq!(code("New-AzureStackActivation", "", "The proxy answered (403) Forbidden."), Some("AZR4057"));
+        assert_eq!(code("New-RegistrationToken", "", "Storage said AuthenticationFailed"), None);
     }
 
     #[test]
@@ -288,7 +307,7 @@ mod tests {
     #[test]
     fn a_row_is_never_hidden_by_one_before_it() {
         for (index, row) in REFUSALS.iter().enumerate() {
-            for said in row.said.split('|') {
+            for said in row.said.split('|').filter(|said| !said.starts_with('=')) {
                 let text = squeeze(&said.replace('…', "Kind ")).0;
                 let (_, found) = find(&text, |_| true).unwrap();
                 assert!(

@@ -22,12 +22,13 @@ macro_rules! refusals {
 refusals! {
     // Ids that no language changes: PowerShell's, Windows's, WinRM's.
     45 Stamp Ask You PEP_REFUSED "LogonFailure,PSSessionOpenFailed|0x8007052E|error code 1326";
-    45 Stamp Ask You PEP_REFUSED "AuthenticationFailed,PSSessionOpenFailed|0x8009030E";
+    // A setting of this Windows, which azsreg does not need: no logon server (1311), no Kerberos, a host that is not trusted.
+    45 Module Refuse You MODULE_WINRM "AuthenticationFailed,PSSessionOpenFailed|0x8009030E|ServerNotTrusted,PSSessionOpenFailed|0x803380E4";
     45 Stamp Refuse Stamp PEP_NOT_ALLOWED "AccessDenied,PSSessionOpenFailed";
     0 Stamp Wait You PEP_SESSIONS_USED "2150859173|-2144108123|0x803381A5|maximum number of…concurrent shells";
     44 Stamp Refuse You PEP_CONFIGURATION "InvalidResourceUri,PSSessionOpenFailed";
     44 Stamp Refuse Network PEP_UNREACHABLE "CannotConnect,PSSessionOpenFailed|WinRMOperationTimeout,PSSessionOpenFailed|NetworkPathNotFound,PSSessionOpenFailed";
-    44 Stamp Refuse Network PEP_UNREACHABLE "ComputerNotFound,PSSessionOpenFailed|ServerNotTrusted,PSSessionOpenFailed|URLNotAvailable,PSSessionOpenFailed";
+    44 Stamp Refuse Network PEP_UNREACHABLE "ComputerNotFound,PSSessionOpenFailed|URLNotAvailable,PSSessionOpenFailed";
     44 Stamp Refuse Network PEP_UNREACHABLE "2150858770|-2144108526|0x80338012|2150859046|-2144108250|0x80338126";
 
     // The directory's words, mostly inside a failure of the stamp.
@@ -41,13 +42,21 @@ refusals! {
     0 Directory Ask You MFA_ENROLMENT "AADSTS50079|AADSTS50072";
     0 Directory Ask You CONDITIONAL_ACCESS "AADSTS50097" ""
         "azsreg login --browser  on a device that the directory knows (joined or registered): a device code can't show one.";
-    0 Directory Ask You CONDITIONAL_ACCESS "AADSTS53000|AADSTS53001|AADSTS53002|AADSTS50131" ""
+    0 Directory Ask You CONDITIONAL_ACCESS "AADSTS53000|AADSTS53001|AADSTS50131" ""
         "azsreg login --browser  on a device that satisfies the policy, or ask the directory's administrator to exclude the account for the registration.";
-    0 Directory Ask Directory CONDITIONAL_ACCESS "AADSTS53003|AADSTS530032|AADSTS530031|AADSTS530035" ""
-        "azsreg login --browser  (what is blocked may be the device code itself); if that is refused too, ask the directory's administrator to exclude the account for the registration.";
+    0 Directory Ask Directory CONDITIONAL_ACCESS "AADSTS53002" ""
+        "Ask the directory's administrator: the policy takes approved applications alone, and azsreg signs in as Azure PowerShell.";
+    0 Directory Ask Directory CONDITIONAL_ACCESS "AADSTS53003|AADSTS530032|AADSTS530031" ""
+        "azsreg login --browser  if a device code was refused: that itself may be what is blocked. Otherwise ask the directory's administrator to exclude the account for the registration.";
+    0 Directory Ask Directory CONDITIONAL_ACCESS "AADSTS530035" ""
+        "azsreg login --browser  if a device code was refused. Otherwise ask the directory's administrator: the directory's security defaults block the sign-in."
+        "The directory's security defaults block it.";
     0 Directory Ask You SIGN_IN_EXPIRED "AADSTS700082|AADSTS70008|AADSTS70043|AADSTS70044|AADSTS700084|AADSTS500133";
     0 Directory Ask You SIGN_IN_REVOKED "AADSTS50173|AADSTS50132|AADSTS50133";
-    0 Directory Ask Directory CONSENT_REQUIRED "AADSTS65001|AADSTS90094|AADSTS65004|AADSTS650052|AADSTS650051";
+    0 Directory Ask Directory CONSENT_REQUIRED "AADSTS65001|AADSTS90094|AADSTS650052|AADSTS650051";
+    0 Directory Ask You CONSENT_REQUIRED "AADSTS65004" ""
+        "azsreg login  and accept what is asked for; or have an administrator of the tenant consent."
+        "The person declined to consent.";
     0 Directory Ask You BAD_CLIENT_SECRET "AADSTS7000215" ""
         "Give the secret's value, not its id: the portal shows the value only when the secret is made. Otherwise make a new one.";
     0 Directory Ask Directory BAD_CLIENT_SECRET "AADSTS7000222" "" "Make a new secret for the application: this one has expired.";
@@ -66,7 +75,7 @@ refusals! {
     0 Directory Ask You OTHER_CLOUD "AADSTS900382|AADSTS900432|AADSTS90038|AADSTS90051";
     0 Directory Ask You SIGN_IN_DECLINED "AADSTS70019" "" "azsreg login  and enter the new code within its time";
     0 Directory Ask You SIGN_IN_DECLINED "AADSTS70018|AADSTS70020|AADSTS50058";
-    0 Directory Again Passes AZURE_FAULT "AADSTS90033|AADSTS90024|AADSTS90055|AADSTS90013" "the directory failed for the moment";
+    0 Directory Again Passes AZURE_FAULT "AADSTS90033|AADSTS90024|AADSTS90055|AADSTS90012|AADSTS90006" "the directory failed for the moment";
     // Azure AD Graph is retired: the directory's or the stamp's words for it.
     38 Directory Ask Directory GRAPH_RETIREMENT "blocked to AAD Graph API|Access to AAD Graph is blocked|AzureADGraphMigration|blockAzureADGraphAccess"
         "the directory refuses the stamp: it uses Azure AD Graph, which is retired";
@@ -81,7 +90,7 @@ refusals! {
         "The caller may not register applications, or is not the owner of the stamp's bridge application.";
 
     // Policies, before what they are about.
-    0 Azure Ask You CLAIMS_NEEDED "RequestDisallowedByPolicy…multifactor|RequestDisallowedByPolicy…multi-factor|RequestDisallowedByPolicy…MFA"
+    0 Azure Ask You CLAIMS_NEEDED "RequestDisallowedByPolicy…multifactor|RequestDisallowedByPolicy…multi-factor|RequestDisallowedByPolicy…(MFA)"
         "a policy asks for multi-factor authentication before this change"
         "azsreg login --browser  completes the second factor; then run the same command again. An application can't: give it an exemption.";
     0 Azure Refuse Policy POLICY "RequestDisallowedByPolicy" "a policy of Azure forbids the change";
@@ -98,7 +107,7 @@ refusals! {
     4 Azure Refuse Subscription FORBIDDEN "AuthorizationFailed|LinkedAuthorizationFailed|does not have authorization to perform action" "Azure forbids the call";
     4 Azure Refuse Directory FORBIDDEN "Authorization_RequestDenied|Insufficient privileges to complete"
         "the directory forbids the call";
-    4 Azure Refuse Subscription FORBIDDEN "(403) Forbidden|status code 403|\"StatusCode\": 403";
+    4 Azure Refuse You FORBIDDEN_BY_SOMETHING "(403) Forbidden|status code 403|\"StatusCode\": 403" "a call was forbidden, and it is not said by whom";
     7 Azure Refuse You PARENT_MISSING "ParentResourceNotFound|Parent resource '…' not found"
         "the registration that the call is about is not there";
     8 Azure Refuse You LOCATION_NOT_AVAILABLE "LocationNotAvailableForResourceGroup"
@@ -116,8 +125,8 @@ refusals! {
     0 Azure Refuse Subscription SUBSCRIPTION_DISABLED "ReadOnlyDisabledSubscription|SubscriptionNotEnabled|DisabledSubscription"
         "the subscription is disabled: Azure refuses every change in it";
     0 Azure Ask You OTHER_TENANT "InvalidAuthenticationTokenTenant" "the sign-in is of another tenant than the subscription";
-    0 Azure Ask You SIGN_IN_REFUSED "InvalidAuthenticationToken|ExpiredAuthenticationToken|AuthenticationFailed"
-        "Azure does not take the sign-in's token" "azsreg login";
+    0 Azure Ask You SIGN_IN_REFUSED "InvalidAuthenticationToken|ExpiredAuthenticationToken|=AuthenticationFailed"
+        "Azure does not take the sign-in's token" "azsreg login" "The token has expired, was revoked, or is for another endpoint.";
     9 Azure Wait Passes PROVIDER_NOT_REGISTERED "MissingSubscriptionRegistration|not registered to use namespace"
         "the provider's registration has not arrived yet";
     10 Azure Refuse Subscription SCOPE_LOCKED "ScopeLocked|scope(s) are locked" "a lock forbids the change";
@@ -128,7 +137,7 @@ refusals! {
         "A principal that was made a moment ago is not known everywhere in the directory at once.";
     11 Azure Again Passes STILL_THERE "Removal of registration resource failed.";
     // A move that was begun before, by another client or by one that died.
-    0 Azure Wait Passes AZURE_FAULT "ResourceMoveInProgress|ResourceGroupBeingMoved|ResourcesBeingMoved|MoveInProgress|OperationInProgress"
+    0 Azure Wait Passes AZURE_FAULT "ResourceMoveInProgress|ResourceGroupBeingMoved|ResourcesBeingMoved|MoveInProgress|=OperationInProgress"
         "an earlier operation on the resource group has not ended";
     12 Azure Refuse You MOVE_REFUSED "ResourceMoveNot|ResourceMoveProvider|ResourceMovePolicy|CannotMoveResource|MoveResources" "Azure refuses the move";
     13 Azure Refuse You GERMAN_CLOUD "not supported for registration: AzureGermanCloud|resource namespace 'Microsoft.AzureStack' is invalid";
@@ -169,18 +178,18 @@ refusals! {
     45 Stamp Refuse Stamp PEP_NOT_ALLOWED "Connecting to remote server…Access is denied";
     45 Stamp Ask You PEP_REFUSED "Connecting to remote server…user name or password is incorrect";
     44 Stamp Refuse You PEP_CONFIGURATION "Cannot find the…session configuration in the WSMan: drive";
-    44 Stamp Refuse Network PEP_UNREACHABLE "TrustedHosts configuration setting|WinRM client cannot process";
-    44 Stamp Refuse Network PEP_UNREACHABLE "WinRM cannot complete the operation|PSSessionOpenFailed";
-    44 Stamp Refuse Network PEP_UNREACHABLE "Connecting to remote server…failed with the following error";
+    44 Stamp Refuse Network PEP_UNREACHABLE "WinRM cannot complete the operation";
+    44 Module Refuse You MODULE_WINRM "TrustedHosts configuration setting|WinRM client cannot process";
+    44 Module Refuse You MODULE_WINRM "PSSessionOpenFailed|Connecting to remote server…failed with the following error";
     43 Stamp Refuse Stamp CMDLET_UNKNOWN "ScriptsNotAllowed|runspace is in no-language mode";
     46 Stamp Wait Passes STAMP_BUSY "another action is in progress" "the stamp is busy with another action";
     // A cmdlet that is not known: one of the stamp's, one of a module here, or another.
     39 Module Refuse You MODULE_PARAMETER "The term 'Set-AzureRMsRegistration' is not recognized";
-    47 Stamp Refuse Stamp CMDLET_UNKNOWN "The term '…-AzureStack…' is not recognized";
-    47 Stamp Refuse Stamp CMDLET_UNKNOWN "The term '…-AzureBridge…' is not recognized";
+    47 Stamp Refuse Stamp CMDLET_UNKNOWN "The term '…-AzureStack…' is not recognized|ObjectNotFound: (…-AzureStack";
+    47 Stamp Refuse Stamp CMDLET_UNKNOWN "The term '…-AzureBridge…' is not recognized|ObjectNotFound: (…-AzureBridge";
     32 Module Refuse You MODULE_CLASH "The term '…-AzureRm…' is not recognized|ObjectNotFound: (…-AzureRm";
-    40 Module Refuse You MODULE_INSTALL "The term '…-Azs…' is not recognized";
-    32 Module Refuse You MODULE_CLASH "The term 'Get-Az…' is not recognized|The term 'Connect-Az…' is not rec";
+    40 Module Refuse You MODULE_INSTALL "The term '…-Azs…' is not recognized|ObjectNotFound: (…-Azs";
+    32 Module Refuse You MODULE_CLASH "The term 'Get-Az…' is not recognized|The term 'Connect-Az…' is not rec|ObjectNotFound: (Get-Az|ObjectNotFound: (Connect-Az";
     47 Stamp Refuse Stamp CMDLET_UNKNOWN "is not recognized as the name of a cmdlet|CommandNotFoundException";
     49 Stamp Refuse Stamp CMDLET_UNKNOWN "cannot be found that matches parameter name 'MsAssetTag'";
     49 Stamp Refuse Stamp CMDLET_UNKNOWN "cannot be found that matches parameter name 'TokenVersion'";
@@ -200,14 +209,17 @@ refusals! {
     67 Module Refuse You NOT_ACTIVATED "Activation record not found";
     68 Module Refuse You MODULE_PARAMETER "Unexpected token…RegistrationToken.txt";
     69 Module Refuse You MODULE_PARAMETER "missing mandatory parameters:…RegistrationName";
+    69 Module Refuse You MODULE_PARAMETER "NamedParameterNotFound,Set-Azs|NamedParameterNotFound,Get-Azs|NamedParameterNotFound,New-Azs";
+    69 Module Refuse You MODULE_PARAMETER "NamedParameterNotFound,Register-Azs|NamedParameterNotFound,Unregister-Azs|NamedParameterNotFound,Remove-Azs";
     0 Stamp Refuse Stamp CMDLET_UNKNOWN "NamedParameterNotFound|MissingMandatoryParameter";
     // The stamp; last, what only frames an error that is not known.
     51 Stamp Again Stamp HARDWARE_INFORMATION "Could not retrieve mandatory hardware info" "the stamp could not read the hardware of a host";
     52 Stamp Again Stamp HARDWARE_INFORMATION "Cannot connect to…to get hardware info" "the stamp could not read the hardware of a host";
     48 Stamp Again Passes STAMP_TIMEOUT "Execution timeout" "the stamp took too long";
-    0 Stamp Again Network STAMP_OFFLINE "remote name could not be resolved|No such host is known" "the stamp can't find a host of Azure by its name"
+    0 Stamp Again Network STAMP_OFFLINE "raised an exception…remote name could not be resolved|raised an exception…No such host is known|Action plan…remote name could not be resolved|Action plan…No such host is known|New-AzureStackActivation failed…remote name could not be resolved|New-AzureBridgeServicePrincipal failed…remote name could not be resolved" "the stamp can't find a host of Azure by its name"
         "Mend the stamp's name resolution (its DNS forwarders) or open the way to the host that is named, then run the same command again: it resumes."
         "The stamp's DNS does not know the host, or can't ask further.";
+    0 Module Refuse Network AZURE_UNREACHABLE "remote name could not be resolved|No such host is known";
     0 Stamp Refuse Network STAMP_OFFLINE "New-AzureBridgeServicePrincipal…is disconnected|New-AzureBridgeServicePrincipal…unable to connect"
         "the stamp can't reach Azure to make its principal"
         "For a disconnected stamp: azsreg offline token. Otherwise open the way, then run the same command again: it resumes."

@@ -7,12 +7,16 @@ const GAP: usize = 300;
 pub(super) struct Pattern {
     parts: Vec<String>,
     sentence: bool,
+    /// It means this only as the code of an answer: in a text it is a part of other names.
+    code_alone: bool,
 }
 
 impl Pattern {
     pub(super) fn new(said: &str) -> Self {
-        let parts: Vec<&str> = said.split('…').collect();
+        let code_alone = said.starts_with('=');
+        let parts: Vec<&str> = said.trim_start_matches('=').split('…').collect();
         Self {
+            code_alone,
             sentence: parts.first().is_some_and(|first| first.trim().contains(char::is_whitespace)),
             parts: parts.into_iter().map(|part| squeeze(part).0).collect(),
         }
@@ -26,7 +30,13 @@ impl Pattern {
     /// Whether it is of this id, or of those that begin so.
     pub(super) fn is_of(&self, id: &str) -> bool {
         let id = squeeze(id).0;
-        !self.sentence && self.parts.first().is_some_and(|first| id.starts_with(first.as_str()))
+        let fits = |first: &String| if self.code_alone { id == *first } else { id.starts_with(first.as_str()) };
+        !self.sentence && self.parts.first().is_some_and(fits)
+    }
+
+    /// Whether it is looked for in texts.
+    pub(super) fn is_of_texts(&self) -> bool {
+        !self.code_alone
     }
 
     /// Where it begins in a squeezed text. A number is not found inside a longer one.

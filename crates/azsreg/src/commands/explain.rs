@@ -1,6 +1,6 @@
 //! `azsreg explain`: a code, all codes, or what went wrong in a log of the PowerShell module.
 
-use azsreg_model::{Code, ExitCode, LogEnd, LogRun, Problem, code, decode_text, read_module_log};
+use azsreg_model::{Code, ExitCode, LogEnd, LogRun, Problem, code, decode_log, read_module_log};
 use azsreg_operations::files::input::Input;
 use serde_json::json;
 
@@ -54,11 +54,8 @@ fn one(wanted: &str, view: &View) -> Result<ExitCode, Ended> {
 
 fn from_log(path: &std::path::Path, view: &View) -> Result<ExitCode, Ended> {
     let bytes = state::read("--from-log", path, Input::Log)?;
-    let text = match decode_text(&bytes) {
-        Ok(text) => text,
-        // A log in some other code page: what matters in it is plain.
-        Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
-    };
+    // PowerShell 7 paints its errors.
+    let text = anstream::adapter::strip_str(&decode_log(&bytes)).to_string();
     let runs = read_module_log(&text);
     if view.is_json() {
         view.json(&runs.iter().map(run_entry).collect::<Vec<_>>());
@@ -84,6 +81,7 @@ fn run_entry(run: &LogRun) -> serde_json::Value {
         value["line"] = json!(found.line);
         value["times"] = json!(found.times);
         value["excerpt"] = json!(found.excerpt);
+        value["passed"] = json!(found.passed);
         value
     });
     let (end, stopped) = match &run.end {
@@ -98,7 +96,6 @@ fn run_entry(run: &LogRun) -> serde_json::Value {
 }
 
 fn shown(run: &LogRun, view: &View) {
-    let done = matches!(run.end, LogEnd::Done);
     let times = |count: usize| if count == 1 { "once".to_owned() } else { format!("{count} times") };
     let tries = || run.findings.iter().map(|found| found.times).sum::<usize>();
     let end = match &run.end {
@@ -115,18 +112,39 @@ fn shown(run: &LogRun, view: &View) {
     }
     for found in &run.findings {
         let times = if found.times > 1 { format!(" ({} times)", found.times) } else { String::new() };
-        view.line(&format!("{} line {}{times}: {}", found.code.id, found.line, found.code.title));
+        let past = if found.passed && run.end != LogEnd::Done { "; it went through later" } else { "" };
+        view.line(&format!("{} line {}{times}: {}{past}", found.code.id, found.line, found.code.title));
+        if !found.passed {
+            view.line(&format!("  why: {}", found.cause));
+        }
         view.line(&format!("  log: {}", found.excerpt));
-        if done {
+        if found.passed {
             continue;
         }
-        view.line(&format!("  why: {}", found.cause));
         if let Some(who) = found.who {
             view.line(&format!("  who: {who}"));
         }
         view.line(&format!(" next: {}", found.next));
     }
-    if run.findings.is_empty() && matches!(run.end, LogEnd::Stopped { .. }) {
-        view.line(" next: azsreg status  shows what is there; then azsreg register goes on from it.");
+    let open = run.findings.iter().all(|found| found.passed);
+    if open && matches!(run.end, LogEnd::Stopped { .. }) {
+        let goes_on = goes_on_with(run.function.as_deref().unwrap_or_default());
+        view.line(&format!(" next: azsreg status  shows what is there; then {goes_on} goes on from it."));
     }
+}
+
+/// The command that does what a function of the module was at.
+fn goes_on_with(function: &str) -> &'static str {
+    const COMMANDS: &[(&str, &str)] = &[
+        ("Remove-AzsRegistration", "azsreg unregister"),
+        ("Unregister-AzsEnvironment", "azsreg offline unregister"),
+        ("Get-AzsRegistrationToken", "azsreg offline token"),
+        ("Register-AzsEnvironment", "azsreg offline register"),
+        ("Get-AzsActivationKey", "azsreg offline key"),
+        ("New-AzsActivationResource", "azsreg offline activate"),
+        ("Remove-AzsActivationResource", "azsreg offline deactivate"),
+        ("Set-AzsRegistrationSubscription", "azsreg change-subscription"),
+    ];
+    let known = COMMANDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(function));
+    known.map_or("azsreg register", |(_, command)| command)
 }
