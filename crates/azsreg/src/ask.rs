@@ -9,7 +9,7 @@ use azsreg_model::{Problem, code};
 
 use crate::cli::Global;
 use crate::door::{Line, clean};
-use crate::{interrupt, watch};
+use crate::{fold, interrupt, watch};
 
 /// Whether a question was answered with ^C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -30,10 +30,19 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
     asked(
         || {
             above.lines().for_each(|line| Line::of(line).tell());
-            let mut stderr = std::io::stderr();
+            let question = clean(question).trim_end().to_owned();
+            let folded = fold::stderr().map(|width| fold::fold(&question, width)).unwrap_or(question);
             // In one piece: nothing comes after the question.
-            let question = format!("{} ", clean(question).trim_end());
-            let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+            let asks = |mut to: Box<dyn std::io::Write>, text: &str| {
+                let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+            };
+            asks(Box::new(std::io::stderr()), &format!("{folded} "));
+            // Who sends stderr to a file is at the terminal all the same.
+            if let Some(terminal) = Some(()).filter(|()| !std::io::stderr().is_terminal()).and_then(|()| own_terminal())
+            {
+                let above: String = above.lines().map(|line| format!("{}\n", clean(line))).collect();
+                asks(Box::new(terminal), &format!("{above}{folded} "));
+            }
         },
         || {
             let mut answer = String::new();
@@ -46,6 +55,12 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
         },
     )
     .map(|answer| answer.unwrap_or(None))
+}
+
+/// The terminal of this process, wherever its outputs go.
+fn own_terminal() -> Option<std::fs::File> {
+    let name = if cfg!(windows) { "CONOUT$" } else { "/dev/tty" };
+    std::fs::File::options().write(true).open(name).ok()
 }
 
 /// Asks for a password, which is not shown.

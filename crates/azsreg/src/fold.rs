@@ -1,5 +1,5 @@
-//! Lines that are longer than the terminal: folded between words, with what follows under what it belongs to. An id or a GUID is
-//! never broken; a path that is longer than the terminal is broken after a slash. A command to type stays one command when it is
+//! Lines that are longer than the terminal: folded between words, with what follows under what it belongs to. An id has a line of
+//! its own where it does not fit; one that is longer than the terminal is broken before a slash or its GUID. A command to type stays one command when it is
 //! pasted, and an address to open is whole. What goes to a file or a pipe is left as it is.
 
 use std::io::IsTerminal as _;
@@ -39,14 +39,14 @@ pub(crate) fn fold(line: &str, width: usize) -> String {
     }
     let hang = hanging(line, width);
     let (mut text, mut at, mut begun, mut goes_on) = (String::new(), 0, false, false);
-    for Piece { text: piece, more } in pieces(line, width - hang) {
+    for Piece { text: piece, typed, more, apart } in pieces(line, width, hang) {
         let size = measure_text_width(piece.trim_end()) + if more { MORE.len() } else { 0 };
-        if begun && at + size > width {
+        if begun && (apart || at + size > width) {
             text.truncate(text.trim_end_matches(' ').len());
             text.push_str(if goes_on { MORE } else { "" });
             text.push('\n');
-            text.push_str(&" ".repeat(hang));
-            at = hang;
+            at = if typed { hang } else { hang.min(width.saturating_sub(size)) };
+            text.push_str(&" ".repeat(at));
             let piece = piece.trim_start();
             text.push_str(piece);
             at += measure_text_width(piece);
@@ -62,24 +62,33 @@ pub(crate) fn fold(line: &str, width: usize) -> String {
 }
 
 /// What is kept together, with the blanks after it.
+#[derive(Clone, Copy)]
 struct Piece<'l> {
     text: &'l str,
-    /// Whether it is of a command that goes on after it.
+    /// Whether it is of a command.
+    typed: bool,
+    /// Whether the command goes on after it.
     more: bool,
+    /// Whether it begins a line.
+    apart: bool,
 }
 
 /// So a shell knows that a line goes on: without it half a command would run when the whole is pasted.
 const MORE: &str = " \\";
 
-fn pieces(line: &str, room: usize) -> Vec<Piece<'_>> {
+fn pieces(line: &str, width: usize, hang: usize) -> Vec<Piece<'_>> {
     let (before, command, after) = parts(line);
-    let text = |text| Piece { text, more: false };
-    let mut pieces: Vec<Piece<'_>> = words(before, room).into_iter().map(text).collect();
+    let mut pieces = words(before, width, hang);
     // No mark is one for both cmd and PowerShell: there the terminal wraps the command.
     let typed = if cfg!(windows) { vec![command] } else { shell_words(command) };
     let last = typed.len().saturating_sub(1);
-    pieces.extend(typed.into_iter().enumerate().map(|(at, text)| Piece { text, more: at < last }));
-    pieces.extend(words(after, room).into_iter().map(text));
+    pieces.extend(typed.into_iter().enumerate().map(|(at, text)| Piece {
+        text,
+        typed: true,
+        more: at < last,
+        apart: false,
+    }));
+    pieces.extend(words(after, width, hang));
     pieces
 }
 
@@ -117,8 +126,8 @@ fn shell_words(command: &str) -> Vec<&str> {
     words
 }
 
-/// Where a GUID begins in a word.
-fn guid_in(word: &str) -> Option<usize> {
+/// Where GUIDs begin in a word.
+fn guids_in(word: &str) -> Vec<usize> {
     const SHAPE: &[u8] = b"00000000-0000-0000-0000-000000000000";
     let fits = |part: &[u8]| {
         SHAPE
@@ -126,24 +135,40 @@ fn guid_in(word: &str) -> Option<usize> {
             .zip(part)
             .all(|(shape, byte)| if *shape == b'-' { *byte == b'-' } else { byte.is_ascii_hexdigit() })
     };
-    word.as_bytes().windows(SHAPE.len()).position(fits)
+    let windows = word.as_bytes().windows(SHAPE.len()).enumerate();
+    windows.filter(|(_, part)| fits(part)).map(|(at, _)| at).collect()
 }
 
-/// Words with the blanks after them. One that is longer than the room is cut after its slashes, before its GUID and after a
-/// letter of two columns; an address to open is not.
-fn words(line: &str, room: usize) -> Vec<&str> {
+/// Words with the blanks after them. One that does not fit under the indent has a line of its own; one that is longer than any line
+/// is cut before its slashes, before its GUID and after a letter of two columns; an address to open is not.
+fn words(line: &str, width: usize, hang: usize) -> Vec<Piece<'_>> {
+    let plain = Piece { text: "", typed: false, more: false, apart: false };
     let mut words = Vec::new();
     for word in line.split_inclusive(' ') {
-        if measure_text_width(word.trim_end()) <= room || word.contains("://") {
-            words.push(word);
-            continue;
-        }
-        for part in word.split_inclusive(|c: char| c == '/' || is_wide(c)) {
-            let (before, guid) = part.split_at(guid_in(part).unwrap_or(0));
-            words.extend([before, guid].into_iter().filter(|part| !part.is_empty()));
+        let size = measure_text_width(word.trim_end());
+        if size <= width - hang || word.contains("://") {
+            words.push(Piece { text: word, ..plain });
+        } else if size <= width {
+            words.push(Piece { text: word, apart: true, ..plain });
+        } else {
+            let id = word.contains('/');
+            let cut = cut(word).into_iter().enumerate();
+            words.extend(cut.map(|(index, text)| Piece { text, apart: id && index == 0, ..plain }));
         }
     }
     words
+}
+
+/// The parts of a word that is longer than any line.
+fn cut(word: &str) -> Vec<&str> {
+    let mut ends: Vec<usize> = word.match_indices('/').map(|(at, _)| at).collect();
+    ends.extend(word.char_indices().filter(|(_, c)| is_wide(*c)).map(|(at, c)| at + c.len_utf8()));
+    ends.extend(guids_in(word).into_iter().filter(|at| !word[..*at].ends_with('/')));
+    ends.push(word.len());
+    ends.sort_unstable();
+    ends.dedup();
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    begins.zip(ends.iter().copied()).map(|(from, to)| &word[from..to]).filter(|part| !part.is_empty()).collect()
 }
 
 fn is_wide(c: char) -> bool {
@@ -198,6 +223,22 @@ mod tests {
         ] {
             assert_folded(&line);
         }
+    }
+
+    #[test]
+    fn a_long_id_has_a_line_of_its_own() {
+        let id = format!(
+            "/subscriptions/{GUID}/resourceGroups/azurestack/providers/Microsoft.AzureStack/registrations/AzureStack-{GUID}"
+        );
+        let text = fold(&format!("The stamp will be deactivated and {id} deleted."), 80);
+        let rows: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(rows[0], "The stamp will be deactivated and");
+        assert!(rows[1].starts_with(&format!("/subscriptions/{GUID}/resourceGroups/azurestack")), "{text}");
+        assert!(rows.iter().all(|row| !row.ends_with('/')), "{text}");
+        // A name with its GUID is whole where a line holds it, whatever the indent.
+        let name = format!("AzureStack-{GUID}");
+        let text = fold(&format!("  done      registration       {name}, Development"), 50);
+        assert!(text.lines().any(|row| row.trim_start().starts_with(&name)), "{text}");
     }
 
     #[test]

@@ -103,6 +103,25 @@ fn the_end_of_the_input_at_a_question_leaves_a_row_for_what_comes_next() {
 }
 
 #[test]
+fn a_question_is_seen_where_stderr_goes_to_a_file() {
+    let world = registered();
+    let command = both(&world, &["unregister"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" 2>\"$LOG\""]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let mut screen = Screen::of(shell.env("LOG", world.path("stderr")), 80, 30);
+    screen.shows("Type yes:");
+    screen.types("yes\r");
+    screen.ends(0);
+    assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+#[test]
 fn control_c_at_a_number_ends_it_too() {
     let world = World::new();
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
