@@ -328,25 +328,26 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
         return refused(Problem::new(&code::ODD_CHARACTER, message + &from_variable(error, arguments)), arguments);
     }
     if error.kind() == ErrorKind::MissingRequiredArgument {
-        for option in also_missing(arguments) {
-            message.push_str(&format!(" {option}"));
-        }
+        let also: String = also_missing(arguments).iter().map(|option| format!(" {option}")).collect();
+        message.push_str(&also);
+        next = next.map(|usage| usage.replacen("  (azsreg help", &format!("{also}  (azsreg help"), 1));
     }
     let problem = Problem::new(&code::BAD_ARGUMENT, message);
     // Without a usage line the help is that of the command that was meant.
-    let next = next.unwrap_or_else(|| format!("{} --help", meant(arguments).1));
+    let next = next.unwrap_or_else(|| format!("{} --help", meant(arguments)));
     refused(problem.next(next), arguments)
 }
 
-/// The command that the words begin, and how it is written.
-fn meant(arguments: &[OsString]) -> (clap::Command, String) {
+/// The command that the words name, as it is written.
+fn meant(arguments: &[OsString]) -> String {
     let (mut command, mut words) = (Cli::command(), "azsreg".to_owned());
     for argument in arguments.iter().skip(1) {
-        let Some(inner) = command.find_subcommand(argument).cloned() else { break };
+        // Options may stand before the command; a value of one is taken for none.
+        let Some(inner) = command.find_subcommand(argument).cloned() else { continue };
         words.push_str(&format!(" {}", inner.get_name()));
         command = inner;
     }
-    (command, words)
+    words
 }
 
 /// Whether the word that was refused is one of a tip's quoted words, but for a slip or two.

@@ -18,7 +18,7 @@ pub(crate) fn directory(global: &Global) -> Result<PathBuf, Problem> {
     directory_of(global.state_dir.clone())
 }
 
-/// Likewise, of what `--state-dir` says.
+/// The state directory of what `--state-dir` says.
 pub(crate) fn directory_of(given: Option<PathBuf>) -> Result<PathBuf, Problem> {
     if let Some(directory) = given {
         return Ok(directory);
@@ -35,8 +35,8 @@ pub(crate) fn read(option: &str, path: &Path, input: Input) -> Result<Vec<u8>, P
 }
 
 /// Opens the log that `--log-file` names, to be gone on with. What is not a log is not written into: a carried file with a
-/// line behind it is none any more.
-pub(crate) fn log_file(path: &Path) -> Result<File, Problem> {
+/// line behind it is none any more. Where the disk has no room for it there is none, which is said.
+pub(crate) fn log_file(path: &Path) -> Result<Option<File>, Problem> {
     let refused = |why: &str| {
         Problem::new(&code::FILE_EXISTS, format!("--log-file {}: {why}", path.display()))
             .next("Name a file that is not there, or an earlier log of azsreg.")
@@ -56,6 +56,11 @@ pub(crate) fn log_file(path: &Path) -> Result<File, Problem> {
         Some(_) => {}
     }
     match files::kept::create_exclusive(path) {
+        Err(error) if is_full(&error) => {
+            let text = format!("warning: --log-file {}: {error}; the command goes on without a log", path.display());
+            crate::door::Line::of(&text).tell();
+            return Ok(None);
+        }
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(&error)),
         _ => {}
     }
@@ -63,7 +68,15 @@ pub(crate) fn log_file(path: &Path) -> Result<File, Problem> {
     let mut file = file.map_err(|error| failed(&error))?;
     let mut begins = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(&mut file, 11), &mut begins).map_err(|error| failed(&error))?;
-    if begins.is_empty() || is_date(&begins) { Ok(file) } else { Err(refused("it holds something else than a log")) }
+    if begins.is_empty() || is_date(&begins) {
+        Ok(Some(file))
+    } else {
+        Err(refused("it holds something else than a log"))
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether a line begins as a log's does: `2026-11-28T`.
@@ -84,7 +97,7 @@ mod tests {
         let path = dir.path().join("azsreg.log");
         let line = b"2026-11-28T00:10:01.123456Z  INFO azsreg: azsreg\n";
         for _ in 0..2 {
-            log_file(&path).unwrap().write_all(line).unwrap();
+            log_file(&path).unwrap().unwrap().write_all(line).unwrap();
         }
         assert_eq!(std::fs::read(&path).unwrap(), line.repeat(2));
         let token = dir.path().join("t.json");

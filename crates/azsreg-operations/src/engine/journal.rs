@@ -196,13 +196,8 @@ pub(crate) fn who() -> String {
 /// The user's name as the operating system has it, or the number.
 #[cfg(unix)]
 fn system_user() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = known
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.get(2) == Some(&uid.as_str()));
-    named.map_or_else(|| format!("uid {uid}"), |fields| fields[0].to_owned())
+    let id = rustix::process::getuid().as_raw();
+    crate::files::kept::user_name(id).unwrap_or_else(|| format!("uid {id}"))
 }
 
 /// The machine's name as the operating system has it.

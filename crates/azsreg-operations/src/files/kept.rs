@@ -134,7 +134,8 @@ pub fn other_owner(path: &Path) -> Option<(PathBuf, String)> {
         let path = std::path::absolute(path).ok()?;
         let (at, found) = path.ancestors().find_map(|at| Some((at, std::fs::symlink_metadata(at).ok()?)))?;
         let other = found.uid() != rustix::process::geteuid().as_raw();
-        other.then(|| (at.to_owned(), unix::user_name(found.uid())))
+        let named = || user_name(found.uid()).unwrap_or_else(|| format!("the user with the number {}", found.uid()));
+        other.then(|| (at.to_owned(), named()))
     }
     #[cfg(not(unix))]
     {
@@ -142,6 +143,9 @@ pub fn other_owner(path: &Path) -> Option<(PathBuf, String)> {
         None
     }
 }
+
+#[cfg(unix)]
+pub(crate) use unix::user_name;
 
 #[cfg(unix)]
 mod unix {
@@ -162,7 +166,7 @@ mod unix {
     }
 
     /// A user's name: of this machine's list, or of the directory that the machine is joined to.
-    pub(super) fn user_name(id: u32) -> String {
+    pub(crate) fn user_name(id: u32) -> Option<String> {
         let of = |line: &str| {
             let mut parts = line.split(':');
             let name = parts.next()?;
@@ -173,7 +177,7 @@ mod unix {
             let answer = std::process::Command::new("getent").args(["passwd", &id.to_string()]).output().ok()?;
             String::from_utf8(answer.stdout).ok()?.lines().find_map(of)
         };
-        listed.or_else(asked).unwrap_or_else(|| format!("the user with the number {id}"))
+        listed.or_else(asked)
     }
 }
 
