@@ -20,7 +20,7 @@ use azsreg_lab::world::Draw;
 use azsreg_lab::world::arm::{Arm, Subscription};
 use azsreg_lab::world::directory::{Directory, Tenant, User};
 use azsreg_lab::world::stamp::Stamp;
-use azsreg_model::RegisterRequest;
+use azsreg_model::{BillingModel, RegisterRequest};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
@@ -29,6 +29,25 @@ pub use life::{life_trial, offline_trial};
 pub use pair::pair_trial;
 pub use sweep::{Sweep, sweep_trial};
 pub use usage::usage_trial;
+
+/// What is asked for in a trial: all as `register` has it by default.
+pub(crate) fn request(subscription: Uuid, model: BillingModel) -> RegisterRequest {
+    RegisterRequest {
+        subscription,
+        name: None,
+        resource_group: "azurestack".into(),
+        location: None,
+        billing_model: model,
+        agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
+        ms_asset_tag: None,
+        usage_reporting: model.reports_usage_by_default(),
+        marketplace: true,
+        tenant: None,
+        token_version: None,
+        renew: false,
+        replaces: None,
+    }
+}
 
 /// The lab's world without its wires.
 pub struct World {

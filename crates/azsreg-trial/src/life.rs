@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::chaos::{Chaos, VirtualClock};
 use crate::machine::{Machine, Person, Willing};
 use crate::ports::InProcess;
-use crate::{Broken, Trial, World};
+use crate::{Broken, Trial, World, request};
 
 const BUILDS: &[&str] =
     &["1.1910.0.50", "1.2005.0.4", "1.2008.0.59", "1.2206.0.1", "1.2301.2.58", "1.2501.0.21", "1.2601.0.4"];
@@ -76,19 +76,9 @@ pub fn life_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let subscriptions = stage.world.borrow().subscriptions;
     let marketplace = stage.draw.bool();
     let mut request = RegisterRequest {
-        subscription: subscriptions[0],
         name: stage.draw.bool().then(|| "trial".to_owned()),
-        resource_group: "azurestack".into(),
-        location: None,
-        billing_model: model,
-        agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
-        ms_asset_tag: None,
-        usage_reporting: model.reports_usage_by_default(),
         marketplace,
-        tenant: None,
-        token_version: None,
-        renew: false,
-        replaces: None,
+        ..request(subscriptions[0], model)
     };
     let mut draw = stage.draw.clone();
     let mut order = fastrand::Rng::with_seed(seed ^ 0x0bde);
@@ -253,21 +243,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
     let forgetful = stage.draw.u8(0..3);
     let model = if stage.draw.bool() { BillingModel::Capacity } else { BillingModel::Development };
     let subscription = stage.world.borrow().subscriptions[0];
-    let details = RegisterRequest {
-        subscription,
-        name: None,
-        resource_group: "azurestack".into(),
-        location: None,
-        billing_model: model,
-        agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
-        ms_asset_tag: None,
-        usage_reporting: false,
-        marketplace: false,
-        tenant: None,
-        token_version: None,
-        renew: false,
-        replaces: None,
-    };
+    let details = RegisterRequest { usage_reporting: false, marketplace: false, ..request(subscription, model) };
     let mut draw = stage.draw.clone();
     let trial = Trial { seed, runs: 0, crashes: 0, failures: 0, took: SignedDuration::ZERO };
     let ports = InProcess { world: &stage.world, keys, clock: &stage.clock, chaos: &stage.chaos, between: None };

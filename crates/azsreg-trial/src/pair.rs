@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 
 use azsreg_lab::{Keys, StampOptions};
-use azsreg_model::{BillingModel, Problem, RegisterRequest, code};
+use azsreg_model::{BillingModel, Problem, code};
 use azsreg_operations::change::{self, Change, Wishes};
 use azsreg_operations::engine::journal::Mark;
 use azsreg_operations::engine::session::{Consent, Desk, Question};
@@ -18,12 +18,11 @@ use azsreg_operations::ports::{Stamp as _, World as Ports};
 use azsreg_operations::unregister::{self, Sides, UnregisterRequest};
 use azsreg_operations::{Failure, Silent, register};
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
 
 use crate::chaos::{Chaos, VirtualClock};
 use crate::machine::{Machine, drive};
 use crate::ports::InProcess;
-use crate::{Broken, Trial, World};
+use crate::{Broken, Trial, World, request};
 
 /// What an operator does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,7 +276,6 @@ impl Pair<'_> {
         let world = Ports { azure: ports, stamp: ports, records, clock: &self.clock };
         let desk = &mut Desk { books: &operator.machine, consent: person, watch: &mut Silent, plan: false };
         let information = ports.information().await?;
-        let number = |model| (model == BillingModel::Capacity).then(|| "A-17".to_owned());
         let change = async |change, wishes: Wishes, desk| {
             change::run(world, change, from, &wishes, information.clone(), desk).await.map(drop)
         };
@@ -289,7 +287,7 @@ impl Pair<'_> {
         };
         match deed {
             Deed::Register(model) => {
-                let request = request(from, *model, number(*model));
+                let request = request(from, *model);
                 register::run(world, &request, information, desk).await.map(drop)
             }
             Deed::Set(on) => change(Change::Set, Wishes { marketplace: Some(*on), ..wishes }, desk).await,
@@ -315,24 +313,6 @@ impl Pair<'_> {
             Deed::Portal => Ok(()),
             Deed::Deactivate => offline::run_deactivate(world, &information, desk, &mut |_| Ok(())).await.map(drop),
         }
-    }
-}
-
-fn request(subscription: Uuid, model: BillingModel, agreement_number: Option<String>) -> RegisterRequest {
-    RegisterRequest {
-        subscription,
-        name: None,
-        resource_group: "azurestack".into(),
-        location: None,
-        billing_model: model,
-        agreement_number,
-        ms_asset_tag: None,
-        usage_reporting: model.reports_usage_by_default(),
-        marketplace: true,
-        tenant: None,
-        token_version: None,
-        renew: false,
-        replaces: None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::chaos::{Chaos, Odd, VirtualClock};
 use crate::life::desk;
 use crate::machine::{Machine, Willing, drive};
 use crate::ports::InProcess;
-use crate::{Broken, World};
+use crate::{Broken, World, request};
 
 /// How a sweep went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -261,22 +261,8 @@ impl<'k> Scene<'k> {
     }
 
     fn request(&self, offline: bool) -> RegisterRequest {
-        let capacity = offline.then(|| "A-17".to_owned());
-        RegisterRequest {
-            subscription: self.world.borrow().subscriptions[0],
-            name: None,
-            resource_group: "azurestack".into(),
-            location: None,
-            billing_model: if offline { BillingModel::Capacity } else { BillingModel::PayAsYouUse },
-            agreement_number: capacity,
-            ms_asset_tag: None,
-            usage_reporting: !offline,
-            marketplace: !offline,
-            tenant: None,
-            token_version: None,
-            renew: false,
-            replaces: None,
-        }
+        let model = if offline { BillingModel::Capacity } else { BillingModel::PayAsYouUse };
+        RegisterRequest { marketplace: !offline, ..request(self.world.borrow().subscriptions[0], model) }
     }
 
     /// Everything that an operation may change, in words.

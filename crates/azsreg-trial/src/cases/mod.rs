@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use azsreg_lab::world::market::Downloaded;
 use azsreg_lab::{Keys, StampOptions};
-use azsreg_model::{BillingModel, Bundle, Problem, RegisterRequest, RegistrationId, Report, StampInformation, code};
+use azsreg_model::{BillingModel, Bundle, Problem, RegistrationId, Report, StampInformation, code};
 use azsreg_operations::change::{self, Change, Wishes};
 use azsreg_operations::engine::session::{Consent, Desk, Question};
 use azsreg_operations::offline::{self, Visit};
@@ -22,10 +22,10 @@ use azsreg_operations::{Failure, Silent, moving, register};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::World;
 use crate::chaos::{Chaos, VirtualClock};
 use crate::machine::{Machine, drive};
 use crate::ports::InProcess;
+use crate::{World, request};
 
 type InVirtualTime<'w> = Ports<'w, InProcess<'w>, InProcess<'w>, InProcess<'w>, VirtualClock>;
 
@@ -273,7 +273,7 @@ impl Stage {
 
     /// At the stamp: a token, or the start of a renewal.
     fn token(&self, operator: &Operator, model: BillingModel, renewal: bool) -> Ran {
-        let details = RegisterRequest { subscription: Uuid::nil(), ..request(Uuid::nil(), model) };
+        let details = request(Uuid::nil(), model);
         self.run(operator, async |world, information, desk| {
             let order = (details, renewal, false);
             offline::run_token(world, order, &information, desk, &mut |bundle| self.keep(bundle)).await
@@ -333,23 +333,5 @@ impl Stage {
         self.token(at_stamp, model, false).ends();
         self.register_file(at_azure).ends();
         self.activate(at_stamp).ends();
-    }
-}
-
-fn request(subscription: Uuid, model: BillingModel) -> RegisterRequest {
-    RegisterRequest {
-        subscription,
-        name: None,
-        resource_group: "azurestack".into(),
-        location: None,
-        billing_model: model,
-        agreement_number: (model == BillingModel::Capacity).then(|| "A-17".to_owned()),
-        ms_asset_tag: None,
-        usage_reporting: model.reports_usage_by_default(),
-        marketplace: true,
-        tenant: None,
-        token_version: None,
-        renew: false,
-        replaces: None,
     }
 }
