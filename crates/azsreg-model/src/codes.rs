@@ -111,7 +111,7 @@ codes! {
     MODEL_NOT_DISCONNECTED "AZR1013" Usage "This billing model can't be registered disconnected",
         "Pay-as-you-use is billed from usage that the stamp itself sends to Azure; a disconnected stamp can't. Ruggedized is connected only too.",
         "Choose --billing-model capacity, development or custom; for a stamp that reaches Azure use azsreg register.";
-    NOT_CONFIRMED "AZR1014" Usage "Something would be lost, and nobody has agreed to that",
+    NOT_CONFIRMED "AZR1014" Usage "Something would be lost, and it was not agreed to",
         "The command removes what can't be brought back; there is no terminal to ask at, or the answer was no.",
         "Look at it with --plan, then add --yes.";
     NOTHING_ASKED "AZR1015" Usage "No change is asked for",
@@ -122,7 +122,7 @@ codes! {
     USAGE_REPORTING_OFF "AZR1017" Usage "Capacity billing with usage reporting on",
         "Capacity is billed by what is installed: usage is not reported.", "Leave --usage-reporting out.";
     TERMS_NOT_ACCEPTED "AZR1018" Usage "The legal terms were not accepted",
-        "The items have terms of their publishers, and nobody has agreed to them.",
+        "The items have terms of their publishers, and they were not agreed to.",
         "Read them, then add --accept-legal-terms.";
     WHICH_STAMP "AZR1019" Usage "It is not said for which stamp",
         "A subscription may hold the registrations of several stamps; an item is downloaded with that of the stamp that it is for.",
@@ -249,7 +249,7 @@ codes! {
         "An account may hold a limited number of sessions. Others are open, or were left behind by a program that ended without closing them; those end by themselves when they were idle for long enough, mostly two hours.",
         "Close PowerShell sessions to the endpoint (Get-PSSession | Remove-PSSession), or name another ERCS machine with --pep, then run the same command again.";
 
-    NO_SIGN_IN "AZR3001" CheckFailed "Nobody is signed in to Azure",
+    NO_SIGN_IN "AZR3001" CheckFailed "No account is signed in to Azure",
         "No sign-in option is given, and none is cached for this cloud and tenant.",
         "azsreg login";
     BAD_CLIENT_SECRET "AZR3002" Failed "Azure refused the client secret or certificate",
@@ -260,7 +260,7 @@ codes! {
     UNKNOWN_TENANT "AZR3004" Failed "Azure does not know the tenant",
         "The tenant's id or name is wrong, or it is of another cloud.", "Check --tenant and --cloud.";
     SIGN_IN_DECLINED "AZR3005" Failed "The sign-in was declined or not completed in time",
-        "The code expired, or somebody chose cancel.", "azsreg login";
+        "The code expired, or cancel was chosen.", "azsreg login";
     MFA_REQUIRED "AZR3010" Failed "A second factor is required",
         "A policy of the tenant wants multi-factor sign-in for this resource.",
         "azsreg login --browser  completes the second factor; then run the same command again.";
@@ -294,7 +294,7 @@ codes! {
         "A sign-in is kept for the endpoint and the authority that it was made at, and used for no other.",
         "azsreg login  with the same --cloud or --cloud-endpoint as this command";
     TOKEN_UNUSABLE "AZR3022" Failed "The directory's answer to the sign-in can't be used",
-        "It holds no token, an expired one, or one for somebody else; or something in between answered instead.",
+        "It holds no token, an expired one, or one for another service; or something in between answered instead.",
         "Check proxies and the clock of this machine, then azsreg login.";
     STAMP_NAMES_ANOTHER "AZR3023" CheckFailed "The stamp names a cloud's Resource Manager as its own",
         "The stamp's information is wrong or was tampered with: the sign-in to the stamp would give the stamp a token for the cloud.",
@@ -351,7 +351,7 @@ codes! {
         "The account lacks the action that is named below, or is not the owner of the bridge service principal. A role that is eligible (PIM) counts only while it is active.",
         "Have the action granted (or be made owner), then run the same command again: it resumes.";
     SCOPE_LOCKED "AZR4010" Failed "A lock forbids the change",
-        "Somebody placed a lock on the subscription, the resource group or the registration.",
+        "There is a lock on the subscription, the resource group or the registration.",
         "Remove that lock, then run the same command again: it resumes.";
     THROTTLED "AZR4011" Failed "Azure throttles the calls",
         "Too many calls for this subscription in a short time.", "Wait a few minutes, then run the same command again: it resumes.";
@@ -383,7 +383,7 @@ codes! {
         "Have an owner (named above) add you as an owner of the application, or sign in as that person.";
     APPLICATIONS_NOT_ALLOWED "AZR4022" CheckFailed "The caller may not register applications",
         "The directory's setting 'users can register applications' is off, and the caller has no role that allows it.",
-        "Ask for the role Application Developer in the directory of the subscription, or sign in as somebody who has it.";
+        "Ask for the role Application Developer in the directory of the subscription, or sign in with an account that has it.";
     SUBSCRIPTION_KIND "AZR4023" Failed "The subscription is of a kind that registration is not documented for",
         "EA, CSP and CSP shared services (APSS) subscriptions are supported; others work for development kits at best.",
         "Choose another --subscription, or go on if this is a development kit.";
@@ -394,7 +394,7 @@ codes! {
         "The stamp's directory applications used Azure AD Graph until 2025; old builds need the exemption or the update.",
         "Run the retirement script in the stamp's directory and in the registration's directory, and update the stamp.";
     ROLE_DIFFERS "AZR4026" CheckFailed "A role of this name with other actions exists",
-        "Somebody made the role by hand or with an older tool.",
+        "The role was made by hand or with an older tool.",
         "azsreg role create --update";
     PARENT_MISSING "AZR4027" Failed "The registration that the call is about is not there",
         "The name, the resource group or the subscription is wrong.", "azsreg list";
@@ -496,7 +496,7 @@ codes! {
         "azsreg does not write over a file: it may be the one to carry.", "Choose another --out, or move the file away.";
     BUNDLE_DAMAGED "AZR5007" CheckFailed "The carried file is damaged",
         "Its checksum does not hold, or it is cut: it was changed or mis-copied on the way.",
-        "Copy the file once more from where it was made; azsreg offline inspect FILE shows what it holds.";
+        "Copy the file again from where it was made; azsreg offline inspect FILE shows what it holds.";
     BUNDLE_KIND "AZR5008" CheckFailed "This is not the file for this step",
         "Each trip has its own file.", "azsreg offline inspect FILE  says which command the file is for.";
     BUNDLE_OTHER_STAMP "AZR5009" CheckFailed "The carried file is for another stamp",
@@ -510,10 +510,10 @@ codes! {
         "Make room or choose another --to, then run the same command again: what was fetched stays and is used.";
     ITEM_DAMAGED "AZR5012" CheckFailed "A carried item is not whole",
         "Files are missing, changed, cut, or of another item.",
-        "Copy them once more from where they were made, or download the item again: what is good is kept.";
+        "Copy them again from where they were made, or download the item again: what is good is kept.";
     ITEM_UNFINISHED "AZR5013" CheckFailed "A carried item is an unfinished copy",
         "The folder has no manifest: its download or its copying was not finished, or the PowerShell tool made it.",
-        "Copy it once more; if it is no better where it was made, azsreg marketplace download goes on where it was.";
+        "Copy it again; if it is no better where it was made, azsreg marketplace download goes on where it was.";
     FOLDER_BUSY "AZR5014" Locked "Another command works on the folder",
         "One download or import at a time works on a folder.", "Wait until it has ended.";
     INPUT_TOO_LARGE "AZR5015" Usage "A file is larger than what azsreg reads",
@@ -567,12 +567,12 @@ codes! {
     SCALE_CHANGED "AZR6007" Failed "The stamp has not as many nodes as were registered",
         "Nodes were added or removed since; capacity is billed by what was registered.", "azsreg renew";
     LOCK_MISSING "AZR6008" Failed "The registration is not locked",
-        "Somebody removed the lock, or a change was interrupted: the registration can be deleted by accident.", "azsreg repair";
+        "The lock was removed, or a change was interrupted: the registration can be deleted by accident.", "azsreg repair";
     ROLE_MISSING "AZR6009" Failed "The stamp's principal has no role on the registration",
         "The role assignment was removed, or did not move along with the registration: the stamp can't read its registration.",
         "azsreg repair";
     PRINCIPAL_MISSING "AZR6010" Failed "The stamp's principal does not exist",
-        "Somebody deleted the bridge application or its principal from the directory: marketplace and usage stop.",
+        "The bridge application or its principal was deleted from the directory: marketplace and usage stop.",
         "azsreg renew";
     TENANT_CHANGED "AZR6011" Failed "The subscription has changed its directory",
         "Moving a subscription to another directory resets the registration: the stamp's principal stays behind.",
@@ -587,7 +587,7 @@ codes! {
     ACTIVATED_ELSEWHERE "AZR6015" NotRegistered "The stamp is activated for another registration",
         "Its activation record names another registration than the one in Azure: mostly after a move.",
         "azsreg repair";
-    DETAILS_UNKNOWN "AZR6016" CheckFailed "A detail of the registration is known to nobody",
+    DETAILS_UNKNOWN "AZR6016" CheckFailed "A detail of the registration is not known",
         "Azure and the stamp don't give it back, and this machine has no journal that does.",
         "Add the option that is named above.";
     STAMP_STEP_LEFT "AZR6017" Resumable "Azure's part is done; the stamp's is left",
@@ -600,7 +600,7 @@ codes! {
     ITEM_INCOMPATIBLE "AZR6020" CheckFailed "The item is not for this stamp",
         "Azure says that the stamp's build, identity system, billing model or connection does not go with it.",
         "azsreg marketplace list --compatible";
-    NO_OPERATOR "AZR6021" Usage "Nobody is signed in to the stamp's Resource Manager",
+    NO_OPERATOR "AZR6021" Usage "No account is signed in to the stamp's Resource Manager",
         "Marketplace items are managed there, and the privileged endpoint's account does not sign in to it.",
         "Add --stamp-client-id ID and --stamp-client-secret @FILE, or --stamp-device-code.";
     CUSTOMER_MISSING "AZR6022" NotRegistered "The customer's subscription is not one of this registration's",
@@ -616,7 +616,7 @@ codes! {
     OF_A_DISCONNECTED "AZR6026" CheckFailed "The registration is a disconnected stamp's",
         "It was made of a token that was carried to Azure: it has no principal, and the stamp is told by files.",
         "azsreg offline renew start --billing-model MODEL --out FILE  (at the stamp)";
-    CHANGED_MEANWHILE "AZR6027" CheckFailed "Somebody else changed it meanwhile",
+    CHANGED_MEANWHILE "AZR6027" CheckFailed "It was changed meanwhile",
         "Another operator, or another tool, works on the same stamp or registration.",
         "Look at it again: run the same command.";
     LEFT_UNLOCKED "AZR6028" Failed "The registration was left without its lock",
@@ -671,7 +671,7 @@ codes! {
         "The token is not base64 of JSON, mostly because it was copied from a screen.",
         "azsreg offline inspect FILE  says which character is wrong.";
     MODULE_NO_CONTEXT "AZR9007" Failed "The module had no Azure context",
-        "Nobody was signed in, in that PowerShell session.", "azsreg login";
+        "No account was signed in, in that PowerShell session.", "azsreg login";
     MODULE_INSTALL "AZR9008" Failed "The module could not be installed",
         "The machine is offline or NuGet is missing.", "Carry azsreg there: it is one file.";
     MODULE_UNKNOWN "AZR9009" Failed "An error that azsreg does not know",
@@ -696,7 +696,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_accuses_nobody() {
+    fn an_entry_accuses_no_person() {
         // Only who has seen what happened can rule the rest out.
         for code in code::ALL {
             for word in ["report this", "inspects TLS"] {

@@ -45,7 +45,7 @@ pub struct PlannedStep {
 pub enum Outcome {
     /// Registered and activated, and the record read back names this registration.
     Verified,
-    /// Registered and activated; the record was not read because nobody is signed in to the stamp.
+    /// Registered and activated; the record was not read because no account is signed in to the stamp.
     ActivatedUnread,
     /// Done, and seen to be.
     Done,

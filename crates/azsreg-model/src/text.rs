@@ -151,7 +151,7 @@ impl ValueKind {
 /// Why a secret is not used as it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretFlaw {
-    /// Nobody types this.
+    /// No person types this.
     Refused(Odd),
     /// A word processor or a clipboard makes this, and a password may hold it.
     Doubtful(Odd),

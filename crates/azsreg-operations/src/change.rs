@@ -107,7 +107,7 @@ async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         register::wait_for_running(world, desk.watch).await?;
     }
     let known = history.known();
-    // A run that was interrupted goes on with what it had found out and was agreed to, unless somebody has acted since. A
+    // A run that was interrupted goes on with what it had found out and was agreed to, unless another run has acted since. A
     // journal that does not say what was seen does not say that it was agreed to either.
     let mut resumed = begun(history.begun(), change, subscription, wishes).filter(|_| seen(history.begun()).is_some());
     if let Some(request) = &resumed
@@ -199,7 +199,7 @@ pub type Ask<'a> = &'a mut dyn FnMut(&str, Option<&Remembered>) -> Option<String
 /// Puts the request together. Changes nothing.
 ///
 /// # Errors
-/// Nothing is registered, or a detail is known to nobody: every option that is needed is named at once.
+/// Nothing is registered, or a detail is not known: every option that is needed is named at once.
 pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     world: World<'_, A, S, R, C>,
     change: Change,

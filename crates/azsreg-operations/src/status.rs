@@ -13,7 +13,7 @@ use crate::checks;
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Records, Stamp, World};
 
-/// Why a record was not read, where nobody is signed in to the stamp.
+/// Why a record was not read, where no account is signed in to the stamp.
 pub const NO_OPERATOR_SIGN_IN: &str = "no operator sign-in";
 
 /// Looks at Azure's side of a registration: itself, its lock, its role.

@@ -317,7 +317,7 @@ pub(crate) enum Deactivate<'d> {
 const RAN_AGAIN: &str = "run again: the stamp was not activated";
 
 /// Deactivates the stamp. Where the record can be read it decides: the stamp may be activated for another registration by now,
-/// and nobody has agreed to that. Where it can't, nothing vouches for what was done before: the step runs again, and that the
+/// and it was not agreed to. Where it can't, nothing vouches for what was done before: the step runs again, and that the
 /// stamp is not activated is what was wanted.
 pub(crate) async fn deactivation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps: &mut Steps<'_, J, C>,

@@ -188,7 +188,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Somebody moves a registration to another group, in the portal. The stamp's record names what is gone until it is repaired.
+    /// A registration is moved to another group, in the portal. The stamp's record names what is gone until it is repaired.
     fn moved_in_the_portal(&self) {
         let mut world = self.world.borrow_mut();
         let World { arm, draw, .. } = &mut *world;

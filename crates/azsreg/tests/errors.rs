@@ -358,7 +358,7 @@ fn a_cmdlet_that_fails_for_no_final_reason_is_tried_again_and_each_try_is_said()
     });
 }
 
-/// A person's command: with a code, where `asked`; otherwise with the kept sign-in, and nobody there.
+/// A person's command: with a code, where `asked`; otherwise with the kept sign-in alone.
 fn person(world: &World, asked: bool, arguments: &[&str]) -> Ran {
     let mut command = world.command(0, &world.state());
     world.with_records(0, &mut command);
@@ -378,7 +378,7 @@ fn a_challenge_in_the_middle_is_answered_and_the_operation_goes_on() {
     let ran = person(&world, true, REGISTER).ends(0).says(again);
     assert_eq!(ran.stderr.matches("sign in again").count(), 1, "one challenge, one sign-in: {}", ran.stderr);
     assert_registered_once(&world.lab.world(), "through a challenge");
-    // The kept sign-in has the factor: its refresh token gives it on, and nobody has to be there.
+    // The kept sign-in has the factor: its refresh token gives it on, and no person has to be there.
     let ran = person(&world, false, &["unregister", "--yes"]).ends(0);
     assert!(!ran.stderr.contains("sign in again"), "{}", ran.stderr);
     assert_eq!(world.lab.world()["registrations"], json!([]));

@@ -358,7 +358,7 @@ fn with_read_only_home(world: &World, arguments: &[&str]) -> Option<Command> {
 }
 
 #[test]
-fn nobody_is_asked_where_this_machine_refuses() {
+fn no_question_comes_where_this_machine_refuses() {
     let world = World::new();
     for (arguments, exit, code) in [
         (&["login"][..], 1, "AZR5025"),

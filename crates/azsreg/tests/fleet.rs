@@ -148,7 +148,7 @@ fn secrets_are_not_read_twice_and_nobody_is_asked() {
     let world = World::new();
     let web = |arguments: &[&str]| run(world.nowhere().args(["status", "--web"]).args(arguments));
     web(&["--pep-password", "-"]).ends(2).says("standard input can be read once only");
-    web(&["--device-code"]).ends(2).says("--web asks nobody to sign in");
+    web(&["--device-code"]).ends(2).says("--web does not ask you to sign in");
     web(&["-o", "prometheus"]).ends(2);
     web(&["--check"]).ends(2);
 }
@@ -270,7 +270,7 @@ fn no_subscription_has_to_be_said_of_a_stamp_that_says_it() {
     let page = web.settled();
     let tile = |name: &str| page.split("<section").find(|tile| tile.contains(&format!("<h2>{name}"))).unwrap();
     assert!(tile("Lisbon").contains("Activated for this registration"), "{page}");
-    assert!(tile("Porto").contains("Nobody has said in which subscription it is registered (AZR1001)"), "{page}");
+    assert!(tile("Porto").contains("The subscription that it is registered in is not known (AZR1001)"), "{page}");
     // What the record said is not forgotten when the record is gone.
     let out = world.path("deactivation.json");
     run(world.nowhere().args(["offline", "deactivate", "--at", "Lisbon", "--out", &out, "--yes"])).ends(0);

@@ -534,7 +534,7 @@ fn an_expired_leftover_goes_without_touching_the_stamp_even_unseen() {
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1", "--name", "old"]).ends(0);
     world.days(400);
     world.run(&["renew", "--name", "new"]).ends(0);
-    // Nobody is signed in to the stamp: its record can't say which one it uses.
+    // No account is signed in to the stamp: its record can't say which one it uses.
     let blind = |arguments: &[&str]| {
         let mut command = world.command(0, &world.dir.path().join("blind"));
         run(world.signed_in(&mut command).args(arguments))
@@ -717,13 +717,13 @@ fn every_command_says_in_which_state_the_subscription_is() {
     assert!(ran.stderr.contains("AZR4056"), "{}", ran.stderr);
     world.control(&subscription, &json!({"state": "Expired"}));
     let before = world.lab.export();
-    let somebody = "11111111-2222-4333-8444-555555555555";
-    for command in [&["repair"][..], &["role", "create"], &["role", "assign", "--to", somebody]] {
+    let other = "11111111-2222-4333-8444-555555555555";
+    for command in [&["repair"][..], &["role", "create"], &["role", "assign", "--to", other]] {
         let ran = world.run(command);
         assert!(ran.code == Some(7) && ran.stderr.contains("AZR4050"), "{command:?}: {:?} {}", ran.code, ran.stderr);
     }
     let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
-    let mut customer = world.at_azure(&["customer", "add", somebody, "--tenant", somebody, "--cloud-id", &cloud_id]);
+    let mut customer = world.at_azure(&["customer", "add", other, "--tenant", other, "--cloud-id", &cloud_id]);
     run(&mut customer).ends(7).says("AZR4050");
     assert_eq!(world.lab.export(), before);
     // Whoever leaves is told, and not held.

@@ -126,7 +126,7 @@ impl Identity<'_> {
         let declined = |text: &str| ArmError::from(Problem::new(&code::SIGN_IN_DECLINED, text.to_owned()));
         let query = tokio::time::timeout(Duration::from_secs(600), browser::wait(listener))
             .await
-            .map_err(|_| declined("nobody signed in with the browser in time"))?
+            .map_err(|_| declined("the sign-in with the browser took too long"))?
             .map_err(local)?;
         let pairs: Vec<(String, String)> = query
             .split('&')

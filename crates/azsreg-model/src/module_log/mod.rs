@@ -174,7 +174,7 @@ mod tests {
         read_module_log(text).into_iter().flat_map(|run| run.findings).collect()
     }
 
-    /// As the module logs it: `failures` attempts, and the error once more as it gives up.
+    /// As the module logs it: `failures` attempts, and the error again as it gives up.
     fn run(function: &str, step: &str, error: &str, failures: usize) -> String {
         let time = "2026-03-01.10-15-00";
         let attempt = |number| {

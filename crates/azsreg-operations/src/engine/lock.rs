@@ -77,7 +77,7 @@ impl StampLock {
     /// Looks whether the lock could be taken, as far as the directory's rights let it be seen. Nothing is made or written.
     ///
     /// # Errors
-    /// Somebody else has it (exit 5).
+    /// Another process has it (exit 5).
     pub fn look(state_dir: &Path, cloud_id: Uuid) -> Result<(), Problem> {
         Self::holder(state_dir, cloud_id).map_or(Ok(()), |holder| Err(locked(cloud_id, &holder)))
     }

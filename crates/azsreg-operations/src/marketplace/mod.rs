@@ -303,7 +303,7 @@ pub(crate) async fn follow<M: StampMarket, C: Clock>(
             }
             (ItemProgress::Failed(..), None) => return Err(failed(why(progress))),
             (_, None) if clock.now().duration_since(begun) >= UNSEEN => {
-                let message = format!("the stamp does not have {name} any more: somebody removed it");
+                let message = format!("the stamp does not have {name} any more: it was removed");
                 return Err(failed(Problem::new(&code::ITEM_FAILED, message)));
             }
             (ItemProgress::Running(percent), _) => *percent,

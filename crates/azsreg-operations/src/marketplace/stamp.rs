@@ -311,7 +311,7 @@ pub async fn remove<M: StampMarket, C: Clock>(
 /// A failure at the stamp whose operator nobody is.
 #[must_use]
 pub fn no_operator() -> PortError {
-    let message = "the stamp's marketplace is managed at its Resource Manager, and nobody is signed in to that";
+    let message = "the stamp's marketplace is managed at its Resource Manager, and no account is signed in to that";
     PortError::new(Class::Permanent, Problem::new(&code::NO_OPERATOR, message))
 }
 

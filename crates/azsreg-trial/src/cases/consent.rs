@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A journal that was cut after its first line says what was asked for, not that somebody agreed.
+/// A journal that was cut after its first line says what was asked for, not that it was agreed to.
 #[test]
 fn a_journal_without_what_was_seen_carries_no_consent() {
     let stage = Stage::new(true);
@@ -46,7 +46,7 @@ const DEACTIVATIONS: [(bool, Run); 4] = [
     (false, |stage, operator| stage.token(operator, BillingModel::Capacity, true)),
 ];
 
-/// What was downloaded since the question is lost with the rest: nobody has agreed to that.
+/// What was downloaded since the question is lost with the rest: it was not agreed to.
 #[test]
 fn what_is_lost_by_now_is_asked_about() {
     for (n, (connected, run)) in DEACTIVATIONS.into_iter().enumerate() {

@@ -162,7 +162,7 @@ impl Stage {
         self.world.borrow_mut().stamp.downloaded.push(Downloaded::named(name));
     }
 
-    /// Somebody moves the registration to another group, in the portal.
+    /// The registration is moved to another group, in the portal.
     fn moved_in_the_portal(&self) {
         let id = self.registrations().remove(0);
         let mut world = self.world.borrow_mut();

@@ -134,7 +134,7 @@ async fn keep(identity: &Identity<'_>, state_dir: &std::path::Path) {
     }
 }
 
-/// Runs until it ends or somebody interrupts; an interrupted operation says what it has done, and what it waited for.
+/// Runs until it ends or is interrupted; an interrupted operation says what it has done, and what it waited for.
 pub(crate) async fn watched<T>(screen: &Screen, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
     let acting = screen.acting.clone();
     let result = interrupt::or(&acting, work).await;

@@ -30,9 +30,8 @@ pub(crate) fn carried(path: &Path) -> Result<Carried, Problem> {
         };
         let problem = Problem::new(entry, message);
         match error.part() {
-            Some(_) => problem.next(
-                "Carry it once more from where it was made, as a file: a screen or a mail may leave some of it out.",
-            ),
+            Some(_) => problem
+                .next("Carry it again from where it was made, as a file: a screen or a mail may leave some of it out."),
             None => problem,
         }
     })
@@ -168,7 +167,7 @@ fn write(path: &Path, bytes: &[u8], there: bool) -> Result<(), Problem> {
         false => output::write_new(path, bytes, Rights::Private),
     };
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => taken(path, "the file was made by somebody else in the meantime"),
+        std::io::ErrorKind::AlreadyExists => taken(path, "the file was made by another process in the meantime"),
         _ => failed(path, &error),
     })
 }

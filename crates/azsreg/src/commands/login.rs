@@ -61,7 +61,7 @@ pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> R
         let gone: Vec<_> = gone.iter().map(|a| json!({"user": a.user, "tenant": a.tenant})).collect();
         view.json(&json!({ "signed_out": gone, "other_files_removed": others }));
     } else if gone.is_empty() {
-        view.line("Nobody was signed in.");
+        view.line("No account was signed in.");
     } else {
         view.line(&format!("Signed out ({}).", gone.len()));
     }
@@ -85,7 +85,7 @@ pub(crate) fn whoami(global: &Global, view: &View) -> Result<ExitCode, Ended> {
     }
     if accounts.is_empty() {
         if !view.is_json() {
-            let problem = Problem::new(&code::NO_SIGN_IN, "nobody is signed in").cause("No sign-in is kept.");
+            let problem = Problem::new(&code::NO_SIGN_IN, "no account is signed in").cause("No sign-in is kept.");
             return Err(Ended { exit: ExitCode::NotRegistered, ..problem.into() });
         }
         return Ok(ExitCode::NotRegistered);

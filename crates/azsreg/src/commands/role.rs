@@ -77,7 +77,9 @@ pub(crate) async fn run(
                     "{} has the role {OPERATOR_ROLE_NAME:?} on the subscription {}.",
                     options.to, options.subscription
                 ));
-                view.line("It can give nobody any role but \"Azure Stack Registration Owner\": the assignment has a condition.");
+                view.line(
+                    "It can give no role but \"Azure Stack Registration Owner\": the assignment has a condition.",
+                );
             }
             Ok(ExitCode::Done)
         }

@@ -344,7 +344,8 @@ pub(crate) fn chosen_sign_in(
             let message = format!("the sign-in of {} is for {made}, not for {}", account.user, place.endpoint);
             return Err(Problem::new(&code::SIGN_IN_ELSEWHERE, message));
         }
-        let message = format!("nobody is signed in to {cloud} for the tenant {tenant}, and nobody can be asked");
+        let message =
+            format!("no account is signed in to {cloud} for the tenant {tenant}, and there is no terminal to ask at");
         return Err(Problem::new(&code::NO_SIGN_IN, message));
     }
     Ok(SignIn::DeviceCode)

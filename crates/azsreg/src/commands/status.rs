@@ -52,7 +52,7 @@ pub(crate) async fn look(
 ) -> Result<StatusReport, Ended> {
     screen.say("asking both sides");
     let Some(subscription) = options.subscription else {
-        let none = Problem::new(&code::BAD_ARGUMENT, "nobody has said in which subscription it is registered")
+        let none = Problem::new(&code::BAD_ARGUMENT, "the subscription that it is registered in is not known")
             .next("Write \"subscription\" into its entry of stamps.json, or give --subscription.");
         return stamp_alone(global, options, sources, screen, none.into()).await;
     };

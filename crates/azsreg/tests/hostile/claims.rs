@@ -199,14 +199,14 @@ fn a_person_with_a_code_gives_what_a_write_asks_for() {
         "write",
     ];
     play.tells(&ran, &story);
-    // The kept sign-in has had the factor: it gives it on, and nobody is asked.
+    // The kept sign-in has had the factor: it gives it on, and no person is asked.
     let ran = play.run(SignedIn::Kept, ROLE);
     ends(&ran, 0, &[]);
     assert!(!ran.said.contains("ABC") && !ran.said.contains("sign in again"), "{}", ran.said);
 }
 
 #[test]
-fn a_refresh_token_gives_what_it_can_and_nobody_is_asked() {
+fn a_refresh_token_gives_what_it_can_without_a_question() {
     let play = Play::open(Directory::Gives, P1, false);
     let ran = play.run(SignedIn::Device, ROLE);
     ends(&ran, 0, &[]);
@@ -285,7 +285,7 @@ fn without_a_person_it_ends_and_the_next_login_asks_for_it() {
     ends(&play.run(SignedIn::Device, &["login"]), 0, &[]);
     let unattended = play.run(SignedIn::Kept, ROLE);
     ends(&unattended, 6, &["AZR3024", "AADSTS50076", "next: azsreg login"]);
-    // Somebody is there perhaps, but does not see what is said.
+    // A person is there perhaps, but does not see what is said.
     let unseen = watched(play.command(SignedIn::Kept, ROLE).env("AZSREG_NON_INTERACTIVE", "false"));
     ends(&unseen, 6, &["AZR3024", "next: azsreg login"]);
     assert!(!unseen.said.contains("ABC"), "{}", unseen.said);

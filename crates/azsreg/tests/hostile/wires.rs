@@ -182,7 +182,7 @@ fn a_file_without_a_certificate_is_refused_before_anything_is_asked() {
     ] {
         let ca = dir.path().join("odd.pem");
         std::fs::write(&ca, bytes).unwrap();
-        // Nobody is there to be asked.
+        // There is no person to ask.
         for command in [&mut list(dir.path(), "127.0.0.1:1"), &mut stamp_info(dir.path(), "127.0.0.1:1", "ntlm")] {
             says(what, &watched(command.env("AZSREG_CA_FILE", &ca)), "AZR5022", &[what, "odd.pem"], &["AZR4", "AZR2"]);
         }

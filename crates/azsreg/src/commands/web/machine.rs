@@ -242,7 +242,7 @@ impl Machine {
             ended.problems.into_iter().next().unwrap_or_else(none)
         };
         let away = match way {
-            None => Problem::new(&code::PEP_UNREACHABLE, "nobody has said how to reach this stamp")
+            None => Problem::new(&code::PEP_UNREACHABLE, "how to reach this stamp is not known")
                 .cause("Neither --pep nor stamps.json in the state directory names it.")
                 .next("Name it in stamps.json: see the guide, \"The portals\"."),
             Some(way) => {

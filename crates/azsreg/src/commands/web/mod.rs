@@ -59,7 +59,7 @@ pub(crate) async fn run(
     }
     // A page's button must not make a question appear, in the terminal or in another window.
     if ["device_code", "browser", "stamp_device_code"].iter().any(|id| sources.on_command_line(id)) {
-        let message = "--web asks nobody to sign in";
+        let message = "--web does not ask you to sign in";
         return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Sign in before, with azsreg login.").into());
     }
     let mut options = options.clone();

@@ -75,7 +75,7 @@ fn stamps_of_this_machine_are_seen_from_both_sides_and_asked_anew() {
         for text in [
             "Registered in Azure",
             "PayAsYouUse",
-            "Nobody has said how to reach this stamp (AZR2001)",
+            "How to reach this stamp is not known (AZR2001)",
             "Name it in stamps.json",
             "register",
         ] {
