@@ -407,6 +407,10 @@ impl Azure for AzurePort<'_> {
         }
     }
 
+    fn has_second_factor(&self) -> Option<bool> {
+        self.manager.identity().has_second_factor()
+    }
+
     fn clock_skew(&self) -> Option<SignedDuration> {
         clock_skew()
     }

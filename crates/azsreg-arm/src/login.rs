@@ -192,6 +192,13 @@ impl<'a> Identity<'a> {
         self.sign_in.is_user()
     }
 
+    /// Whether the newest sign-in has been through multi-factor authentication; `None` where its tokens do not say.
+    #[must_use]
+    pub fn has_second_factor(&self) -> Option<bool> {
+        let tokens = self.tokens.try_lock().ok()?;
+        tokens.iter().rev().find_map(|token| second_factor(token.text.expose_secret()))
+    }
+
     /// An access token for an audience, to be shown to an endpoint.
     ///
     /// # Errors
@@ -406,6 +413,13 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// Whether a token says that its person has given a second factor; an application's says nothing of it.
+fn second_factor(token: &str) -> Option<bool> {
+    let claims = claims_of(Some(token))?;
+    let methods = claims["amr"].as_array()?;
+    Some(methods.iter().any(|method| method == "mfa"))
+}
+
 /// Keeps a token in place of the one before, and gives it.
 fn put(tokens: &mut Vec<Token>, token: Token) -> SecretString {
     let text = token.text.clone();
@@ -457,5 +471,17 @@ mod tests {
             Some("its private key is no RSA key that can be read")
         );
         assert_eq!(of(key.serialize_pem()), Some("it holds no certificate"));
+    }
+
+    #[test]
+    fn a_token_says_whether_a_second_factor_was_given() {
+        let of = |claims: Value| {
+            let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+            second_factor(&format!("e30.{payload}.c2ln"))
+        };
+        assert_eq!(of(json!({"amr": ["pwd", "mfa"], "upn": "a@b"})), Some(true));
+        assert_eq!(of(json!({"amr": ["pwd"]})), Some(false));
+        assert_eq!(of(json!({"oid": "x", "idtyp": "app"})), None);
+        assert_eq!(second_factor("opaque"), None);
     }
 }

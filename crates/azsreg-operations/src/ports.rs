@@ -192,6 +192,10 @@ pub trait Azure {
         principal: Uuid,
         condition: &str,
     ) -> Result<(), PortError>;
+    /// Whether the sign-in has been through multi-factor authentication; `None` where its token does not say.
+    fn has_second_factor(&self) -> Option<bool> {
+        None
+    }
     /// How far Azure's clock is ahead of this machine's, by the newest answer's Date; `None` before any.
     fn clock_skew(&self) -> Option<SignedDuration> {
         None

@@ -143,7 +143,7 @@ async fn of_azure<A: Azure, C: Clock>(
         Ok(visible) => visible,
         Err(error) => return list.failed("sign-in", error),
     };
-    list.push("sign-in", Verdict::Ok, format!("{} subscriptions are visible", visible.len()));
+    of_sign_in(list, azure.environment(), azure.has_second_factor(), visible.len());
     match azure.clock_skew() {
         Some(skew) if skew.abs() > SKEW => {
             let message = format!("this machine's clock is off by {} seconds from Azure's", skew.as_secs());
@@ -169,6 +169,23 @@ async fn of_azure<A: Azure, C: Clock>(
     of_locks(list, azure, clock, &locked).await;
     of_registrations(list, azure, clock, request, cloud_id, id.as_ref()).await;
     of_location(list, azure, clock, request).await;
+}
+
+/// The public cloud asks every person who writes for a second factor: who is without it is told before.
+fn of_sign_in(list: &mut List, environment: &str, second_factor: Option<bool>, visible: usize) {
+    let factor = match second_factor {
+        Some(true) => ", with multi-factor authentication",
+        Some(false) => ", without multi-factor authentication",
+        None => "",
+    };
+    list.push("sign-in", Verdict::Ok, format!("{visible} subscriptions are visible{factor}"));
+    if second_factor == Some(false) && environment == "AzureCloud" {
+        let message =
+            "the sign-in is without multi-factor authentication, and public Azure asks it of people who write";
+        let next = "At a terminal azsreg has you sign in again when Azure asks. Elsewhere sign in with it before: azsreg logout, then azsreg login.";
+        let problem = Problem::new(&code::CLAIMS_NEEDED, message).next(next);
+        list.problem("multi-factor authentication", Verdict::Warning, problem);
+    }
 }
 
 fn of_subscription(list: &mut List, subscription: &Subscription) {
@@ -327,6 +344,28 @@ async fn of_location<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, 
         Ok(known) => {
             let message = format!("the subscription does not have {wanted}; it has {}", known.join(", "));
             list.problem("location", Verdict::Failed, Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_azure_warns_of_a_sign_in_without_a_second_factor() {
+        let of = |environment: &str, factor| {
+            let mut list = List::default();
+            of_sign_in(&mut list, environment, factor, 2);
+            list.0
+        };
+        let warned = of("AzureCloud", Some(false));
+        assert_eq!(warned.last().map(|one| one.verdict), Some(Verdict::Warning));
+        assert!(warned[0].detail.contains("without multi-factor"));
+        for (environment, factor) in
+            [("AzureCloud", Some(true)), ("AzureCloud", None), ("AzureChinaCloud", Some(false)), ("Custom", None)]
+        {
+            assert!(of(environment, factor).iter().all(|one| one.verdict == Verdict::Ok), "{environment} {factor:?}");
         }
     }
 }

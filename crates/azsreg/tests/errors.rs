@@ -388,11 +388,13 @@ fn a_challenge_in_the_middle_is_answered_and_the_operation_goes_on() {
 fn a_challenge_without_a_person_has_a_code_and_the_next_login_asks_for_it() {
     let world = World::new();
     person(&world, true, &["login"]).ends(0);
+    person(&world, false, &["check"]).ends(0).says("without multi-factor authentication");
     world.control("/challenge", &json!({"acrs": "p1"}));
     let ran = person(&world, false, REGISTER).says("AZR3024").says("AADSTS50076").says("next: azsreg login");
     assert_ne!(ran.code, Some(0));
     let says = "Azure has asked for multi-factor authentication (acrs p1): this sign-in asks for it.";
     person(&world, true, &["login"]).ends(0).says(says);
+    person(&world, false, &["check"]).ends(0).says(", with multi-factor authentication");
     person(&world, false, REGISTER).ends(0);
     assert_registered_once(&world.lab.world(), "after the sign-in");
     // Azure does not ask an application.

@@ -213,6 +213,7 @@ fn answer(state: &State, grant: &Grant) -> Value {
     if let Some(upn) = &grant.upn {
         claims["upn"] = json!(upn);
         claims["scp"] = json!("user_impersonation");
+        claims["amr"] = if grant.factor { json!(["pwd", "mfa"]) } else { json!(["pwd"]) };
         if !grant.acrs.is_empty() {
             claims["acrs"] = json!(grant.acrs);
         }

@@ -110,6 +110,8 @@ pub struct Grant {
     pub scope: String,
     /// The authentication contexts that it proves.
     pub acrs: Vec<String>,
+    /// Whether its sign-in had a second factor.
+    pub factor: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -274,6 +276,7 @@ impl Directory {
             id_token: None,
             scope: scope.to_owned(),
             acrs: Vec::new(),
+            factor: false,
         })
     }
 
@@ -341,6 +344,7 @@ impl Directory {
             id_token: asked("openid").then_some(nonce),
             scope: scope.to_owned(),
             acrs: Vec::new(),
+            factor: false,
         })
     }
 

@@ -59,7 +59,7 @@ impl Directory {
         if let Some(refresh) = refresh {
             refresh.factor = factor;
         }
-        Grant { acrs, ..grant }
+        Grant { acrs, factor, ..grant }
     }
 
     /// The person who enters a device's code is asked for these contexts.
