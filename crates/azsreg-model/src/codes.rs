@@ -112,7 +112,7 @@ codes! {
         "Pay-as-you-use is billed from usage that the stamp itself sends to Azure; a disconnected stamp can't. Ruggedized is connected only too.",
         "Choose --billing-model capacity, development or custom; for a stamp that reaches Azure use azsreg register.";
     NOT_CONFIRMED "AZR1014" Usage "Something would be lost, and it was not agreed to",
-        "The command removes what can't be brought back; there is no terminal to ask at, or the answer was no.",
+        "The command removes what can't be brought back; azsreg could not ask (no terminal, or --non-interactive), or the answer was no.",
         "Look at it with --plan, then add --yes.";
     NOTHING_ASKED "AZR1015" Usage "No change is asked for",
         "The command changes what its options name, and none is given.",

@@ -107,7 +107,7 @@ async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         register::wait_for_running(world, desk.watch).await?;
     }
     let known = history.known();
-    // A run that was interrupted goes on with what it had found out and was agreed to, unless another run has acted since. A
+    // A run that was interrupted goes on with what it had found out and was agreed to, unless either side was changed since. A
     // journal that does not say what was seen does not say that it was agreed to either.
     let mut resumed = begun(history.begun(), change, subscription, wishes).filter(|_| seen(history.begun()).is_some());
     if let Some(request) = &resumed

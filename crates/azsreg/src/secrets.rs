@@ -182,11 +182,10 @@ impl Passwords<'_> {
     pub(crate) fn of_endpoint(&self, user: &str, given: Option<&SecretArgument>) -> Result<SecretString, Problem> {
         match given {
             Some(given) => self.read("pep_password", "--pep-password", given),
-            None if !ask::is_there(self.global) => Err(Problem::new(
-                &code::BAD_ARGUMENT,
-                "--pep-password is missing, and there is no terminal to ask for it",
-            )
-            .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD.")),
+            None if !ask::is_there(self.global) => {
+                Err(Problem::new(&code::BAD_ARGUMENT, "--pep-password is missing, and azsreg can't ask for it")
+                    .next("Add --pep-password @FILE, or set AZSREG_PEP_PASSWORD."))
+            }
             None => {
                 let password = ask::password(&format!("Password of {user}: "))?;
                 self.meant(&password, "the password of the privileged endpoint")

@@ -374,7 +374,7 @@ fn accept(global: &Global, accepted: bool, screen: &Screen, terms: &[(String, St
         problem
     };
     if !ask::is_there(global) {
-        return Err(refused("the legal terms are not accepted, and there is no terminal to ask at"));
+        return Err(refused("the legal terms are not accepted, and azsreg can't ask"));
     }
     screen.asks();
     match ask::line(&shown("Do you accept them? Type yes: ").join("\n"))? {

@@ -345,7 +345,7 @@ pub(crate) fn chosen_sign_in(
             return Err(Problem::new(&code::SIGN_IN_ELSEWHERE, message));
         }
         let message =
-            format!("no account is signed in to {cloud} for the tenant {tenant}, and there is no terminal to ask at");
+            format!("no account is signed in to {cloud} for the tenant {tenant}, and azsreg can't ask for a sign-in");
         return Err(Problem::new(&code::NO_SIGN_IN, message));
     }
     Ok(SignIn::DeviceCode)
