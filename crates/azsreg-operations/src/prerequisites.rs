@@ -182,7 +182,7 @@ fn of_sign_in(list: &mut List, environment: &str, second_factor: Option<bool>, v
     if second_factor == Some(false) && environment == "AzureCloud" {
         let message =
             "the sign-in is without multi-factor authentication, and public Azure asks it of people who write";
-        let next = "At a terminal azsreg has you sign in again when Azure asks. Elsewhere sign in with it before: azsreg logout, then azsreg login.";
+        let next = "At a terminal azsreg has you sign in again when Azure asks. Without one, sign in as an application (--client-id): Azure asks it of people alone.";
         let problem = Problem::new(&code::CLAIMS_NEEDED, message).next(next);
         list.problem("multi-factor authentication", Verdict::Warning, problem);
     }
