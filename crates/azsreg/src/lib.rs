@@ -27,7 +27,7 @@ use std::process::ExitCode as Code;
 use azsreg_model::{BillingModel, ExitCode, Problem, code};
 use azsreg_operations::files;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use cli::{Cli, Command};
 use view::View;
@@ -334,20 +334,22 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
     }
     let problem = Problem::new(&code::BAD_ARGUMENT, message);
     // Without a usage line the help is that of the command that was meant.
-    let next = next.unwrap_or_else(|| format!("{} --help", meant(arguments)));
+    let words = || meant(arguments).map_or("azsreg".to_owned(), |(_, _, words)| words);
+    let next = next.unwrap_or_else(|| format!("{} --help", words()));
     refused(problem.next(next), arguments)
 }
 
-/// The command that the words name, as it is written.
-fn meant(arguments: &[OsString]) -> String {
-    let (mut command, mut words) = (Cli::command(), "azsreg".to_owned());
-    for argument in arguments.iter().skip(1) {
-        // Options may stand before the command; a value of one is taken for none.
-        let Some(inner) = command.find_subcommand(argument).cloned() else { continue };
-        words.push_str(&format!(" {}", inner.get_name()));
-        command = inner;
+/// The command that the words name, as far as they can be understood: itself, what it was given, and how it is written.
+fn meant(arguments: &[OsString]) -> Option<(clap::Command, ArgMatches, String)> {
+    let mut command = without_empty(Cli::command()).ignore_errors(true);
+    let mut matches = command.try_get_matches_from_mut(arguments).ok()?;
+    let mut words = "azsreg".to_owned();
+    while let Some((name, inner)) = matches.remove_subcommand() {
+        let Some(found) = command.find_subcommand(&name).cloned() else { break };
+        words.push_str(&format!(" {name}"));
+        (command, matches) = (found, inner);
     }
-    words
+    Some((command, matches, words))
 }
 
 /// Whether the word that was refused is one of a tip's quoted words, but for a slip or two.
@@ -365,20 +367,14 @@ fn is_slip(tip: &str, error: &clap::Error) -> bool {
 
 /// What a command needs besides what clap misses, so that all of it is named at once.
 fn also_missing(arguments: &[OsString]) -> Vec<&'static str> {
-    let mut command = without_empty(Cli::command()).ignore_errors(true);
-    let Ok(matches) = command.try_get_matches_from_mut(arguments) else { return Vec::new() };
-    let (mut command, mut matches) = (&command, &matches);
-    while let Some((name, inner)) = matches.subcommand() {
-        let Some(found) = command.find_subcommand(name) else { break };
-        (command, matches) = (found, inner);
-    }
+    let Some((command, matches, _)) = meant(arguments) else { return Vec::new() };
     let option = |id: &str| command.get_arguments().find(|argument| argument.get_id() == id);
     let missing = |id: &str| option(id).is_some() && !matches.contains_id(id);
     let mut also = Vec::new();
     // Of a stamp that is gone nothing is asked.
     let gone = option("orphan").and_then(|_| matches.get_one::<cli::Orphan>("orphan")) == Some(&cli::Orphan::Azure);
     if !gone {
-        let asks = cli::Global::from_arg_matches(matches).is_ok_and(|global| ask::is_there(&global));
+        let asks = cli::Global::from_arg_matches(&matches).is_ok_and(|global| ask::is_there(&global));
         let needed = [("pep", "--pep <HOST[:PORT]>"), ("pep_user", "--pep-user <DOMAIN\\USER>")];
         also.extend(needed.into_iter().filter(|(id, _)| missing(id)).map(|(_, option)| option));
         if missing("pep_password") && !asks {
