@@ -33,15 +33,13 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
             let question = clean(question).trim_end().to_owned();
             let folded = fold::stderr().map(|width| fold::fold(&question, width)).unwrap_or(question);
             // In one piece: nothing comes after the question.
-            let asks = |mut to: Box<dyn std::io::Write>, text: &str| {
-                let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
-            };
-            asks(Box::new(std::io::stderr()), &format!("{folded} "));
+            write(&mut std::io::stderr(), &format!("{folded} "));
             // Who sends stderr to a file is at the terminal all the same.
-            if let Some(terminal) = Some(()).filter(|()| !std::io::stderr().is_terminal()).and_then(|()| own_terminal())
+            if !std::io::stderr().is_terminal()
+                && let Some(mut terminal) = own_terminal()
             {
                 let above: String = above.lines().map(|line| format!("{}\n", clean(line))).collect();
-                asks(Box::new(terminal), &format!("{above}{folded} "));
+                write(&mut terminal, &format!("{above}{folded} "));
             }
         },
         || {
@@ -55,6 +53,11 @@ pub(crate) fn line(text: &str) -> Result<Option<String>, Problem> {
         },
     )
     .map(|answer| answer.unwrap_or(None))
+}
+
+/// Where it can't be written it is not seen, and the answer decides.
+fn write(to: &mut impl std::io::Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
 /// The terminal of this process, wherever its outputs go.

@@ -1,6 +1,7 @@
-//! Lines that are longer than the terminal: folded between words, with what follows under what it belongs to. An id has a line of
-//! its own where it does not fit; one that is longer than the terminal is broken before a slash or its GUID. A command to type stays one command when it is
-//! pasted, and an address to open is whole. What goes to a file or a pipe is left as it is.
+//! Lines that are longer than the terminal: folded between words, with what follows under what it belongs to. An id has a
+//! line of its own where it does not fit; one that is longer than the terminal is broken before a slash or its GUID. A
+//! command to type stays one command when it is pasted, and an address to open is whole. What goes to a file or a pipe is left
+//! as it is.
 
 use std::io::IsTerminal as _;
 

@@ -22,10 +22,7 @@ use crate::view;
 
 /// Starts the log: to a file if asked, to stderr with `-v`.
 pub(crate) fn start_log(global: &Global) -> Result<(), Problem> {
-    let file = match global.log_file.as_deref() {
-        Some(path) => crate::state::log_file(path)?,
-        None => None,
-    };
+    let file = global.log_file.as_deref().map(crate::state::log_file).transpose()?.flatten();
     let filter = "off,azsreg=debug,azsreg_arm=debug,azsreg_pep=debug,azsreg_operations=debug";
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(true);
     match (file, global.verbose) {
