@@ -3,6 +3,8 @@
 //! The server is a few hundred lines on blocking sockets with an NTLM of its own; what the codecs of `azsreg-psrp` would not
 //! write is written by hand.
 
+mod texts;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -23,6 +25,7 @@ use crate::ntlm::{
     EXTENDED, FLAGS, KEY_128, KEY_EXCHANGE, LM_KEY, PASSWORD, SEAL, SEALED, SIGN, Session, TARGET_INFO, UNICODE,
     accept, challenge, sealed, spnego,
 };
+use texts::{deep, elements, entities, namespace, references, text, tower, values};
 
 const MIB: usize = 1 << 20;
 
@@ -207,40 +210,6 @@ const ROWS: &[Row] = &[
     row("with a time", At::Never, Evil::Nothing, "", 1, QUICK),
     row("without a time", At::Challenge, Evil::NoTime, "", 1, QUICK),
 ];
-
-fn elements() -> String {
-    format!("<x>{}</x>", "<a/>".repeat(400_000))
-}
-
-fn deep() -> String {
-    format!("{}{}", "<a>".repeat(1_000), "</a>".repeat(1_000))
-}
-
-fn namespace() -> String {
-    format!(r#"<x xmlns="{}">{}</x>"#, "n".repeat(MIB), "<b/>".repeat(50_000))
-}
-
-fn entities() -> String {
-    r#"<!DOCTYPE S [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><S>&b;</S>"#.into()
-}
-
-fn values() -> String {
-    format!(r#"<Obj RefId="0"><LST>{}</LST></Obj>"#, "<Obj><LST /></Obj>".repeat(20_000))
-}
-
-fn references() -> String {
-    let items = r#"<Ref RefId="1"/>"#.repeat(20_000);
-    format!(r#"<Obj RefId="0"><LST><Obj RefId="1"><ToString>{}</ToString></Obj>{items}</LST></Obj>"#, "w".repeat(500))
-}
-
-fn tower() -> String {
-    let level = |n: usize| format!(r#"<Obj RefId="{n}"><LST><Ref RefId="{}"/></LST></Obj>"#, n - 1);
-    format!(r#"<Obj RefId="0"><LST><Obj RefId="1"/>{}</LST></Obj>"#, (2..200).map(level).collect::<String>())
-}
-
-fn text() -> String {
-    format!("<S>{}</S>", "t".repeat(MIB))
-}
 
 /// What came to a server.
 #[derive(Default)]
@@ -553,7 +522,6 @@ fn held(id: u32) -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
-/// Runs a row: what is not as it says.
 /// `stamp info` at an address.
 pub(crate) fn stamp_info(dir: &std::path::Path, address: &str, mechanism: &str) -> Command {
     let password = dir.join("password");
@@ -578,6 +546,7 @@ pub(crate) fn stamp_info(dir: &std::path::Path, address: &str, mechanism: &str) 
     command
 }
 
+/// Runs a row: what is not as it says.
 fn run(row: &'static Row) -> Vec<String> {
     let (pep, address) = Pep::start(row);
     let dir = tempfile::tempdir().unwrap();
