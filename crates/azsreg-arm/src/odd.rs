@@ -112,9 +112,9 @@ async fn read(name: &str, answers: Answers) -> Result<String, PortError> {
     let records = RecordsPort::new(&http, &http, sign_in(), &Silent, Known::default());
     let stamp = StampInformation {
         cloud_id: Uuid::from_u128(9),
-        version: "1.2501.0.21".parse().unwrap(),
+        version: Some("1.2501.0.21".parse().unwrap()),
         deployment_id: None,
-        nodes: 4,
+        nodes: Some(4),
         identity_system: IdentitySystem::Aad,
         tenant_id: None,
         tenant_name: None,
@@ -122,6 +122,7 @@ async fn read(name: &str, answers: Answers) -> Result<String, PortError> {
         domain: None,
         admin_arm_endpoint: Some(address),
         tenant_arm_endpoint: None,
+        other: std::collections::BTreeMap::default(),
     };
     let market = MarketPort::new(&records, &stamp, Box::new(|_| {}));
     let id = RegistrationId { subscription: SUBSCRIPTION, resource_group: "g".into(), name: "r".into() };

@@ -79,9 +79,9 @@ pub(crate) fn http(allow_http: bool) -> Http {
 pub(crate) fn stamp(endpoint: &str) -> StampInformation {
     StampInformation {
         cloud_id: uuid::Uuid::nil(),
-        version: "1.2501.0.21".parse().unwrap(),
+        version: Some("1.2501.0.21".parse().unwrap()),
         deployment_id: None,
-        nodes: 4,
+        nodes: Some(4),
         identity_system: IdentitySystem::Aad,
         tenant_id: None,
         tenant_name: None,
@@ -89,6 +89,7 @@ pub(crate) fn stamp(endpoint: &str) -> StampInformation {
         domain: None,
         admin_arm_endpoint: Some(endpoint.to_owned()),
         tenant_arm_endpoint: None,
+        other: std::collections::BTreeMap::default(),
     }
 }
 

@@ -162,6 +162,11 @@ fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
             }
             Err(error) => refused(&error.to_string()),
         },
+        // Tokens and keys in a form that nobody but this lab reads: {"sealed": true}.
+        ("POST", ["forms"]) => {
+            state.sealed.store(body["sealed"].as_bool() == Some(true), std::sync::atomic::Ordering::Relaxed);
+            http::json(200, &json!({}))
+        }
         ("POST", ["users"]) => users(state, &body),
         ("POST", ["subscriptions"]) => http::json(200, &json!({"subscription_id": subscriptions::add(state, &body)})),
         ("POST", ["subscriptions", id]) => match id.parse().ok() {
@@ -287,7 +292,7 @@ fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
                 version: field("version"),
             };
             match stamp.world().registration_token(&request) {
-                Ok(token) => http::json(200, &json!({ "registration_token": token })),
+                Ok(token) => http::json(200, &json!({ "registration_token": state.token(token) })),
                 Err(error) => refused(&error.message),
             }
         }

@@ -404,6 +404,7 @@ impl Lab {
             end_point: tls.end_point,
             control_token,
             blobs: Blobs::new(options.seed),
+            sealed: AtomicBool::new(false),
             signed_for: AtomicI64::new(i64::try_from(SIGNED_FOR.as_secs()).unwrap_or(i64::MAX)),
             books: Mutex::default(),
             moved: tokio::sync::watch::Sender::new(()),

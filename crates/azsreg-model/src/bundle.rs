@@ -256,17 +256,19 @@ impl Bundle {
         let differ = |what, outside: String, inside: String| BundleError::Disagrees { what, outside, inside };
         if let Some(token) = &self.token {
             let inside = token.decode()?.cloud_id;
-            if inside != self.cloud_id {
+            if let Some(inside) = inside.filter(|inside| *inside != self.cloud_id) {
                 return Err(differ("the cloud id", self.cloud_id.to_string(), inside.to_string()));
             }
         }
         if let Some(key) = &self.key {
-            let inside = key.decode()?;
-            if inside.cloud_id != self.cloud_id {
-                return Err(differ("the cloud id", self.cloud_id.to_string(), inside.cloud_id.to_string()));
+            let claims = key.decode()?;
+            if let Some(inside) = claims.cloud_id.filter(|inside| *inside != self.cloud_id) {
+                return Err(differ("the cloud id", self.cloud_id.to_string(), inside.to_string()));
             }
-            if let Some(outside) = self.registration.as_ref().filter(|id| **id != inside.registration) {
-                return Err(differ("the registration", outside.to_string(), inside.registration.to_string()));
+            if let (Some(outside), Some(inside)) = (&self.registration, claims.registration())
+                && *outside != inside
+            {
+                return Err(differ("the registration", outside.to_string(), inside.to_string()));
             }
         }
         let lacks = match self.kind {

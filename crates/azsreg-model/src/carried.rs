@@ -4,7 +4,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::text::ValueKind;
-use crate::{ActivationKey, Bundle, BundleError, Odd, RegistrationToken, decode_text, is_hidden};
+use crate::{ActivationKey, Bundle, BundleError, Odd, RegistrationToken, UnknownForm, decode_text, is_hidden};
 
 /// A carried file, whoever wrote it.
 #[derive(Debug, Clone)]
@@ -45,6 +45,9 @@ const LABELS: [(&str, CarriedText); 4] = [
     ("activationkey", CarriedText::Key),
     ("activation key", CarriedText::Key),
 ];
+
+/// No token and no key of any form is shorter than this.
+const LEAST: usize = 64;
 
 impl Carried {
     /// No bundle and no token is longer than this.
@@ -116,19 +119,34 @@ impl Carried {
         if line.starts_with('{') {
             return Err(Some(BundleError::NotBundle("its end is missing".into())));
         }
-        let (token, key) = (RegistrationToken::new(line), ActivationKey::new(line));
-        match part_of(line) {
-            // A key has two dots, and no character of a token is one.
-            CarriedText::Key => match key.decode() {
-                Ok(_) => Ok(Self::Key(key)),
-                Err(crate::KeyError::Form) => Err(None),
-                Err(error) => Err(Some(error.into())),
-            },
-            _ => match token.decode() {
-                Ok(_) => Ok(Self::Token(token)),
-                Err(crate::TokenError::NotBase64(_) | crate::TokenError::NotJson) => Err(None),
-                Err(error) => Err(Some(error.into())),
-            },
+        // A key has two dots, and no character of a token is one. What can't be read is long, or it is any other text.
+        let (carried, unknown) = if line.contains('.') {
+            let key = ActivationKey::new(line);
+            let unknown = key.decode().map_err(|_| None)?.unknown;
+            (Self::Key(key), unknown)
+        } else {
+            let token = RegistrationToken::new(line);
+            let unknown = token.decode().map_err(|_| None)?.unknown;
+            (Self::Token(token), unknown)
+        };
+        match unknown {
+            Some(UnknownForm::NotJson) if line.len() < LEAST => Err(None),
+            _ => Ok(carried),
+        }
+    }
+
+    /// A carried registration token; a bundle's is told by its kind. What is signed as a key is and names no registration may
+    /// be a token of a newer form.
+    ///
+    /// # Errors
+    /// It is something else, which is given back.
+    pub fn into_token(self) -> Result<RegistrationToken, Self> {
+        match self {
+            Self::Token(token) => Ok(token),
+            Self::Key(key) if key.decode().is_ok_and(|claims| claims.name.is_none()) => {
+                Ok(RegistrationToken::new(key.expose()))
+            }
+            other => Err(other),
         }
     }
 }
@@ -248,10 +266,15 @@ impl<'t> Lines<'t> {
                 return BundleError::Dots(part, odd);
             }
         }
-        if part == CarriedText::Either && !joined.starts_with("eyJ") {
+        let more = match part {
+            CarriedText::Token => "+/=",
+            CarriedText::Key => "-_.=",
+            CarriedText::Either => "+/-_.=",
+        };
+        let encoded = joined.len() >= LEAST && joined.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        if part == CarriedText::Either && !joined.starts_with("eyJ") && !encoded {
             return BundleError::Unknown;
         }
-        let more = if part == CarriedText::Token { "+/=" } else { "-_.=" };
         for line in &self.lines {
             let foreign =
                 |c: char| !c.is_ascii_alphanumeric() && !more.contains(c) && !c.is_whitespace() && !is_hidden(c);
@@ -442,9 +465,27 @@ mod tests {
             two.starts_with(&format!("{of_token} is cut or changed: it has {} characters", 2 * token.len())),
             "{two}"
         );
-        // What is whole and says something else keeps its own error.
-        let other = BASE64_STANDARD.encode(r#"{"version":"5.0","cloudId":"x"}"#);
-        assert!(read(other.as_bytes()).contains("of version 5.0"));
+    }
+
+    #[test]
+    fn what_is_whole_and_of_an_unknown_form_is_carried() {
+        let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let sealed = "sealed ".repeat(14);
+        let tokens =
+            [BASE64_STANDARD.encode(r#"{"version":"5.0","cloudId":"x"}"#), BASE64_STANDARD.encode(sealed.as_str())];
+        for text in &tokens {
+            for form in [text.clone(), wrapped(text, 40, "> ", "\r\n"), format!("RegistrationToken : {text}")] {
+                assert!(matches!(Carried::read(form.as_bytes()), Ok(Carried::Token(_))), "{form}");
+                assert_eq!(read(form.as_bytes()), *text);
+            }
+        }
+        let key = format!("{}.{}.{}", part(r#"{"alg":"PS512"}"#), part(&sealed), part("signature"));
+        assert!(matches!(Carried::read(key.as_bytes()), Ok(Carried::Key(_))));
+        assert_eq!(Carried::read(key.as_bytes()).unwrap().into_token().unwrap().expose(), key);
+        assert!(Carried::read(self::key().as_bytes()).unwrap().into_token().is_err(), "it names a registration");
+        // Cut, it is told to be cut, whatever it was.
+        let cut = &tokens[1][..101];
+        assert_eq!(read(cut.as_bytes()), "! the token or key is cut or changed: it has 101 characters");
     }
 
     #[test]

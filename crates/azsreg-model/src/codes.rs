@@ -139,6 +139,9 @@ codes! {
     BACKSLASH_DOUBLED "AZR1023" Usage "The user's backslash is doubled",
         "In single quotation marks, in PowerShell and in a file of variables a backslash is written once.",
         "Write it once: --pep-user 'AZURESTACK\\CloudAdmin'.";
+    FORM_UNKNOWN "AZR1030" CheckFailed "A registration token or activation key of a form that azsreg does not know",
+        "It is whole, but the stamp or Azure writes it in a newer or another way. What depends on reading it (expiry, hosts) is not known.",
+        "Nothing: Azure and the stamp judge it. With --strict it is refused instead.";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",

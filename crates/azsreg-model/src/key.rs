@@ -7,25 +7,30 @@ use std::fmt;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::RegistrationId;
+use crate::form::{UnknownForm, begins_as_json, member};
 
 /// An activation key, whole and secret.
 #[derive(Clone)]
 pub struct ActivationKey(SecretString);
 
-/// What a key says, as far as azsreg compares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a key says, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActivationClaims {
     /// The stamp that it is for.
-    pub cloud_id: Uuid,
-    /// The registration that it comes from.
-    pub registration: RegistrationId,
+    pub cloud_id: Option<Uuid>,
+    /// The subscription of the registration that it comes from.
+    pub subscription: Option<Uuid>,
+    /// The registration's resource group.
+    pub resource_group: Option<String>,
+    /// The registration's name.
+    pub name: Option<String>,
     /// Until when it is good; 9999-12-30 stands for always.
-    pub expires: Timestamp,
+    pub expires: Option<Timestamp>,
     /// The billing model, as written, where the key says.
     pub billing_model: Option<String>,
     /// Whether usage reporting is on, where the key says.
@@ -34,9 +39,23 @@ pub struct ActivationClaims {
     pub marketplace: Option<bool>,
     /// How many hosts were registered, where the key lists them.
     pub hosts: Option<usize>,
+    /// In what it differs from the forms that azsreg knows.
+    pub unknown: Option<UnknownForm>,
 }
 
-/// Which part of a key is wrong.
+impl ActivationClaims {
+    /// The registration that it comes from, where the key says all of it.
+    #[must_use]
+    pub fn registration(&self) -> Option<RegistrationId> {
+        Some(RegistrationId {
+            subscription: self.subscription?,
+            resource_group: self.resource_group.clone()?,
+            name: self.name.clone()?,
+        })
+    }
+}
+
+/// What has happened to a key on its way, or what it contradicts.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum KeyError {
     /// Nothing there.
@@ -45,12 +64,6 @@ pub enum KeyError {
     /// Cut or otherwise mangled.
     #[error("the activation key is not of the form header.payload.signature, each part base64url")]
     Form,
-    /// Not the algorithm that the stamp verifies.
-    #[error("the activation key is signed with {0:?} instead of RS256")]
-    Algorithm(String),
-    /// A member is absent or of the wrong form.
-    #[error("the activation key's member {0:?} is missing or malformed")]
-    Member(&'static str),
     /// It is for another stamp.
     #[error("the activation key is for the stamp with cloud id {found}, not {expected}")]
     CloudId {
@@ -72,23 +85,11 @@ pub enum KeyError {
     Expired(Timestamp),
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload {
-    subscription_id: Option<String>,
-    resource_group_name: Option<String>,
-    registration_name: Option<String>,
-    cloud_id: Option<String>,
-    expires: Option<String>,
-    billing_model: Option<String>,
-    usage_reporting_enabled: Option<bool>,
-    marketplace_syndication_enabled: Option<bool>,
-    hardware_info: Option<Vec<serde::de::IgnoredAny>>,
+/// The parts of a compact JWS, decoded; none where it is not one.
+pub(crate) fn parts(text: &str) -> Option<[Vec<u8>; 3]> {
+    let parts = text.split('.').map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok()).collect::<Option<Vec<_>>>()?;
+    let parts: [Vec<u8>; 3] = parts.try_into().ok()?;
+    parts.iter().all(|part| !part.is_empty()).then_some(parts)
 }
 
 impl ActivationKey {
@@ -110,51 +111,59 @@ impl ActivationKey {
         crate::digest(self.expose())
     }
 
-    /// Decodes the key without verifying its signature.
+    /// Reads the key, as far as azsreg knows its form; its signature is not verified.
     ///
     /// # Errors
-    /// Which part is wrong.
+    /// It was damaged on its way.
     pub fn decode(&self) -> Result<ActivationClaims, KeyError> {
         if self.expose().is_empty() {
             return Err(KeyError::Empty);
         }
-        let parts = self
-            .expose()
-            .split('.')
-            .map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| KeyError::Form))
-            .collect::<Result<Vec<_>, _>>()?;
-        let [header, payload, signature] = &parts[..] else { return Err(KeyError::Form) };
-        let header: Header = serde_json::from_slice(header).map_err(|_| KeyError::Form)?;
-        if header.alg != "RS256" {
-            return Err(KeyError::Algorithm(header.alg));
-        }
-        if signature.is_empty() {
-            return Err(KeyError::Form);
-        }
-        let payload: Payload = serde_json::from_slice(payload).map_err(|_| KeyError::Form)?;
-        let guid = |name: &'static str, text: Option<String>| {
-            text.and_then(|text| text.parse::<Uuid>().ok()).ok_or(KeyError::Member(name))
+        let [header, payload, _] = parts(self.expose()).ok_or(KeyError::Form)?;
+        let object = |bytes: &[u8]| match serde_json::from_slice(bytes) {
+            Ok(Value::Object(object)) => Ok(Some(object)),
+            Err(_) if begins_as_json(bytes) => Err(KeyError::Form),
+            _ => Ok(None),
         };
-        let filled = |name, text: Option<String>| text.filter(|text| !text.is_empty()).ok_or(KeyError::Member(name));
-        Ok(ActivationClaims {
-            cloud_id: guid("cloudId", payload.cloud_id)?,
-            registration: RegistrationId {
-                subscription: guid("subscriptionId", payload.subscription_id)?,
-                resource_group: filled("resourceGroupName", payload.resource_group_name)?,
-                name: filled("registrationName", payload.registration_name)?,
-            },
-            expires: payload.expires.and_then(|text| parse_expiry(&text)).ok_or(KeyError::Member("expires"))?,
-            billing_model: payload.billing_model,
-            usage_reporting: payload.usage_reporting_enabled,
-            marketplace: payload.marketplace_syndication_enabled,
-            hosts: payload.hardware_info.map(|hosts| hosts.len()),
-        })
+        let (Some(header), Some(payload)) = (object(&header)?, object(&payload)?) else {
+            return Ok(ActivationClaims { unknown: Some(UnknownForm::NotJson), ..ActivationClaims::default() });
+        };
+        let text = |name: &str| member(&payload, name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let flag = |name: &str| member(&payload, name).and_then(Value::as_bool);
+        let mut claims = ActivationClaims {
+            cloud_id: text("cloudId").and_then(|id| id.parse().ok()),
+            subscription: text("subscriptionId").and_then(|id| id.parse().ok()),
+            resource_group: text("resourceGroupName").map(str::to_owned),
+            name: text("registrationName").map(str::to_owned),
+            expires: text("expires").and_then(parse_expiry),
+            billing_model: text("billingModel").map(str::to_owned),
+            usage_reporting: flag("usageReportingEnabled"),
+            marketplace: flag("marketplaceSyndicationEnabled"),
+            hosts: member(&payload, "hardwareInfo").and_then(Value::as_array).map(Vec::len),
+            unknown: None,
+        };
+        claims.unknown = match member(&header, "alg").and_then(Value::as_str) {
+            None => Some(UnknownForm::Member("alg")),
+            Some("RS256") => None,
+            Some(other) => Some(UnknownForm::Algorithm(other.to_owned())),
+        }
+        .or_else(|| {
+            let known = [
+                ("cloudId", claims.cloud_id.is_some()),
+                ("subscriptionId", claims.subscription.is_some()),
+                ("resourceGroupName", claims.resource_group.is_some()),
+                ("registrationName", claims.name.is_some()),
+                ("expires", claims.expires.is_some()),
+            ];
+            known.into_iter().find(|(_, known)| !known).map(|(name, _)| UnknownForm::Member(name))
+        });
+        Ok(claims)
     }
 
-    /// Decodes the key and compares it with the stamp, the registration and the time.
+    /// Reads the key and compares what can be read with the stamp, the registration and the time.
     ///
     /// # Errors
-    /// Which part is wrong or does not match.
+    /// It was damaged on its way, or does not match.
     pub fn check(
         &self,
         cloud_id: Uuid,
@@ -162,17 +171,19 @@ impl ActivationKey {
         now: Timestamp,
     ) -> Result<ActivationClaims, KeyError> {
         let claims = self.decode()?;
-        if claims.cloud_id != cloud_id {
-            return Err(KeyError::CloudId { found: claims.cloud_id, expected: cloud_id });
+        if let Some(found) = claims.cloud_id.filter(|found| *found != cloud_id) {
+            return Err(KeyError::CloudId { found, expected: cloud_id });
         }
-        if claims.registration != *registration {
-            return Err(KeyError::Registration {
-                found: claims.registration.to_string(),
-                expected: registration.to_string(),
-            });
+        let read = RegistrationId {
+            subscription: claims.subscription.unwrap_or(registration.subscription),
+            resource_group: claims.resource_group.clone().unwrap_or_else(|| registration.resource_group.clone()),
+            name: claims.name.clone().unwrap_or_else(|| registration.name.clone()),
+        };
+        if read != *registration {
+            return Err(KeyError::Registration { found: read.to_string(), expected: registration.to_string() });
         }
-        if claims.expires <= now {
-            return Err(KeyError::Expired(claims.expires));
+        if let Some(over) = claims.expires.filter(|end| *end <= now) {
+            return Err(KeyError::Expired(over));
         }
         Ok(claims)
     }
@@ -222,10 +233,31 @@ mod tests {
     }
 
     #[test]
-    fn each_defect_has_its_name() {
+    fn damage_is_told_from_a_form_that_is_not_known() {
+        const RS256: &str = r#"{"alg":"RS256"}"#;
         assert_eq!(ActivationKey::new("").decode(), Err(KeyError::Empty));
-        assert_eq!(ActivationKey::new("a.b").decode(), Err(KeyError::Form));
-        assert_eq!(key(r#"{"alg":"none"}"#, PAYLOAD).decode(), Err(KeyError::Algorithm("none".into())));
-        assert_eq!(key(r#"{"alg":"RS256"}"#, "{}").decode(), Err(KeyError::Member("cloudId")));
+        for damaged in [ActivationKey::new("a.b"), ActivationKey::new("YQ.YQ."), key(RS256, r#"{"cloudId":"222"#)] {
+            assert_eq!(damaged.decode(), Err(KeyError::Form));
+        }
+        let unknown = |header: &str, payload: &str| key(header, payload).decode().unwrap().unknown;
+        assert_eq!(unknown(r#"{"alg":"PS256"}"#, PAYLOAD), Some(UnknownForm::Algorithm("PS256".into())));
+        assert_eq!(unknown("{}", PAYLOAD), Some(UnknownForm::Member("alg")));
+        assert_eq!(unknown(RS256, "{}"), Some(UnknownForm::Member("cloudId")));
+        assert_eq!(unknown(RS256, "encrypted"), Some(UnknownForm::NotJson));
+        assert_eq!(unknown("encrypted", PAYLOAD), Some(UnknownForm::NotJson));
+        assert_eq!(unknown(RS256, PAYLOAD), None);
+    }
+
+    #[test]
+    fn what_can_be_read_of_an_unknown_form_is_compared() {
+        let id = RegistrationId { subscription: Uuid::nil(), resource_group: "g".into(), name: "r1".into() };
+        let check = |payload: &str| key(r#"{"alg":"ES384"}"#, payload).check(Uuid::nil(), &id, Timestamp::UNIX_EPOCH);
+        assert!(check(r#"{"registrationName":"R1","expires":{"never":true}}"#).is_ok());
+        assert!(matches!(check(r#"{"registrationName":"r2"}"#), Err(KeyError::Registration { .. })));
+        assert!(matches!(
+            check(r#"{"cloudId":"22222222-2222-4222-8222-222222222222"}"#),
+            Err(KeyError::CloudId { .. })
+        ));
+        assert!(matches!(check(r#"{"expires":"1969-12-30T23:59:59Z"}"#), Err(KeyError::Expired(_))));
     }
 }

@@ -9,6 +9,7 @@ mod bundle;
 mod carried;
 mod cloud;
 mod codes;
+mod form;
 mod item;
 mod key;
 mod meter;
@@ -37,6 +38,7 @@ pub use bundle::{Bundle, BundleError, BundleKind, Receipt, encode_module_text};
 pub use carried::{Carried, CarriedText};
 pub use cloud::{Cloud, NamedCloud};
 pub use codes::{Code, code};
+pub use form::UnknownForm;
 pub use item::{Agreed, ItemContents, ItemFile, ItemManifest, MANIFEST, ManifestError, hex, is_file_name, is_inside};
 pub use key::{ActivationClaims, ActivationKey, KeyError};
 pub use meter::{

@@ -1,5 +1,6 @@
 //! What a stamp says of itself (`facts-protocol.md` section 3, `facts-stamp.md` section 1).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -35,10 +36,10 @@ pub struct StampInformation {
     pub cloud_id: Uuid,
     /// The deployment's id (not the cloud id).
     pub deployment_id: Option<Uuid>,
-    /// The build.
-    pub version: StampVersion,
-    /// How many hosts it has.
-    pub nodes: u32,
+    /// The build, where the stamp says it.
+    pub version: Option<StampVersion>,
+    /// How many hosts it has, where the stamp says it.
+    pub nodes: Option<u32>,
     /// Where its accounts live.
     pub identity_system: IdentitySystem,
     /// The stamp's own directory.
@@ -53,6 +54,33 @@ pub struct StampInformation {
     pub admin_arm_endpoint: Option<String>,
     /// The tenants' Resource Manager.
     pub tenant_arm_endpoint: Option<String>,
+    /// What the stamp says besides, by its own names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub other: BTreeMap<String, String>,
+}
+
+impl StampInformation {
+    /// The build, for a person.
+    #[must_use]
+    pub fn build(&self) -> String {
+        self.version.map_or("not known".into(), |version| version.to_string())
+    }
+
+    /// How many hosts it has, for a person.
+    #[must_use]
+    pub fn size(&self) -> String {
+        match self.nodes {
+            None => "an unknown number of nodes".into(),
+            Some(1) => "1 node".into(),
+            Some(nodes) => format!("{nodes} nodes"),
+        }
+    }
+
+    /// Whether `Set-RegistrationKeyPair` exists and applies. Where the stamp does not say, it is not called.
+    #[must_use]
+    pub fn has_key_pair(&self) -> bool {
+        self.version.is_some_and(|version| version.has_key_pair(self.nodes.unwrap_or(0)))
+    }
 }
 
 /// The activation record, `Microsoft.AzureBridge.Admin/activations/default`.
@@ -92,9 +120,10 @@ impl ActivationRecord {
         let same = |ours: Option<bool>, theirs: Option<bool>| ours.is_none() || theirs.is_none() || ours == theirs;
         let always = |at: Timestamp| at.strftime("%Y").to_string().as_str() >= "9999";
         let expiry = self.expiration.as_ref().is_none_or(|end| {
-            let apart = end.at.duration_since(claims.expires).as_secs().abs();
+            let Some(of_key) = claims.expires else { return true };
+            let apart = end.at.duration_since(of_key).as_secs().abs();
             let shifted = apart <= 14 * 3_600 && [0, 1, 899].contains(&(apart % 900));
-            always(end.at) && always(claims.expires) || shifted
+            always(end.at) && always(of_key) || shifted
         });
         expiry && same(self.usage_reporting, claims.usage_reporting) && same(self.marketplace, claims.marketplace)
     }

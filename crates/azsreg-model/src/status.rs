@@ -490,7 +490,7 @@ impl<'a> Views<'a> {
             let message = "the stamp's principal has no role on the registration: marketplace and usage fail";
             found.push(Problem::new(&code::ROLE_MISSING, message).next(command("repair")));
         }
-        let nodes = self.information.map(|information| information.nodes as usize);
+        let nodes = self.information.and_then(|information| information.nodes).map(|nodes| nodes as usize);
         let hosts = azure.hosts.or(known.hosts);
         if let (Some(nodes), Some(hosts)) = (nodes, hosts)
             && hosts > 0

@@ -10,6 +10,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::BillingModel;
+use crate::form::{UnknownForm, begins_as_json, member};
+use crate::key::parts;
 
 /// A version of the token that has been seen: 2.0 and 5.0 never were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,15 +61,15 @@ impl FromStr for TokenVersion {
 #[derive(Clone)]
 pub struct RegistrationToken(SecretString);
 
-/// What a token says, as far as azsreg has to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a token says, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenContents {
     /// The stamp.
-    pub cloud_id: Uuid,
+    pub cloud_id: Option<Uuid>,
     /// The bridge service principal's object id; absent in a disconnected token.
     pub object_id: Option<Uuid>,
     /// The billing model.
-    pub billing_model: BillingModel,
+    pub billing_model: Option<BillingModel>,
     /// Whether marketplace syndication is asked for, where the token says.
     pub marketplace: Option<bool>,
     /// Whether usage reporting is asked for; absent in tokens of version 1.0.
@@ -75,12 +77,14 @@ pub struct TokenContents {
     /// The agreement, where the token names one.
     pub agreement_number: Option<String>,
     /// The token's own version, as written.
-    pub version: String,
-    /// How many hosts it describes; 0 where it describes none.
-    pub hosts: usize,
+    pub version: Option<String>,
+    /// How many hosts it describes.
+    pub hosts: Option<usize>,
+    /// In what it differs from the forms that azsreg knows.
+    pub unknown: Option<UnknownForm>,
 }
 
-/// Which part of a token is wrong.
+/// What has happened to a token on its way.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum TokenError {
     /// Nothing there.
@@ -89,15 +93,9 @@ pub enum TokenError {
     /// Cut, wrapped or otherwise mangled.
     #[error("the registration token is not base64 (character {0} is not of the alphabet, or its end is cut off)")]
     NotBase64(usize),
-    /// Base64 of something else.
-    #[error("the registration token is not base64 of JSON")]
-    NotJson,
-    /// A member is absent or of the wrong form.
-    #[error("the registration token's member {0:?} is missing or malformed")]
-    Member(&'static str),
-    /// A version that azsreg does not know.
-    #[error("the registration token is of version {0}; azsreg knows 1.0, 3.0, 4.0 and 6.0")]
-    Version(String),
+    /// Its JSON does not end, or something in the middle was lost.
+    #[error("the registration token is cut or changed: what it holds begins as JSON and does not end so")]
+    Broken,
 }
 
 impl RegistrationToken {
@@ -119,42 +117,54 @@ impl RegistrationToken {
         crate::digest(self.expose())
     }
 
-    /// Decodes the token.
+    /// Reads the token, as far as azsreg knows its form: base64 of JSON, or the second part of a signed one.
     ///
     /// # Errors
-    /// Which part is wrong.
+    /// It was damaged on its way.
     pub fn decode(&self) -> Result<TokenContents, TokenError> {
         let text = self.expose();
         if text.is_empty() {
             return Err(TokenError::Empty);
         }
-        let bytes = BASE64_STANDARD.decode(text).map_err(|error| {
-            TokenError::NotBase64(match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at + 1,
-                _ => text.len(),
-            })
-        })?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| TokenError::NotJson)?;
-        let object = value.as_object().ok_or(TokenError::NotJson)?;
-        let member = |name: &str| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-        let text = |name: &'static str| member(name).and_then(|v| v.as_str()).ok_or(TokenError::Member(name));
-        let version = text("version")?;
-        version.parse::<TokenVersion>().map_err(|_| TokenError::Version(version.to_owned()))?;
-        let object_id = match member("objectId").and_then(|v| v.as_str()) {
-            None | Some("") => None,
-            Some(id) => Some(id.parse().map_err(|_| TokenError::Member("objectId"))?),
+        let bytes = match parts(text) {
+            Some([_, payload, _]) => payload,
+            None => BASE64_STANDARD.decode(text).map_err(|error| {
+                TokenError::NotBase64(match error {
+                    base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at + 1,
+                    _ => text.len(),
+                })
+            })?,
         };
-        Ok(TokenContents {
-            cloud_id: text("cloudId")?.parse().map_err(|_| TokenError::Member("cloudId"))?,
-            object_id,
-            billing_model: text("billingModel")?.parse().map_err(|_| TokenError::Member("billingModel"))?,
-            marketplace: member("marketplaceSyndicationEnabled").and_then(serde_json::Value::as_bool),
-            usage_reporting: member("usageReportingEnabled").and_then(serde_json::Value::as_bool),
-            agreement_number: member("agreementNumber").and_then(|v| v.as_str()).map(str::to_owned),
-            version: version.to_owned(),
-            hosts: member("hardwareInfo").and_then(|v| v.as_array()).map_or(0, Vec::len),
-        })
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let object = match serde_json::from_slice(bytes) {
+            Ok(serde_json::Value::Object(object)) => object,
+            Err(_) if begins_as_json(bytes) => return Err(TokenError::Broken),
+            _ => return Ok(TokenContents { unknown: Some(UnknownForm::NotJson), ..TokenContents::default() }),
+        };
+        let text = |name: &str| member(&object, name).and_then(|value| value.as_str());
+        let flag = |name: &str| member(&object, name).and_then(serde_json::Value::as_bool);
+        let version = text("version");
+        let object_id = text("objectId").filter(|id| !id.is_empty());
+        let mut contents = TokenContents {
+            cloud_id: text("cloudId").and_then(|id| id.parse().ok()),
+            object_id: object_id.and_then(|id| id.parse().ok()),
+            billing_model: text("billingModel").and_then(|model| model.parse().ok()),
+            marketplace: flag("marketplaceSyndicationEnabled"),
+            usage_reporting: flag("usageReportingEnabled"),
+            agreement_number: text("agreementNumber").map(str::to_owned),
+            version: version.map(str::to_owned),
+            hosts: member(&object, "hardwareInfo").and_then(|hosts| hosts.as_array()).map(Vec::len),
+            unknown: None,
+        };
+        contents.unknown = match version {
+            None => Some(UnknownForm::Member("version")),
+            Some(other) if other.parse::<TokenVersion>().is_err() => Some(UnknownForm::Version(other.to_owned())),
+            _ if contents.cloud_id.is_none() => Some(UnknownForm::Member("cloudId")),
+            _ if contents.billing_model.is_none() => Some(UnknownForm::Member("billingModel")),
+            _ if contents.object_id.is_none() && object_id.is_some() => Some(UnknownForm::Member("objectId")),
+            _ => None,
+        };
+        Ok(contents)
     }
 }
 
@@ -178,20 +188,43 @@ mod tests {
             r#"{"billingModel":"Development","objectId":"a0a5b4c3-1111-4222-8333-444455556666","cloudId":"b6f2c3d4-aaaa-4bbb-8ccc-ddddeeeeffff","marketplaceSyndicationEnabled":true,"hardwareInfo":[{"numCores":24,"bios":["0123456789abcdef0123456789abcdef"],"nic":[],"cpu":[],"disk":[],"memory":[],"name":"HC1u15a0212","uuid":"00000000-0000-0000-0000-ac1f6b000000"}],"issuer":"x","version":"1.0"}"#,
         );
         let contents = token.decode().unwrap();
-        assert_eq!(contents.billing_model, BillingModel::Development);
-        assert_eq!((contents.hosts, contents.usage_reporting, contents.version.as_str()), (1, None, "1.0"));
+        assert_eq!(contents.billing_model, Some(BillingModel::Development));
+        assert_eq!(
+            (contents.hosts, contents.usage_reporting, contents.version.as_deref()),
+            (Some(1), None, Some("1.0"))
+        );
+        assert_eq!(contents.unknown, None);
     }
 
     #[test]
-    fn each_defect_has_its_name() {
-        let decode = |token: RegistrationToken| token.decode().unwrap_err();
-        assert_eq!(decode(RegistrationToken::new(" ")), TokenError::Empty);
-        assert_eq!(decode(RegistrationToken::new("ab*d")), TokenError::NotBase64(3));
-        assert_eq!(decode(encode("nonsense")), TokenError::NotJson);
-        assert_eq!(decode(encode("[1]")), TokenError::NotJson);
-        assert_eq!(decode(encode("{}")), TokenError::Member("version"));
-        assert_eq!(decode(encode(r#"{"version":"5.0"}"#)), TokenError::Version("5.0".into()));
-        assert_eq!(decode(encode(r#"{"version":"4.0","cloudId":"x"}"#)), TokenError::Member("cloudId"));
+    fn damage_is_told_from_a_form_that_is_not_known() {
+        let damage = |token: RegistrationToken| token.decode().unwrap_err();
+        assert_eq!(damage(RegistrationToken::new(" ")), TokenError::Empty);
+        assert_eq!(damage(RegistrationToken::new("ab*d")), TokenError::NotBase64(3));
+        assert_eq!(damage(encode(r#"{"version":"6.0","clo"#)), TokenError::Broken);
+        assert_eq!(damage(encode(r#"{"version":"6.0"}{"version":"6.0"}"#)), TokenError::Broken);
+        let unknown = |json: &str| encode(json).decode().unwrap().unknown;
+        for other in ["\u{1f}\u{8b}compressed", "[1]", "<token/>", "{binary"] {
+            assert_eq!(unknown(other), Some(UnknownForm::NotJson), "{other}");
+        }
+        assert_eq!(unknown("{}"), Some(UnknownForm::Member("version")));
+        assert_eq!(unknown(r#"{"version":"5.0"}"#), Some(UnknownForm::Version("5.0".into())));
+        assert_eq!(unknown(r#"{"version":"4.0","cloudId":"x"}"#), Some(UnknownForm::Member("cloudId")));
+    }
+
+    #[test]
+    fn what_can_be_read_of_an_unknown_form_is_read() {
+        let json = r#"{"version":"7.0","cloudId":"b6f2c3d4-aaaa-4bbb-8ccc-ddddeeeeffff","billingModel":{"name":"Capacity"},"attestation":"x"}"#;
+        let signed = |payload: &str| {
+            let part = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+            RegistrationToken::new(&format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(payload), part("signature")))
+        };
+        for token in [encode(json), signed(json)] {
+            let contents = token.decode().unwrap();
+            assert_eq!(contents.cloud_id, Some("b6f2c3d4-aaaa-4bbb-8ccc-ddddeeeeffff".parse().unwrap()));
+            assert_eq!((contents.billing_model, contents.hosts), (None, None));
+            assert_eq!(contents.unknown, Some(UnknownForm::Version("7.0".into())));
+        }
     }
 
     #[test]

@@ -144,7 +144,7 @@ async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     let mark = agreed.asked().then_some(mark);
     let order = (change.name(), &request, mark);
     let report = register::settle(world, order, information, history, desk).await?;
-    Ok(Report { warnings, lost, ..report })
+    Ok(Report { warnings: [warnings, report.warnings].concat(), lost, ..report })
 }
 
 /// Whether what an interrupted run was agreed to for is what is there, but for what it did itself.
@@ -223,7 +223,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         Some(registration) => claims(azure, clock, &registration.id).await?,
         None => None,
     };
-    let expires = claims.as_ref().map(|claims| claims.expires);
+    let expires = claims.as_ref().and_then(|claims| claims.expires);
     if let Some(registration) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
         return Err(of_a_disconnected(registration, expires, change, known));
     }
@@ -295,7 +295,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         return Err(unknown(&base.id, &missing, &remembered));
     }
 
-    let end = claims.map(|claims| claims.expires).or(record.and_then(|r| r.expiration.as_ref().map(|end| end.at)));
+    let end = expires.or(record.and_then(|r| r.expiration.as_ref().map(|end| end.at)));
     let expired = base.registration.is_some() && end.is_some_and(|end| end <= clock.now());
     let mut request = RegisterRequest {
         subscription: base.id.subscription,

@@ -35,23 +35,40 @@ pub type Checked<T> = Result<T, Vec<Problem>>;
 #[must_use]
 pub fn stamp(request: &RegisterRequest, stamp: &StampInformation) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if request.billing_model == BillingModel::Custom && !stamp.version.knows_custom_billing() {
+    // What is not said is no reason to refuse: the stamp knows what it is.
+    let Some(build) = stamp.version else { return problems };
+    if request.billing_model == BillingModel::Custom && !build.knows_custom_billing() {
         problems.push(Problem::new(
             &code::CUSTOM_UNSUPPORTED,
-            format!(
-                "the stamp is of build {}; custom billing needs {} or newer",
-                stamp.version,
-                StampVersion::CUSTOM_BILLING
-            ),
+            format!("the stamp is of build {build}; custom billing needs {} or newer", StampVersion::CUSTOM_BILLING),
         ));
     }
     if let Some(version) = request.token_version
-        && stamp.version.token_version().is_none()
+        && build.token_version().is_none()
     {
-        let message = format!("--token-version {version}: build {} has no such parameter", stamp.version);
+        let message = format!("--token-version {version}: build {build} has no such parameter");
         problems.push(Problem::new(&code::BAD_ARGUMENT, message).next("Leave --token-version out."));
     }
     problems
+}
+
+/// What a registration would be told by the stamp's information, where that does not say it.
+#[must_use]
+pub fn unsaid(stamp: &StampInformation) -> Option<Problem> {
+    let members = [("StampVersion", stamp.version.is_none()), ("NumberOfNodes", stamp.nodes.is_none())];
+    let missing: Vec<&str> = members.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "Get-AzureStackStampInformation does not say {}, or in another way: the registration key pair is not set, and {}",
+        missing.join(" and "),
+        if stamp.version.is_none() { "the token is of the version that the stamp chooses" } else { "all else goes on" }
+    );
+    let cause = "The stamp is of another build than those that azsreg knows.";
+    let next =
+        "Run Test-AzureStack on the privileged endpoint. Where the token has to be of a version: add --token-version.";
+    Some(Problem::new(&code::STAMP_INFORMATION, message).cause(cause).next(next))
 }
 
 /// A check's answer: a refusal goes on the list, anything else that fails ends the checks.
@@ -94,7 +111,7 @@ pub async fn expiry<A: Azure, C: Clock>(
         return Ok(None);
     }
     match retry::read(clock, Policy::AZURE, async || azure.activation_key(&registration.id).await).await {
-        Ok(key) => Ok(key.decode().ok().map(|claims| claims.expires)),
+        Ok(key) => Ok(key.decode().ok().and_then(|claims| claims.expires)),
         Err(error) if error.class == Class::Permanent => Ok(None),
         Err(error) => Err(error),
     }

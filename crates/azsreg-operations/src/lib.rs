@@ -13,6 +13,7 @@ pub mod crash;
 pub mod customer;
 pub mod engine;
 pub mod files;
+mod forms;
 pub mod licence;
 pub mod marketplace;
 pub mod moving;

@@ -94,15 +94,16 @@ pub async fn check<A: Azure, S: Stamp, C: Clock>(
 }
 
 fn of_stamp(list: &mut List, request: &RegisterRequest, stamp: &StampInformation) {
-    let version = stamp.version;
-    let mut supports = vec![match version.token_version() {
-        Some(version) => format!("tokens of version {version}"),
-        None => "tokens of its own version".to_owned(),
-    }];
-    supports.push(if version.knows_custom_billing() { "custom billing" } else { "no custom billing" }.to_owned());
-    supports.push(if version.has_key_pair(stamp.nodes) { "registration key pair" } else { "no key pair" }.to_owned());
-    let detail = format!("{version}, {} nodes: {}", stamp.nodes, supports.join(", "));
-    list.push("stamp version", Verdict::Ok, detail);
+    if let Some(problem) = checks::unsaid(stamp) {
+        list.problem("stamp version", Verdict::Warning, problem);
+    } else if let Some(version) = stamp.version {
+        let supports = [
+            version.token_version().map_or("tokens of its own version".into(), |v| format!("tokens of version {v}")),
+            if version.knows_custom_billing() { "custom billing" } else { "no custom billing" }.to_owned(),
+            if stamp.has_key_pair() { "registration key pair" } else { "no key pair" }.to_owned(),
+        ];
+        list.push("stamp version", Verdict::Ok, format!("{version}, {}: {}", stamp.size(), supports.join(", ")));
+    }
     for problem in checks::stamp(request, stamp) {
         list.problem("stamp version", Verdict::Failed, problem);
     }

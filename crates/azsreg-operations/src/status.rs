@@ -56,7 +56,7 @@ async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Re
     let tenant = subscriptions.into_iter().find(|s| s.id == registration.id.subscription).map(|s| s.tenant);
     Ok(AzureSide {
         principal,
-        expires: claims.as_ref().map(|claims| claims.expires),
+        expires: claims.as_ref().and_then(|claims| claims.expires),
         hosts: claims.and_then(|claims| claims.hosts),
         tenant,
         ..side

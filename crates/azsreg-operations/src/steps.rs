@@ -2,7 +2,7 @@
 
 pub(crate) mod lock;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use azsreg_model::{
     ActionState, ActivationRecord, LOCK_NAME, LockLevel, Problem, REGISTRATION_OWNER_ROLE, REGISTRATION_OWNER_ROLE_ID,
@@ -15,6 +15,7 @@ use crate::engine::journal::Journal;
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::changed_meanwhile;
 use crate::engine::{Failure, Steps};
+use crate::forms;
 use crate::ports::{Action, Azure, Class, Clock, PortError, Provider, Records, Stamp, World};
 
 /// The title of a step, for people.
@@ -92,7 +93,7 @@ pub(crate) async fn key_pair<S: Stamp, J: Journal, C: Clock>(
     information: &StampInformation,
     renewed: &Cell<bool>,
 ) -> Result<(), Failure> {
-    if !information.version.has_key_pair(information.nodes) {
+    if !information.has_key_pair() {
         steps.not_needed("key-pair", &no_key_pair(information));
         return Ok(());
     }
@@ -116,10 +117,10 @@ pub(crate) async fn key_pair<S: Stamp, J: Journal, C: Clock>(
 
 /// Why a stamp has no registration key pair.
 pub(crate) fn no_key_pair(information: &StampInformation) -> String {
-    if information.nodes == 1 {
-        "a stamp of one node has no registration key pair".into()
-    } else {
-        format!("build {} has no registration key pair", information.version)
+    match (information.version, information.nodes) {
+        (_, Some(1)) => "a stamp of one node has no registration key pair".into(),
+        (Some(version), Some(_)) => format!("build {version} has no registration key pair"),
+        _ => "the stamp does not say whether it has a registration key pair".into(),
     }
 }
 
@@ -253,7 +254,8 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     let before = before.or_else(|| recorded.as_ref().and_then(|output| output["run"].as_str()));
     // A record that names us after our own activation is ours, whatever was there before.
     let tried = Cell::new(false);
-    steps
+    let (odd, strict) = (RefCell::new(None), steps.strict());
+    let activated = steps
         .step(
             "activation",
             title("activation"),
@@ -277,8 +279,8 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
             async || {
                 idle(stamp, Action::NewAzureStackActivation).await?;
                 let key = key().await?;
-                key.check(information.cloud_id, id, clock.now())
-                    .map_err(|error| PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string())))?;
+                let checked = forms::key(&key, (information.cloud_id, id), clock.now(), strict);
+                odd.replace(checked.map_err(PortError::permanent)?.1);
                 stamp.new_activation(&key).await?;
                 tried.set(true);
                 if world.records.is_some() {
@@ -288,8 +290,9 @@ pub(crate) async fn activation<A, S: Stamp, R: Records, C: Clock, J: Journal>(
             },
             |run| serde_json::json!({ "run": run }),
         )
-        .await
-        .map_err(explain_record)
+        .await;
+    steps.warn(odd.take());
+    activated.map_err(explain_record)
 }
 
 /// An activation that ended well but is not to be seen is a state of the stamp, not a fault of Azure.

@@ -322,11 +322,27 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
     };
     let nodes = value.get("NumberOfNodes").and_then(|n| n.integer().or_else(|| n.text()?.trim().parse().ok()));
     let identity = text("IdentitySystem").unwrap_or_default();
+    const KNOWN: [&str; 10] = [
+        "CloudID",
+        "DeploymentID",
+        "StampVersion",
+        "NumberOfNodes",
+        "IdentitySystem",
+        "AADTenantID",
+        "AADTenantName",
+        "ExternalDomainFQDN",
+        "RegionName",
+        "RunspaceId",
+    ];
+    let members = value.object().into_iter().flat_map(|object| &object.extended);
+    let other = members.filter(|(name, _)| !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let other =
+        other.filter_map(|(name, value)| Some((name.clone(), redact::of_server(&value.display()?).into_owned())));
     Ok(StampInformation {
         cloud_id: value.get("CloudID").and_then(guid).ok_or(missing("CloudID"))?,
         deployment_id: value.get("DeploymentID").and_then(guid),
-        version: text("StampVersion").and_then(|v| v.parse().ok()).ok_or(missing("StampVersion"))?,
-        nodes: nodes.and_then(|n| u32::try_from(n).ok()).ok_or(missing("NumberOfNodes"))?,
+        version: text("StampVersion").and_then(|v| v.parse().ok()),
+        nodes: nodes.and_then(|n| u32::try_from(n).ok()),
         identity_system: if identity.eq_ignore_ascii_case("adfs") { IdentitySystem::Adfs } else { IdentitySystem::Aad },
         tenant_id: text("AADTenantID"),
         tenant_name: text("AADTenantName"),
@@ -334,6 +350,7 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
         region: text("RegionName"),
         admin_arm_endpoint: endpoint("AdminExternalEndpoints", "AdminResourceManager"),
         tenant_arm_endpoint: endpoint("TenantExternalEndpoints", "TenantResourceManager"),
+        other: other.collect(),
     })
 }
 

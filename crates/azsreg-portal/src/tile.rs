@@ -215,8 +215,7 @@ fn own(side: &Result<StampSide, Problem>, registration: Option<Option<&Registrat
         Err(problem) => return Side { tone: "warn", lines: vec![format!("Not read ({})", problem.code.id)] },
     };
     let information = &side.information;
-    let nodes = if information.nodes == 1 { "node" } else { "nodes" };
-    let about = format!("Build {}, {} {nodes}", information.version, information.nodes);
+    let about = format!("Build {}, {}", information.build(), information.size());
     let (tone, activated) = match (&side.activation, &side.unread) {
         (Some(record), _) if registration.flatten().is_some_and(|known| known.id == record.registration) => {
             ("", "Activated for this registration".to_owned())

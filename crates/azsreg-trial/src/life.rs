@@ -300,7 +300,7 @@ pub fn offline_trial(seed: u64, keys: &Keys) -> Result<Trial, Broken> {
             let information = ports.information().await?;
             let (consent, watch) = (&mut Willing, &mut Silent);
             let desk = &mut desk(&at_stamp, consent, watch);
-            offline::run_activate(world, &key, None, renewal, &information, desk).await.map(drop)
+            offline::run_activate(world, &offline::CarriedKey::bare(&key), renewal, &information, desk).await.map(drop)
         };
         person.until_done(name, &at_stamp, once, never)?;
         stage.pass(1);

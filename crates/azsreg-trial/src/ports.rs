@@ -427,8 +427,8 @@ impl Stamp for InProcess<'_> {
             Ok(StampInformation {
                 cloud_id: stamp.cloud_id,
                 deployment_id: Some(stamp.deployment_id),
-                version: azsreg_model::StampVersion(a, b, c, d),
-                nodes: stamp.options.nodes,
+                version: Some(azsreg_model::StampVersion(a, b, c, d)),
+                nodes: Some(stamp.options.nodes),
                 identity_system: IdentitySystem::Aad,
                 tenant_id: Some(stamp.tenant.to_string()),
                 tenant_name: Some(stamp.tenant_name.clone()),
@@ -436,6 +436,7 @@ impl Stamp for InProcess<'_> {
                 region: Some(stamp.region.clone()),
                 admin_arm_endpoint: None,
                 tenant_arm_endpoint: None,
+                other: std::collections::BTreeMap::default(),
             })
         })
         .await

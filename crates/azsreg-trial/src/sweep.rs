@@ -246,7 +246,7 @@ impl<'k> Scene<'k> {
             Activate => {
                 let key = file("key").and_then(|bundle| bundle.key).ok_or_else(missing)?;
                 let information = azure.information().await?;
-                offline::run_activate(world, &key, None, false, &information, desk).await?
+                offline::run_activate(world, &offline::CarriedKey::bare(&key), false, &information, desk).await?
             }
             Deactivate => {
                 let information = azure.information().await?;

@@ -306,9 +306,9 @@ impl View {
             gauge("azsreg_role_assigned", "Whether the stamp's principal has its role.");
             whole!("azsreg_role_assigned{{{labels}}} {}", u8::from(azure.role.is_some()));
         }
-        if let Some(stamp) = stamp {
+        if let Some(nodes) = stamp.and_then(|stamp| stamp.information.nodes) {
             gauge("azsreg_nodes", "How many nodes the stamp has.");
-            whole!("azsreg_nodes{{{labels}}} {}", stamp.information.nodes);
+            whole!("azsreg_nodes{{{labels}}} {nodes}");
         }
         gauge("azsreg_looked_at_seconds", "When both sides were looked at, as Unix time.");
         whole!("azsreg_looked_at_seconds{{{labels}}} {}", report.at.as_second());
@@ -331,9 +331,8 @@ impl View {
                     row("", "resource group", &registration.id.resource_group);
                     row("", "cloud id", &registration.cloud_id.map_or("-".into(), |id| id.to_string()));
                     row("", "billing model", &registration.billing_model);
-                    if let Some(end) = azure.expires {
-                        row("", "expires", &until(end, report.at));
-                    }
+                    let end = azure.expires.map_or("not known".into(), |end| until(end, report.at));
+                    row("", "expires", &end);
                     if let Some(hosts) = azure.hosts {
                         row("", "hosts registered", &hosts.to_string());
                     }
@@ -352,8 +351,8 @@ impl View {
             Err(problem) => row("Stamp", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
             Ok(stamp) => {
                 row("Stamp", "cloud id", &stamp.information.cloud_id.to_string());
-                row("", "build", &stamp.information.version.to_string());
-                row("", "nodes", &stamp.information.nodes.to_string());
+                row("", "build", &stamp.information.build());
+                row("", "nodes", &nodes(&stamp.information));
                 match (&stamp.unread, &stamp.activation) {
                     (Some(why), _) => row("", "activation", &format!("not read: {why}")),
                     (None, None) => row("", "activation", "none"),
@@ -378,8 +377,8 @@ impl View {
         let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
         row("cloud id", &stamp.cloud_id.to_string());
         row("deployment id", &stamp.deployment_id.map_or("-".into(), |id| id.to_string()));
-        row("build", &stamp.version.to_string());
-        row("nodes", &stamp.nodes.to_string());
+        row("build", &stamp.build());
+        row("nodes", &nodes(stamp));
         row("identity system", &stamp.identity_system.to_string());
         row("tenant", &or(&stamp.tenant_id));
         row("tenant name", &or(&stamp.tenant_name));
@@ -388,6 +387,10 @@ impl View {
         row("admin Resource Manager", &or(&stamp.admin_arm_endpoint));
         row("tenant Resource Manager", &or(&stamp.tenant_arm_endpoint));
     }
+}
+
+fn nodes(stamp: &StampInformation) -> String {
+    stamp.nodes.map_or("not known".into(), |nodes| nodes.to_string())
 }
 
 /// What failed comes last, beside the summary. On a terminal what may be done is one line, so that a screen holds it all.

@@ -213,6 +213,8 @@ pub(crate) struct Screen {
     /// Whether a person may be asked at all, and whether one sees what is said.
     asks: bool,
     seen: bool,
+    /// Whether a token or key of an unknown form is refused.
+    strict: bool,
 }
 
 impl Screen {
@@ -239,6 +241,7 @@ impl Screen {
             rehearsal: false,
             asks: !global.non_interactive,
             seen: std::io::stderr().is_terminal(),
+            strict: global.strict,
         }
     }
 
@@ -420,6 +423,10 @@ impl Watch for Screen {
 
     fn note(&mut self, text: &str) {
         self.aside(text);
+    }
+
+    fn strict(&self) -> bool {
+        self.strict
     }
 
     fn warning(&mut self, problem: &Problem) {

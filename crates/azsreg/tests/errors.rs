@@ -6,6 +6,7 @@
 
 mod common;
 
+use azsreg_lab::StampOptions;
 use azsreg_model::refusals::{Class, Plane, REFUSALS, Refusal};
 use common::{Ran, World, assert_registered_once, run};
 use serde_json::{Value, json};
@@ -426,4 +427,69 @@ fn a_token_that_expires_in_the_middle_is_drawn_anew_once() {
     assert!(!ran.stderr.contains("AADSTS"), "no wrong option is blamed: {}", ran.stderr);
     world.control_with("DELETE", "/faults", &Value::Null);
     world.run(REGISTER).ends(0);
+}
+
+/// What azsreg can't read is for Azure and the stamp to judge: it is passed on and said, and `--strict` refuses it.
+#[test]
+fn a_token_and_a_key_of_an_unknown_form_are_passed_on() {
+    let world = World::new();
+    world.control("/forms", &json!({"sealed": true}));
+    world.run(&[REGISTER, &["--strict"]].concat()).ends(6).says("AZR1030").says("Leave --strict out");
+    assert_eq!(world.lab.world()["registrations"], json!([]), "a token is refused before it is used");
+    let told = world.run(&[REGISTER, &["-o", "json"]].concat()).ends(0).json();
+    let warnings: Vec<&str> = told["warnings"].as_array().unwrap().iter().filter_map(|w| w["code"].as_str()).collect();
+    assert_eq!(warnings, ["AZR1030", "AZR1030"], "the token and the key: {told:#}");
+    assert_registered_once(&world.lab.world(), "with what can't be read");
+    world.run(REGISTER).ends(0).says("Nothing to do");
+    // What depends on reading is not known, and nothing is said to be wrong.
+    let ran = world.run(&["status"]).ends(0);
+    assert!(ran.stdout.lines().any(|line| line.contains("expires") && line.contains("not known")), "{}", ran.stdout);
+    let ran = world.run(&["set", "--marketplace", "off"]).ends(0);
+    assert!(ran.stderr.contains("warning[AZR1030]: the registration token is of a form"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning[AZR1030]: the activation key is of a form"), "{}", ran.stderr);
+    world.run(&["unregister", "--yes"]).ends(0);
+}
+
+#[test]
+fn a_token_and_a_key_of_an_unknown_form_are_carried() {
+    let world = World::of(vec![StampOptions { identity: "adfs".into(), connected: false, ..StampOptions::default() }]);
+    world.control("/forms", &json!({"sealed": true}));
+    let cloud_id = world.lab.descriptor().stamps[0].cloud_id.to_string();
+    let subscription = world.lab.descriptor().subscription_id.to_string();
+    let at_stamp = |arguments: &[&str]| run(&mut world.at_stamp(arguments));
+    let at_azure = |arguments: &[&str]| run(&mut world.at_azure(arguments));
+    let registered = || world.lab.world()["registrations"].as_array().unwrap().len();
+    let activated = || world.lab.world()["stamps"][0]["activation"] != Value::Null;
+    // In a bundle: it says which stamp and which registration.
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let ask = ["offline", "token", "--billing-model", "development", "--out"];
+    let strict = world.path("strict.json");
+    at_stamp(&[&ask[..], &[&strict, "--strict"]].concat()).ends(6).says("AZR1030");
+    assert!(!std::path::Path::new(&strict).exists());
+    at_stamp(&[&ask[..], &[&token]].concat()).ends(0).says("AZR1030");
+    at_azure(&["offline", "inspect", &token]).ends(0).says("not known").says("passed on as it is");
+    let register = ["offline", "register", &token, "--out", &key];
+    at_azure(&[&register[..], &["--strict"]].concat()).ends(7).says("AZR1030");
+    let other = "00000000-0000-4000-8000-000000000000";
+    at_azure(&[&register[..], &["--cloud-id", other]].concat()).ends(7).says("AZR5009");
+    assert_eq!(registered(), 0, "what is refused is refused before anything is made");
+    at_azure(&register).ends(0).says("AZR1030");
+    at_stamp(&["offline", "activate", &key, "--strict"]).ends(7).says("AZR1030");
+    assert!(!activated());
+    at_stamp(&["offline", "activate", &key, "--name", "other"]).ends(7).says("AZR1012");
+    at_stamp(&["offline", "activate", &key]).ends(0).says("AZR1030");
+    assert!(activated());
+    // Bare, as PowerShell writes them: the operator says what can't be read.
+    let (bare, bare_key) = (world.path("token.txt"), world.path("key.txt"));
+    at_stamp(&[&ask[..], &[&bare, "--raw"]].concat()).ends(0);
+    let register = ["offline", "register", &bare, "--out", &bare_key, "--raw"];
+    at_azure(&register).ends(2).says("AZR1001").says("--cloud-id");
+    at_azure(&[&register[..], &["--cloud-id", &cloud_id]].concat()).ends(0);
+    let activate = ["offline", "activate", &bare_key];
+    at_stamp(&activate).ends(2).says("AZR1001").says("--name");
+    let name = format!("AzureStack-{cloud_id}");
+    at_stamp(&[&activate[..], &["--subscription", &subscription, "--name", &name]].concat()).ends(0);
+    at_azure(&["offline", "unregister", &bare, "--yes"]).ends(2).says("AZR1001");
+    at_azure(&["offline", "unregister", &bare, "--cloud-id", &cloud_id, "--yes"]).ends(0);
+    assert_eq!(registered(), 0);
 }

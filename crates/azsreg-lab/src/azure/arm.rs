@@ -542,7 +542,7 @@ fn registrations(
             call.may(azure, &action("getActivationKey/action"), &scope)?;
             let urls = call.state.urls();
             let claims = azure.arm.hand_out_key((subscription, group, name), &urls.arm, &urls.usage)?;
-            let key = call.state.keys.activation().sign(&claims, false);
+            let key = call.state.keys.activation().sign(&call.state.claims(claims), false);
             Ok(http::json(200, &json!({ "activationKey": key })))
         }
         ("POST", ["enableremotemanagement"]) => {

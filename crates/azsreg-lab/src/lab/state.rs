@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use azsreg_portal::Portal;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ use crate::world::arm::Arm;
 use crate::world::directory::Directory;
 use crate::world::roles;
 use crate::world::stamp::Stamp;
+use crate::world::token;
 
 /// The endpoints of the lab's Azure, without a slash at the end.
 #[derive(Debug)]
@@ -124,6 +126,8 @@ pub(crate) struct State {
     pub(crate) blob_dir: PathBuf,
     /// How long a blob's address may be read, in seconds.
     pub(crate) signed_for: AtomicI64,
+    /// Tokens and keys are handed out in a form that only this lab reads.
+    pub(crate) sealed: AtomicBool,
     /// The usage that Azure was told of.
     pub(crate) books: Mutex<Books>,
     /// Says when the clock was moved.
@@ -159,6 +163,24 @@ impl State {
     #[allow(clippy::expect_used)]
     pub(crate) fn urls(&self) -> &Urls {
         self.urls.get().expect("the lab is asked after it was started")
+    }
+
+    /// A token as it is handed out.
+    pub(crate) fn token(&self, plain: String) -> String {
+        if self.sealed.load(Ordering::Relaxed) {
+            token::seal(&BASE64_STANDARD.decode(plain).unwrap_or_default())
+        } else {
+            plain
+        }
+    }
+
+    /// A key's claims as they are handed out.
+    pub(crate) fn claims(&self, plain: Value) -> Value {
+        if self.sealed.load(Ordering::Relaxed) {
+            json!({ "sealed": token::seal(plain.to_string().as_bytes()) })
+        } else {
+            plain
+        }
     }
 
     /// The lab's time: the system's, moved by what the clock was advanced.

@@ -232,7 +232,7 @@ async fn act(
                 usage: bound.switch("UsageReportingEnabled"),
                 version: bound.text("TokenVersion"),
             };
-            Ok(vec![Value::String(stamp.world().registration_token(&request)?)])
+            Ok(vec![Value::String(state.token(stamp.world().registration_token(&request)?))])
         }
         "New-AzureStackActivation" => activate(state, stamp, push, bound).await,
         "Remove-AzureStackActivation" => {
@@ -315,6 +315,10 @@ async fn activate(
     };
     let claims: Json = keys::verify(key.trim(), &keys)
         .ok_or_else(|| CmdletError::failed("The activation key is not valid: its signature could not be verified."))?;
+    let claims = match claims["sealed"].as_str().and_then(crate::world::token::unseal) {
+        Some(sealed) => serde_json::from_slice(&sealed).unwrap_or_default(),
+        None => claims,
+    };
     let now = state.now();
     let (activation, takes) = {
         let world = stamp.world();

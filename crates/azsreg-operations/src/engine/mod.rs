@@ -67,6 +67,10 @@ pub trait Watch {
     fn note(&mut self, _text: &str) {}
     /// Something that the operator should know.
     fn warning(&mut self, _problem: &Problem) {}
+    /// Whether a token or key that can't be read is refused, not passed on.
+    fn strict(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody looks on.
@@ -85,6 +89,7 @@ pub struct Steps<'a, J: Journal, C: Clock> {
     watch: &'a mut dyn Watch,
     requests: &'a dyn Fn() -> Vec<String>,
     reports: Vec<StepReport>,
+    warnings: Vec<Problem>,
     started: bool,
 }
 
@@ -97,13 +102,34 @@ impl<'a, J: Journal, C: Clock> Steps<'a, J, C> {
         requests: &'a dyn Fn() -> Vec<String>,
     ) -> Self {
         let started = journal.events().iter().any(|event| matches!(event, Event::Started { .. }));
-        Self { journal, clock, watch, requests, reports: Vec::new(), started }
+        Self { journal, clock, watch, requests, reports: Vec::new(), warnings: Vec::new(), started }
     }
 
     /// The steps as they went.
     #[must_use]
     pub fn into_reports(self) -> Vec<StepReport> {
         self.reports
+    }
+
+    /// Says what a step has found that the operator should know.
+    pub fn warn(&mut self, found: Option<Problem>) {
+        // What is tried again finds it again.
+        if let Some(problem) = found.filter(|problem| !self.warnings.contains(problem)) {
+            self.watch.warning(&problem);
+            self.warnings.push(problem);
+        }
+    }
+
+    /// What was said so.
+    #[must_use]
+    pub fn take_warnings(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Whether a token or key that can't be read is refused.
+    #[must_use]
+    pub fn strict(&self) -> bool {
+        self.watch.strict()
     }
 
     /// A recorded output of an earlier run of this operation.

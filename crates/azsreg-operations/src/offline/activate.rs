@@ -11,6 +11,7 @@ use crate::engine::history::Past;
 use crate::engine::journal::{Event, Journal, succeeded};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
+use crate::forms;
 use crate::ports::{Clock, PortError, Records, Stamp, World};
 use crate::register::{self as connected, refused};
 use crate::status::stamp_side;
@@ -34,28 +35,52 @@ impl ActivateRequest {
     }
 }
 
-/// Compares a carried key with the stamp: form, cloud id, expiry.
+/// A carried key, and what was carried with it.
+#[derive(Debug)]
+pub struct CarriedKey<'k> {
+    /// The key.
+    pub key: &'k ActivationKey,
+    /// The registration that it is of, where the file or the operator says it.
+    pub registration: Option<RegistrationId>,
+    /// The digest of the token that it comes of.
+    pub token_digest: Option<&'k str>,
+}
+
+impl<'k> CarriedKey<'k> {
+    /// A key without anything besides.
+    #[must_use]
+    pub fn bare(key: &'k ActivationKey) -> Self {
+        Self { key, registration: None, token_digest: None }
+    }
+}
+
+/// Compares a carried key with the stamp, as far as it can be read: cloud id, expiry.
 ///
 /// # Errors
-/// What does not fit.
+/// What does not fit, or nothing says which registration it is of.
 fn compare<C: Clock>(
     clock: &C,
-    key: &ActivationKey,
+    carried: &CarriedKey<'_>,
     information: &StampInformation,
 ) -> Result<RegistrationId, Problem> {
     let again = "On the machine with internet: azsreg offline key; carry that file.";
-    let claims = key.decode().map_err(|error| Problem::new(&code::MALFORMED_KEY, error.to_string()).next(again))?;
-    if claims.cloud_id != information.cloud_id {
-        let message = format!("the key is for the stamp {}; this stamp is {}", claims.cloud_id, information.cloud_id);
+    let claims =
+        carried.key.decode().map_err(|error| Problem::new(&code::MALFORMED_KEY, error.to_string()).next(again))?;
+    if let Some(other) = claims.cloud_id.filter(|other| *other != information.cloud_id) {
+        let message = format!("the key is for the stamp {other}; this stamp is {}", information.cloud_id);
         return Err(Problem::new(&code::BUNDLE_OTHER_STAMP, message));
     }
-    if claims.expires <= clock.now() {
-        let message = format!("the key expired at {:.0}", claims.expires);
+    if let Some(over) = claims.expires.filter(|end| *end <= clock.now()) {
+        let message = format!("the key expired at {over:.0}");
         return Err(Problem::new(&code::MALFORMED_KEY, message)
             .cause("The registration's year is over, or this machine's or the stamp's clock is wrong.")
             .next("At the stamp: azsreg offline renew start."));
     }
-    Ok(claims.registration)
+    carried.registration.clone().or_else(|| claims.registration()).ok_or_else(|| {
+        let message = "the key does not say of which registration it is";
+        let next = "Add --subscription and --name (and --resource-group, where it is not azurestack); or carry the key as a bundle, which names it.";
+        Problem::new(&code::BAD_ARGUMENT, message).next(next)
+    })
 }
 
 /// At the stamp: activates with a carried key, from the first look to the report.
@@ -64,13 +89,16 @@ fn compare<C: Clock>(
 /// The key does not fit, or a step failed; the same command goes on from there.
 pub async fn run_activate<A, S: Stamp, R: Records, C: Clock, B: Books>(
     world: World<'_, A, S, R, C>,
-    key: &ActivationKey,
-    token_digest: Option<&str>,
+    carried: &CarriedKey<'_>,
     renewal: bool,
     information: &StampInformation,
     desk: &mut Desk<'_, B>,
 ) -> Result<Report, Failure> {
-    let id = compare(world.clock, key, information).map_err(Failure::before)?;
+    let CarriedKey { key, token_digest, .. } = *carried;
+    let id = compare(world.clock, carried, information).map_err(Failure::before)?;
+    // What is refused is refused before anything is begun; what is said is said by the step.
+    let known = (information.cloud_id, &id);
+    forms::key(key, known, world.clock.now(), desk.watch.strict()).map_err(Failure::before)?;
     let request = ActivateRequest { id, key: key.digest(), renewal };
     let session = desk.begin(world.clock, information.cloud_id, request.name())?;
     connected::wait_for_running(world, desk.watch).await?;
@@ -126,7 +154,8 @@ async fn activate<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     steps.finish(if read { "verified" } else { "not read" })?;
     let outcome = if read { Outcome::Verified } else { Outcome::ActivatedUnread };
     let report = Report::new(request.name(), outcome, information.cloud_id, Some(request.id.clone()));
-    Ok(Report { steps: steps.into_reports(), status: Some(stamp_only(clock, now)), ..report })
+    let warnings = steps.take_warnings();
+    Ok(Report { warnings, steps: steps.into_reports(), status: Some(stamp_only(clock, now)), ..report })
 }
 
 fn stamp_only<C: Clock>(clock: &C, side: StampSide) -> StatusReport {

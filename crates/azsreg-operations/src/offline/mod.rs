@@ -20,7 +20,7 @@ use crate::ports::{Clock, PortError, Records, Stamp, World};
 use crate::status::stamp_side;
 use crate::steps::unread_activation;
 
-pub use activate::run_activate;
+pub use activate::{CarriedKey, run_activate};
 pub use deactivate::run_deactivate;
 pub(crate) use register::registered_since;
 pub use register::{Visit, decode, key, registration_of, run_register};

@@ -16,6 +16,7 @@ use crate::engine::journal::{Event, Journal, Mark, Marked, request_of, succeeded
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Agreed, Books, Desk, Question};
 use crate::engine::{Failure, Steps, Watch};
+use crate::forms;
 use crate::ports::{Azure, Clock, PortError, Provider};
 use crate::register::{self as connected, refused};
 use crate::status::find;
@@ -134,6 +135,8 @@ pub async fn run_register<A: Azure, C: Clock, B: Books>(
     deliver: Deliver<'_>,
 ) -> Result<Report, Failure> {
     let name = if visit.renewal { "offline-renew-register" } else { "offline-register" };
+    // What is refused is refused before anybody is asked.
+    forms::token(visit.token, desk.watch.strict()).map_err(Failure::before)?;
     let session = desk.begin(clock, visit.cloud_id, name)?;
     let begun = session.history.begun().to_vec();
     let ended = go_on(azure, clock, (name, visit), session.history, desk, deliver).await;
@@ -247,14 +250,14 @@ async fn request_for<A: Azure, C: Clock>(azure: &A, clock: &C, visit: &Visit<'_>
     Ok(request)
 }
 
-/// Decodes a carried token: which member is wrong, which version.
+/// Reads a carried token, as far as azsreg knows its form.
 ///
 /// # Errors
-/// It is malformed.
+/// It was damaged on its way.
 pub fn decode(token: &RegistrationToken) -> Result<TokenContents, Problem> {
     token.decode().map_err(|error| {
         Problem::new(&code::MALFORMED_TOKEN, error.to_string())
-            .next("Carry the file once more from the stamp, as a file: a copy from a screen is wrapped.")
+            .next("Carry the file again from the stamp, as a file: a copy from a screen is wrapped.")
     })
 }
 
@@ -381,12 +384,13 @@ async fn register<A: Azure, C: Clock, J: Journal>(
     deliver: Deliver<'_>,
 ) -> Result<Report, Failure> {
     let OfflineRequest { id, cloud_id, .. } = request;
-    let contents = decode(token).map_err(Failure::before)?;
+    let (contents, odd) = forms::token(token, watch.strict()).map_err(Failure::before)?;
     connected::open(journal, clock, request.name(), VERSION, request, *cloud_id)?;
     connected::saw(journal, clock, prepared.mark(request))?;
     let requests = || azure.take_request_ids();
     drop(requests());
     let mut steps = Steps::new(journal, clock, watch, &requests);
+    steps.warn(odd);
     // What Azure can refuse comes before the old registration goes.
     steps::provider(&mut steps, azure, id.subscription).await?;
     steps::resource_group(&mut steps, azure, id, &prepared.location).await?;
@@ -413,11 +417,12 @@ async fn register<A: Azure, C: Clock, J: Journal>(
                 Ok(ours.map(line))
             },
             async || Ok(Some(line(azure.put_registration(id, token).await?))),
-            |()| json!({ "hosts": contents.hosts, "id": id, "etag": *etag.borrow() }),
+            |()| json!({ "hosts": connected::hosts_of(token), "id": id, "etag": *etag.borrow() }),
         )
         .await?;
     steps::lock(&mut steps, azure, id).await?;
     steps::role(&mut steps, azure, id, contents.object_id).await?;
+    let (odd, strict) = (std::cell::RefCell::new(None), steps.strict());
     let key = steps
         .step(
             "key",
@@ -425,13 +430,16 @@ async fn register<A: Azure, C: Clock, J: Journal>(
             Policy::AZURE,
             async || Ok(None),
             async || {
-                let key = fetch(azure, clock, id, *cloud_id).await?;
+                let (key, said) = fetch(azure, clock, id, *cloud_id, strict).await?;
+                odd.replace(said);
                 let digest = key.digest();
                 Ok(Some((key, format!("sha256:{digest}"))))
             },
             |key| json!({ "digest": key.digest() }),
         )
-        .await?;
+        .await;
+    steps.warn(odd.take());
+    let key = key?;
     let kind = if request.renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey };
     let bundle = Bundle {
         registration: Some(id.clone()),
@@ -442,7 +450,7 @@ async fn register<A: Azure, C: Clock, J: Journal>(
     hand_over(&steps, "key", deliver, &bundle)?;
     steps.finish("key handed over")?;
     let report = Report::new(request.name(), Outcome::Done, *cloud_id, Some(id.clone()));
-    Ok(Report { steps: steps.into_reports(), ..report })
+    Ok(Report { warnings: steps.take_warnings(), steps: steps.into_reports(), ..report })
 }
 
 async fn fetch<A: Azure, C: Clock>(
@@ -450,18 +458,23 @@ async fn fetch<A: Azure, C: Clock>(
     clock: &C,
     id: &RegistrationId,
     cloud_id: Uuid,
-) -> Result<ActivationKey, PortError> {
+    strict: bool,
+) -> Result<forms::Found<ActivationKey>, PortError> {
     let key = azure.activation_key(id).await?;
-    key.check(cloud_id, id, clock.now())
-        .map_err(|error| PortError::permanent(Problem::new(&code::MALFORMED_KEY, error.to_string())))?;
-    Ok(key)
+    let (_, said) = forms::key(&key, (cloud_id, id), clock.now(), strict).map_err(PortError::permanent)?;
+    Ok((key, said))
 }
 
 /// In Azure: the key of a registration, once more.
 ///
 /// # Errors
 /// The registration is missing, or its key can't be had.
-pub async fn key<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<Bundle, Failure> {
+pub async fn key<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    id: &RegistrationId,
+    watch: &mut dyn Watch,
+) -> Result<Bundle, Failure> {
     checks::subscription(azure, clock, id.subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let there = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await?;
     let Some(cloud_id) = there.and_then(|there| there.cloud_id) else {
@@ -469,7 +482,12 @@ pub async fn key<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) 
         let next = format!("azsreg list --subscription {}", id.subscription);
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     };
-    let key = retry::read(clock, Policy::AZURE, async || fetch(azure, clock, id, cloud_id).await).await?;
+    let strict = watch.strict();
+    let fetched = retry::read(clock, Policy::AZURE, async || fetch(azure, clock, id, cloud_id, strict).await).await;
+    let (key, said) = fetched?;
+    if let Some(said) = said {
+        watch.warning(&said);
+    }
     Ok(Bundle {
         registration: Some(id.clone()),
         key: Some(key),

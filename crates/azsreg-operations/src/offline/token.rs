@@ -1,6 +1,6 @@
 //! At the stamp: a registration token, and for a renewal the deactivation before it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use azsreg_model::{
     Bundle, BundleKind, Outcome, PlannedStep, Receipt, RegisterRequest, RegistrationId, Report, StampInformation,
@@ -36,7 +36,7 @@ struct TokenOrder {
 impl TokenOrder {
     /// The steps that would run.
     fn plan(&self, information: &StampInformation) -> Vec<PlannedStep> {
-        let key_pair = information.version.has_key_pair(information.nodes);
+        let key_pair = information.has_key_pair();
         let mut plan = Vec::new();
         if self.deactivate {
             plan.push(planned("deactivation", true, "Remove-AzureStackActivation on the stamp"));
@@ -71,6 +71,9 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
     if !problems.is_empty() {
         return Err(refused(problems));
     }
+    if let Some(warning) = checks::unsaid(information) {
+        desk.watch.warning(&warning);
+    }
     // What runs on the stamp decides what a renewal finds; a token alone does not look.
     if renewal && !desk.plan {
         connected::wait_for_running(world, desk.watch).await?;
@@ -99,7 +102,7 @@ pub async fn run_token<A, S: Stamp, R: Records, C: Clock, B: Books>(
                 let same = RegisterRequest { usage_reporting: details.usage_reporting, ..before.clone() } == *details;
                 same && before.usage_reporting && !details.usage_reporting
             }) && record.is_some_and(|record| !record.is_expired(world.clock.now()))
-                && known.hosts.is_none_or(|hosts| hosts == information.nodes as usize);
+                && (known.hosts.is_none_or(|hosts| information.nodes.is_none_or(|nodes| hosts == nodes as usize)));
         let registration = record.map(|record| record.registration.clone());
         // What an interrupted run found is not to be seen any more where it has deactivated the stamp.
         // Where the record is not read it may be another by now.
@@ -162,6 +165,7 @@ async fn token<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     }
     let deactivated_at = order.deactivate.then(|| clock.now());
     steps::key_pair(&mut steps, stamp, information, &Cell::new(false)).await?;
+    let (odd, strict) = (RefCell::new(None), steps.strict());
     let token = steps
         .step(
             "token",
@@ -169,16 +173,17 @@ async fn token<A, S: Stamp, R: Records, C: Clock, J: Journal>(
             Policy::STAMP,
             async || Ok(None),
             async || {
-                let token = connected::new_token(stamp, TokenRequest::from(&order.details), information).await?;
+                let asked = TokenRequest::from(&order.details);
+                let (token, said) = connected::new_token(stamp, asked, information, strict).await?;
+                odd.replace(said);
                 let digest = token.digest();
                 Ok(Some((token, format!("sha256:{digest}"))))
             },
-            |token| {
-                let hosts = token.decode().ok().map(|contents| contents.hosts);
-                json!({ "digest": token.digest(), "hosts": hosts })
-            },
+            |token| json!({ "digest": token.digest(), "hosts": connected::hosts_of(token) }),
         )
-        .await?;
+        .await;
+    steps.warn(odd.take());
+    let token = token?;
     let kind = if order.renewal { BundleKind::RenewalToken } else { BundleKind::RegistrationToken };
     let receipt = order.renewal.then(|| Receipt { deactivated_at, registration: order.registration.clone() });
     let bundle = Bundle {
@@ -190,5 +195,5 @@ async fn token<A, S: Stamp, R: Records, C: Clock, J: Journal>(
     hand_over(&steps, "token", deliver, &bundle)?;
     steps.finish("token handed over")?;
     let report = Report::new(order.name(), Outcome::Done, cloud_id, order.registration.clone());
-    Ok(Report { steps: steps.into_reports(), ..report })
+    Ok(Report { warnings: steps.take_warnings(), steps: steps.into_reports(), ..report })
 }

@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 
 use azsreg_model::{
     ActivationRecord, Known, Outcome, Problem, RegisterRequest, Registration, RegistrationToken, Report,
-    StampInformation, StatusReport, code,
+    StampInformation, StampVersion, StatusReport, code,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,6 +31,7 @@ use crate::engine::journal::{Event, Journal, Mark, who};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
 use crate::engine::{Failure, Steps, Watch};
+use crate::forms;
 use crate::ports::{Action, Azure, Class, Clock, PortError, Records, Stamp, TokenRequest, World};
 use crate::status::{NO_OPERATOR_SIGN_IN, azure_side, stamp_side as read_stamp_side};
 use crate::steps::{self, Deactivate, Doomed, idle, newest_activation, title};
@@ -169,8 +170,9 @@ pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     if let Some(agreed) = agreed {
         prepared.compare(agreed)?;
     }
-    if let Some(warning) = checks::warned(&prepared.found.subscription) {
-        desk.watch.warning(&warning);
+    let unsaid = checks::unsaid(&prepared.stamp);
+    for warning in checks::warned(&prepared.found.subscription).iter().chain(&unsaid) {
+        desk.watch.warning(warning);
     }
     if let Some(old) = prepared.remove.as_ref().filter(|old| old.id.subscription != request.subscription) {
         checks::leaving(world.azure, world.clock, old.id.subscription, desk.watch).await;
@@ -269,7 +271,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let etag = RefCell::new(None);
     // A provider that is not known everywhere yet is no reason to ask the stamp for another token.
     let waiting: RefCell<Option<RegistrationToken>> = RefCell::new(None);
-    steps
+    let (odd, strict) = (RefCell::new(None), steps.strict());
+    let registered = steps
         .step(
             "registration",
             title("registration"),
@@ -289,9 +292,13 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                 let kept = waiting.take();
                 let token = match kept {
                     Some(token) => token,
-                    None => new_token(stamp, request.into(), &information).await?,
+                    None => {
+                        let (token, said) = new_token(stamp, request.into(), &information, strict).await?;
+                        odd.replace(said);
+                        token
+                    }
                 };
-                hosts.set(token.decode().ok().and_then(|contents| u64::try_from(contents.hosts).ok()));
+                hosts.set(Some(hosts_of(&token)));
                 let now = azure.put_registration(&id, &token).await.inspect_err(|error| {
                     if error.class == Class::Busy {
                         waiting.replace(Some(token.clone()));
@@ -305,7 +312,9 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
             },
             |()| json!({ "created": created, "hosts": hosts.get(), "tenant": tenant, "id": id, "etag": *etag.borrow() }),
         )
-        .await?;
+        .await;
+    steps.warn(odd.take());
+    registered?;
 
     steps::lock(&mut steps, azure, &id).await?;
     steps::role(&mut steps, azure, &id, Some(owner.get())).await?;
@@ -352,6 +361,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         _ => NO_OPERATOR_SIGN_IN,
     })?;
     Ok(Report {
+        warnings: steps.take_warnings(),
         steps: steps.into_reports(),
         status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
         ..Report::new(operation, outcome, information.cloud_id, Some(id))
@@ -371,30 +381,41 @@ impl From<&RegisterRequest> for TokenRequest {
     }
 }
 
-/// A token from the stamp, decoded and compared before it goes anywhere. What the build does not know is not sent.
+/// How many hosts a token describes; 0 where it can't be read, so that no earlier number is taken for this one.
+pub(crate) fn hosts_of(token: &RegistrationToken) -> u64 {
+    let hosts = token.decode().ok().and_then(|contents| contents.hosts);
+    hosts.and_then(|hosts| u64::try_from(hosts).ok()).unwrap_or_default()
+}
+
+/// A token from the stamp, compared before it goes anywhere as far as it can be read, and what is to be said of it. What the
+/// build does not know is not sent; of a build that is not said only what the operator asks for is.
 pub(crate) async fn new_token<S: Stamp>(
     stamp: &S,
     asked: TokenRequest,
     information: &StampInformation,
-) -> Result<RegistrationToken, PortError> {
+    strict: bool,
+) -> Result<forms::Found<RegistrationToken>, PortError> {
     let build = information.version;
     let model = asked.billing_model;
     let asked = TokenRequest {
-        ms_asset_tag: asked.ms_asset_tag.filter(|_| build.knows_custom_billing()),
-        version: build.token_version().map(|default| asked.version.unwrap_or(default)),
+        ms_asset_tag: asked.ms_asset_tag.filter(|_| build.is_none_or(StampVersion::knows_custom_billing)),
+        version: match build {
+            Some(build) => build.token_version().map(|default| asked.version.unwrap_or(default)),
+            None => asked.version,
+        },
         ..asked
     };
     let token = stamp.new_registration_token(&asked).await?;
     let malformed = |message: String| PortError::permanent(Problem::new(&code::MALFORMED_TOKEN, message));
-    let contents = token.decode().map_err(|error| malformed(error.to_string()))?;
-    if contents.cloud_id != information.cloud_id {
+    let (contents, said) = forms::token(&token, strict).map_err(PortError::permanent)?;
+    if let Some(other) = contents.cloud_id.filter(|id| *id != information.cloud_id) {
         return Err(malformed(format!(
-            "the token is of the stamp {}, but the stamp says that it is {}",
-            contents.cloud_id, information.cloud_id
+            "the token is of the stamp {other}, but the stamp says that it is {}",
+            information.cloud_id
         )));
     }
-    if contents.billing_model != model {
-        return Err(malformed(format!("the token says {} billing, not {model}", contents.billing_model)));
+    if let Some(other) = contents.billing_model.filter(|other| *other != model) {
+        return Err(malformed(format!("the token says {other} billing, not {model}")));
     }
-    Ok(token)
+    Ok((token, said))
 }

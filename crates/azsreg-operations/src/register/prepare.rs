@@ -108,7 +108,8 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
     };
     let current = |record: &ActivationRecord| claims.as_ref().is_none_or(|claims| record.may_be_of(claims));
     let by_record = record.is_some_and(|record| flags(record) && current(record));
-    let by_key = claims.as_ref().map(|claims| {
+    let flagged = claims.as_ref().filter(|claims| claims.usage_reporting.is_some() || claims.marketplace.is_some());
+    let by_key = flagged.map(|claims| {
         let same = |flag: Option<bool>, asked: bool| flag.is_none_or(|flag| flag == asked);
         same(claims.usage_reporting, request.usage_reporting) && same(claims.marketplace, request.marketplace)
     });
@@ -285,7 +286,7 @@ impl Prepared {
         let settled = self.as_asked && self.activated.is_some();
         let resumed = |step: &str| self.past.has(step);
         const BEFORE: &str = "done by the interrupted run";
-        let key_pair = self.stamp.version.has_key_pair(self.stamp.nodes);
+        let key_pair = self.stamp.has_key_pair();
         let group = self.id.resource_group.as_str();
         let model = request.billing_model;
         let mut plan = Vec::new();

@@ -246,8 +246,8 @@ mod tests {
         StampInformation {
             cloud_id: Uuid::nil(),
             deployment_id: None,
-            version: "1.2501.0.21".parse().unwrap(),
-            nodes: 4,
+            version: Some("1.2501.0.21".parse().unwrap()),
+            nodes: Some(4),
             identity_system: azsreg_model::IdentitySystem::Aad,
             tenant_id: None,
             tenant_name: None,
@@ -255,6 +255,7 @@ mod tests {
             region: None,
             admin_arm_endpoint: None,
             tenant_arm_endpoint: None,
+            other: std::collections::BTreeMap::default(),
         }
     }
 

@@ -305,7 +305,7 @@ impl Stage {
     fn activate(&self, operator: &Operator) -> Ran {
         let key = self.file().key.unwrap();
         self.run(operator, async |world, information, desk| {
-            offline::run_activate(world, &key, None, false, &information, desk).await
+            offline::run_activate(world, &offline::CarriedKey::bare(&key), false, &information, desk).await
         })
     }
 

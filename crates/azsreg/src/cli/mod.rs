@@ -78,6 +78,9 @@ pub(crate) struct Global {
     /// Go on from what both sides say where the journal of an interrupted run is damaged; the file stays as it is
     #[arg(long, global = true, action = ArgAction::SetTrue, help_heading = "Global")]
     pub(crate) without_journal: bool,
+    /// Refuse a registration token or activation key of a form that azsreg does not know; else a warning, and it is passed on
+    #[arg(long, global = true, env = "AZSREG_STRICT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Global")]
+    pub(crate) strict: bool,
     /// The stamp of this name in the state directory's stamps.json, in place of --pep and its sign-ins
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global", value_parser = text())]
     pub(crate) at: Option<String>,

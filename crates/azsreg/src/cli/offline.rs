@@ -87,6 +87,9 @@ pub(crate) struct OfflineRegisterOptions {
     /// The subscription that pays
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Uuid,
+    /// The stamp's cloud id, where the carried file does not say it
+    #[arg(long, value_name = "ID", env = "AZSREG_CLOUD_ID", value_parser = id())]
+    pub(crate) cloud_id: Option<Uuid>,
     /// The registration's name [default: AzureStack-<cloud id>]
     #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,
@@ -136,6 +139,15 @@ pub(crate) struct OfflineActivateOptions {
     /// The carried file
     #[arg(value_parser = path())]
     pub(crate) file: PathBuf,
+    /// The subscription that pays, where the carried file does not say the registration
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
+    pub(crate) subscription: Option<Uuid>,
+    /// The registration's name, where the carried file does not say it
+    #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
+    pub(crate) name: Option<String>,
+    /// The resource group, with --name
+    #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
+    pub(crate) resource_group: String,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,
 }

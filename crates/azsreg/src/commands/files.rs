@@ -93,11 +93,11 @@ pub(crate) fn check_out(
         // The module's form does not say whether it is of a renewal.
         Carried::Token(token) => {
             matches!(kind, BundleKind::RegistrationToken | BundleKind::RenewalToken)
-                && token.decode().is_ok_and(|contents| contents.cloud_id == cloud_id)
+                && token.decode().is_ok_and(|contents| contents.cloud_id == Some(cloud_id))
         }
         Carried::Key(key) => {
             matches!(kind, BundleKind::ActivationKey | BundleKind::RenewalKey)
-                && key.decode().is_ok_and(|claims| claims.cloud_id == cloud_id)
+                && key.decode().is_ok_and(|claims| claims.cloud_id == Some(cloud_id))
         }
     };
     let kept = matches!(kind, BundleKind::RegistrationToken | BundleKind::RenewalToken | BundleKind::Deactivation);
@@ -235,7 +235,7 @@ pub(crate) fn receipt_file(out: &Path, bundle: &Bundle, token: &RegistrationToke
     let text = json!({
         "registration": bundle.registration, "cloud_id": bundle.cloud_id, "registered_at": bundle.made_at,
         "token_sha256_16": token.digest(), "key_sha256_16": bundle.key.as_ref().map(ActivationKey::digest),
-        "billing_model": contents.as_ref().map(|c| c.billing_model), "hosts": contents.as_ref().map(|c| c.hosts),
+        "billing_model": contents.as_ref().map(|c| c.billing_model), "hosts": contents.as_ref().and_then(|c| c.hosts),
         "token_version": contents.as_ref().map(|c| &c.version),
     });
     let there = file_there(&path)?.is_some();

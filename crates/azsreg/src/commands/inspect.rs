@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use azsreg_model::{ActivationKey, BundleKind, Carried, ExitCode, RegistrationToken};
+use azsreg_model::{ActivationKey, BundleKind, Carried, ExitCode, RegistrationToken, UnknownForm};
 use serde_json::{Map, Value, json};
 
 use super::files::{carried, next};
@@ -13,13 +13,14 @@ fn token(shown: &mut Map<String, Value>, token: &RegistrationToken) {
     shown.insert("token".into(), json!(format!("sha256:{}", token.digest())));
     if let Ok(contents) = token.decode() {
         shown.insert("token cloud id".into(), json!(contents.cloud_id));
-        shown.insert("billing model".into(), json!(contents.billing_model.as_str()));
+        shown.insert("billing model".into(), json!(contents.billing_model.map(azsreg_model::BillingModel::as_str)));
         shown.insert("agreement number".into(), json!(contents.agreement_number));
         shown.insert("usage reporting".into(), json!(contents.usage_reporting));
         shown.insert("marketplace".into(), json!(contents.marketplace));
         shown.insert("token version".into(), json!(contents.version));
         shown.insert("hosts".into(), json!(contents.hosts));
         shown.insert("bridge principal".into(), json!(contents.object_id));
+        form(shown, contents.unknown.as_ref());
     }
 }
 
@@ -27,13 +28,20 @@ fn key(shown: &mut Map<String, Value>, key: &ActivationKey) {
     shown.insert("key".into(), json!(format!("sha256:{}", key.digest())));
     if let Ok(claims) = key.decode() {
         shown.insert("key cloud id".into(), json!(claims.cloud_id));
-        shown.insert("key of".into(), json!(claims.registration));
-        shown.insert("expires".into(), json!(claims.expires.to_string()));
+        shown.insert("key of".into(), json!(claims.registration()));
+        shown.insert("expires".into(), json!(claims.expires.map(|end| end.to_string())));
         shown.insert("billing model".into(), json!(claims.billing_model));
         shown.insert("usage reporting".into(), json!(claims.usage_reporting));
         shown.insert("marketplace".into(), json!(claims.marketplace));
         shown.insert("hosts".into(), json!(claims.hosts));
+        form(shown, claims.unknown.as_ref());
     }
+}
+
+/// What is said of a form that azsreg does not know.
+fn form(shown: &mut Map<String, Value>, unknown: Option<&UnknownForm>) {
+    let said = unknown.map(|unknown| format!("not known to this azsreg: {unknown}; it is passed on as it is"));
+    shown.insert("form".into(), json!(said));
 }
 
 pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
@@ -86,6 +94,7 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
         "token",
         "token cloud id",
         "key",
+        "form",
         "key cloud id",
         "key of",
         "of token",
@@ -100,8 +109,12 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
         "deactivated at",
         "next",
     ];
+    // What can't be read of a form that is not known is not known, which is not the same as none.
+    const READ: &[&str] = &["token cloud id", "billing model", "key cloud id", "key of", "expires", "hosts"];
+    let unread = shown.get("form").is_some_and(Value::is_string);
     for name in ORDER {
         let text = match shown.get(*name) {
+            Some(Value::Null) if unread && READ.contains(name) => "not known".to_owned(),
             None | Some(Value::Null) => continue,
             Some(Value::String(text)) => text.clone(),
             Some(Value::Bool(on)) => {

@@ -1,11 +1,11 @@
 //! `azsreg offline`: one file for each trip.
 
 use azsreg_model::{
-    BillingModel, Bundle, BundleKind, Carried, ExitCode, Outcome, Problem, RegisterRequest, RegistrationId, Report,
-    code,
+    ActivationKey, BillingModel, Bundle, BundleKind, Carried, ExitCode, Outcome, Problem, RegisterRequest,
+    RegistrationId, Report, code,
 };
 use azsreg_operations::engine::session::Desk;
-use azsreg_operations::offline::{self, Visit};
+use azsreg_operations::offline::{self, CarriedKey, Visit};
 use azsreg_operations::unregister::{self, AzureOrder, Target};
 use serde_json::json;
 use uuid::Uuid;
@@ -103,7 +103,7 @@ async fn token(
         let order = (details, renewal, options.out.raw);
         let mut deliver = |bundle: &Bundle| hand_over(&options.out, bundle);
         let report = offline::run_token(world, order, &information, desk, &mut deliver).await?;
-        Ok(Report { warnings, ..report })
+        Ok(Report { warnings: [warnings, report.warnings].concat(), ..report })
     };
     let report = connect::stamp(global, &options.stamp, sources, &screen, work).await?;
     let exit = view.report(&report);
@@ -120,27 +120,27 @@ async fn register_file(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let (token, receipt) = match carried(&options.file)? {
-        Carried::Token(token) => (token, None),
-        Carried::Key(_) => return Err(wrong_kind(&options.file, BundleKind::ActivationKey).into()),
-        Carried::Bundle(bundle) => match (bundle.kind, renewal) {
+    let (token, of_bundle, receipt) = match carried(&options.file)?.into_token() {
+        Ok(token) => (token, None, None),
+        Err(Carried::Bundle(bundle)) => match (bundle.kind, renewal) {
             (BundleKind::RegistrationToken, false) | (BundleKind::RenewalToken, true) => {
-                let Bundle { token, receipt, .. } = *bundle;
+                let Bundle { token, receipt, cloud_id, .. } = *bundle;
                 let lacks = || Problem::new(&code::BUNDLE_DAMAGED, "the bundle holds no token");
-                (token.ok_or_else(lacks)?, receipt)
+                (token.ok_or_else(lacks)?, Some(cloud_id), receipt)
             }
             (kind, _) => return Err(wrong_kind(&options.file, kind).into()),
         },
+        Err(_) => return Err(wrong_kind(&options.file, BundleKind::ActivationKey).into()),
     };
     let contents = offline::decode(&token)?;
-    if matches!(contents.billing_model, BillingModel::PayAsYouUse | BillingModel::Ruggedized) {
-        let message = format!("the token says {}, which can't be registered disconnected", contents.billing_model);
+    if let Some(model @ (BillingModel::PayAsYouUse | BillingModel::Ruggedized)) = contents.billing_model {
+        let message = format!("the token says {model}, which can't be registered disconnected");
         return Err(Ended {
             exit: ExitCode::CheckFailed,
             ..Problem::new(&code::MODEL_NOT_DISCONNECTED, message).into()
         });
     }
-    let cloud_id = contents.cloud_id;
+    let cloud_id = stamp_of(contents.cloud_id.or(of_bundle), options.cloud_id)?;
     let made = if renewal { BundleKind::RenewalKey } else { BundleKind::ActivationKey };
     check_out(&options.out.out, made, cloud_id, &[&options.file], Writer::New)?;
     check_receipt(&options.out.out, cloud_id)?;
@@ -176,6 +176,22 @@ async fn register_file(
         carry(view, &options.out.out, made);
     }
     Ok(exit)
+}
+
+/// The stamp that a token is of: as it or its bundle says, or as the operator does; both, if both say it, are to be the same.
+fn stamp_of(of_file: Option<Uuid>, named: Option<Uuid>) -> Result<Uuid, Ended> {
+    match (of_file, named) {
+        (Some(of_file), Some(named)) if of_file != named => {
+            let message = format!("the file is of the stamp {of_file}; --cloud-id says {named}");
+            Err(Problem::new(&code::BUNDLE_OTHER_STAMP, message).into())
+        }
+        (None, None) => {
+            let message = "the token does not say of which stamp it is";
+            let next = "Add --cloud-id ID: at the stamp azsreg stamp info shows it.";
+            Err(Problem::new(&code::BAD_ARGUMENT, message).next(next).into())
+        }
+        (of_file, named) => Ok(of_file.or(named).unwrap_or_default()),
+    }
 }
 
 fn unnamed() -> Problem {
@@ -216,7 +232,7 @@ async fn key(global: &Global, options: &OfflineKeyOptions, view: &View, sources:
     let screen = Screen::new(global, 0);
     let work = async |azure: Azure<'_, '_>| {
         let id = which(azure.world.azure, &options.which).await?;
-        let bundle = offline::key(azure.world.azure, &CLOCK, &id).await?;
+        let bundle = offline::key(azure.world.azure, &CLOCK, &id, &mut screen.clone()).await?;
         check_out(&options.out.out, bundle.kind, bundle.cloud_id, &[], Writer::New)?;
         hand_over(&options.out, &bundle)?;
         Ok(bundle)
@@ -239,28 +255,51 @@ async fn activate(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    let (key, token_digest) = match carried(&options.file)? {
-        Carried::Key(key) => (key, None),
+    let (key, of_bundle, token_digest) = match carried(&options.file)? {
+        Carried::Key(key) => (key, None, None),
         Carried::Token(_) => return Err(wrong_kind(&options.file, BundleKind::RegistrationToken).into()),
         Carried::Bundle(bundle) => match (bundle.kind, renewal) {
             (BundleKind::ActivationKey, _) | (BundleKind::RenewalKey, true) => {
-                let Bundle { key, token_digest, .. } = *bundle;
+                let Bundle { key, token_digest, registration, .. } = *bundle;
                 let lacks = || Problem::new(&code::BUNDLE_DAMAGED, "the bundle holds no key");
-                (key.ok_or_else(lacks)?, token_digest)
+                (key.ok_or_else(lacks)?, registration, token_digest)
             }
             (kind, _) => return Err(wrong_kind(&options.file, kind).into()),
         },
     };
+    let registration = registration_of(&key, of_bundle, options)?;
     let screen = Screen::new(global, offline::STEPS);
     let work = async |stamp: Stamp<'_, '_>| {
         let Stamp { world, information, state_dir } = stamp;
         let books = connect::books(global, &state_dir);
         let (mut person, mut watch) = (Person::new(global, None, &screen), screen.clone());
         let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: false };
-        Ok(offline::run_activate(world, &key, token_digest.as_deref(), renewal, &information, desk).await?)
+        let carried = CarriedKey { key: &key, registration, token_digest: token_digest.as_deref() };
+        Ok(offline::run_activate(world, &carried, renewal, &information, desk).await?)
     };
     let report = connect::stamp(global, &options.stamp, sources, &screen, work).await?;
     Ok(view.report(&report))
+}
+
+/// The registration that a key is of: as it or its bundle says, or as the operator does. A name that is given is to be its own.
+fn registration_of(
+    key: &ActivationKey,
+    of_bundle: Option<RegistrationId>,
+    options: &OfflineActivateOptions,
+) -> Result<Option<RegistrationId>, Problem> {
+    let of_file = of_bundle.or_else(|| key.decode().ok()?.registration());
+    if let (Some(id), Some(name)) = (&of_file, &options.name)
+        && !id.name.eq_ignore_ascii_case(name)
+    {
+        let message = format!("the activation key comes from {id}; --name says {name}");
+        return Err(Problem::new(&code::MALFORMED_KEY, message).next("Leave --name out, or carry the other key."));
+    }
+    let named = options.subscription.zip(options.name.clone()).map(|(subscription, name)| RegistrationId {
+        subscription,
+        resource_group: options.resource_group.clone(),
+        name,
+    });
+    Ok(of_file.or(named))
 }
 
 async fn deactivate(
@@ -299,7 +338,7 @@ async fn unregister_file(
     let (of_file, of_stamp, deactivated_at) = match file {
         None => (None, None, None),
         Some((path, Carried::Key(_))) => return Err(wrong_kind(path, BundleKind::ActivationKey).into()),
-        Some((_, Carried::Token(token))) => (None, Some(offline::decode(&token)?.cloud_id), None),
+        Some((_, Carried::Token(token))) => (None, offline::decode(&token)?.cloud_id, None),
         Some((path, Carried::Bundle(bundle))) => match bundle.kind {
             BundleKind::Deactivation | BundleKind::RegistrationToken => {
                 let deactivated_at = bundle.receipt.as_ref().and_then(|receipt| receipt.deactivated_at);

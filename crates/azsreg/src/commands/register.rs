@@ -100,7 +100,7 @@ pub(crate) async fn operate(
         let mut watch = screen.clone();
         let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.plan };
         let report = register::run(world, &request, information, desk).await?;
-        Ok(Report { warnings, ..report })
+        Ok(Report { warnings: [warnings, report.warnings].concat(), ..report })
     };
     connect::both(global, sides, sources, &screen, needs, work).await
 }
