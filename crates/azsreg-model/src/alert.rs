@@ -27,7 +27,6 @@ pub struct Alert {
     /// What it is about.
     pub impacted: String,
     /// The code of the usage bridge's error, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
 }
 

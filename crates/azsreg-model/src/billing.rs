@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the stamp's use is paid.
+/// How the stamp's use is paid. Serialised in our own word, for journals: a document for programs has [`BillingModel::wire`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BillingModel {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::codes::Code;
 
@@ -39,26 +40,32 @@ impl From<ExitCode> for u8 {
 }
 
 /// What happened, why, and what to run next, under a stable code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The catalogue's entry.
-    #[serde(serialize_with = "code_only")]
     pub code: &'static Code,
     /// What happened, with the names of this case.
     pub message: String,
     /// Why, where this case knows better than the catalogue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// What to run next, where this case knows better than the catalogue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// Words of the other side, ids of the request: for a support case.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
 }
 
-fn code_only<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(code.id)
+/// For programs: with what the catalogue says where this case does not know better.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut problem = serializer.serialize_struct("Problem", 6)?;
+        problem.serialize_field("code", self.code.id)?;
+        problem.serialize_field("title", self.code.title)?;
+        problem.serialize_field("message", &self.message)?;
+        problem.serialize_field("cause", self.why())?;
+        problem.serialize_field("next", self.then())?;
+        problem.serialize_field("details", &self.details)?;
+        problem.end()
+    }
 }
 
 impl Problem {

@@ -67,20 +67,16 @@ pub struct Report {
     /// The stamp.
     pub cloud_id: Uuid,
     /// The registration, as far as there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<RegistrationId>,
     /// The steps as they went.
     pub steps: Vec<StepReport>,
     /// With `--plan`: what would be done.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<PlannedStep>,
     /// What is, or would be, lost for good.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
     /// What an operator should know though nothing failed.
     pub warnings: Vec<Problem>,
     /// Both sides at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusReport>,
 }
 

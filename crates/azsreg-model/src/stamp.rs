@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::{RegistrationId, StampVersion};
@@ -90,7 +90,8 @@ pub struct ActivationRecord {
     pub registration: RegistrationId,
     /// `Succeeded` when all is well.
     pub provisioning_state: String,
-    /// Until when the activation is good; year 9999 stands for always.
+    /// Until when the activation is good; year 9999 stands for always, which programs get as null.
+    #[serde(serialize_with = "expiration")]
     pub expiration: Option<Expiration>,
     /// Whether marketplace syndication is on, where the record says.
     pub marketplace: Option<bool>,
@@ -133,6 +134,11 @@ impl ActivationRecord {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expiration.as_ref().is_some_and(|end| end.at <= now)
     }
+}
+
+/// An expiration; what never ends has none.
+fn expiration<S: Serializer>(end: &Option<Expiration>, serializer: S) -> Result<S::Ok, S::Error> {
+    end.as_ref().filter(|end| crate::status::finite(end.at).is_some()).serialize(serializer)
 }
 
 /// An expiration: as the record writes it, and as a time.

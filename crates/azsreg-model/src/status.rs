@@ -76,19 +76,15 @@ pub struct AzureSide {
     /// The bridge's role, if it is assigned.
     pub role: Option<RoleAssignment>,
     /// Whether the bridge's principal exists in the directory, where the caller may see that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<bool>,
-    /// Until when the registration's key is good, where the caller may read it; year 9999 stands for always.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "expiry")]
+    /// Until when the registration's key is good, where the caller may read it; year 9999 stands for always, which programs get as null.
+    #[serde(serialize_with = "expiry")]
     pub expires: Option<Timestamp>,
     /// How many hosts were last registered, where the caller may read that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<usize>,
     /// The directory of the subscription.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Where else a registration of the stamp was looked for, where neither its record nor the named subscription has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub searched: Option<Searched>,
 }
 
@@ -121,7 +117,6 @@ pub struct StampSide {
     /// Its activation record: absent, or `unread` says why it is not known.
     pub activation: Option<ActivationRecord>,
     /// Why the record was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
 }
 
@@ -187,11 +182,9 @@ pub struct StatusReport {
     pub status: Status,
     /// When it was looked at.
     pub at: Timestamp,
-    /// Whole days until it expires; since it has, as a negative number, -1 for less than two days; absent when it never does or is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Whole days until it expires; since it has, as a negative number, -1 for less than two days; none when it never does or is not known.
     pub days_left: Option<i64>,
     /// The nearest of 90, 30 and 7 days that it expires within.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_within: Option<u16>,
     /// What is wrong, and what to run, the gravest first.
     pub findings: Vec<Problem>,
@@ -216,6 +209,18 @@ fn side<T: Serialize, S: Serializer>(side: &Result<T, Problem>, serializer: S) -
 }
 
 impl StatusReport {
+    /// What is wrong, and what could not be read.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.findings.clone();
+        problems.extend(self.azure.as_ref().err().cloned());
+        problems.extend(self.stamp.as_ref().err().cloned());
+        if let Ok(StampSide { unread: Some(why), .. }) = &self.stamp {
+            problems.push(Problem::new(&code::STAMP_ARM, format!("the stamp's activation record was not read: {why}")));
+        }
+        problems
+    }
+
     /// Puts the two sides together.
     #[must_use]
     pub fn of(
@@ -252,12 +257,9 @@ fn day(at: Option<Timestamp>) -> String {
     at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
 }
 
-/// An expiry; the last year of the calendar, whose very end no time stamp holds, as Azure writes it.
+/// An expiry; what never ends has none.
 fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) if finite(*at).is_none() => serializer.serialize_str("9999-12-30T23:59:59.9999999Z"),
-        other => other.serialize(serializer),
-    }
+    at.and_then(finite).serialize(serializer)
 }
 
 /// The renewal of a disconnected stamp's registration, as a command: it begins at the stamp, with the details that are known.
@@ -320,8 +322,9 @@ fn orphaned(record: &ActivationRecord, known: &Known) -> Problem {
     Problem::new(&code::ACTIVATION_ORPHANED, format!("the stamp is activated for {id}, which is gone")).next(next)
 }
 
-/// The year that stands for always.
-fn finite(end: Timestamp) -> Option<Timestamp> {
+/// An end that will come: the last year of the calendar stands for always.
+#[must_use]
+pub fn finite(end: Timestamp) -> Option<Timestamp> {
     (end.strftime("%Y").to_string().as_str() < "9999").then_some(end)
 }
 

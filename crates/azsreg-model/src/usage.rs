@@ -66,13 +66,10 @@ pub struct UsageRow {
     #[serde(serialize_with = "number")]
     pub quantity: Decimal,
     /// The resource, where it is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// Where it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
     /// The machine's size, where it is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
 }
 
@@ -128,10 +125,8 @@ pub struct UsageLine {
     /// What the quantity counts.
     pub unit: String,
     /// The tenant's subscription, unless it is summed over.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
     /// The resource, unless it is summed over.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// How much.
     #[serde(serialize_with = "number")]
@@ -184,6 +179,7 @@ pub struct Comparison {
     /// The usage compared.
     pub range: Range,
     /// By day and meter.
+    #[serde(rename = "value")]
     pub lines: Vec<ComparedLine>,
     /// Until when Azure has usage of this stamp, to the day where that day is over; none if it has none of those days or
     /// later ones.
@@ -220,13 +216,10 @@ pub struct UsageStatus {
     /// Whether the stamp is activated with usage reporting; none if it is not activated.
     pub reporting: Option<bool>,
     /// The billing model, where the registration is seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub billing_model: Option<String>,
     /// The registration.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<String>,
     /// When the registration ends, where it ends and is over.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expired: Option<Timestamp>,
     /// Until when the stamp has recorded usage, of the time looked at.
     pub recorded_until: Option<Timestamp>,
@@ -239,7 +232,6 @@ pub struct UsageStatus {
     /// How many records those are.
     pub waiting_rows: Option<u64>,
     /// The open alert about the upload.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<crate::Alert>,
     /// What could not be looked at.
     pub notes: Vec<String>,

@@ -37,7 +37,6 @@ pub struct Prerequisite {
     /// What was seen, in a line.
     pub detail: String,
     /// What is wrong, and what to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
 

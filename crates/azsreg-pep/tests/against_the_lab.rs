@@ -43,10 +43,10 @@ async fn both_mechanisms_and_tls_reach_the_stamp() {
             ms_asset_tag: None,
             usage_reporting: true,
             marketplace: true,
-            version: stamp.version.token_version(),
+            version: stamp.version.unwrap().token_version(),
         };
         let token = endpoint.new_registration_token(&request).await.unwrap();
-        assert_eq!(token.decode().unwrap().cloud_id, stamp.cloud_id);
+        assert_eq!(token.decode().unwrap().cloud_id, Some(stamp.cloud_id));
         endpoint.close().await.unwrap();
         let tls = Options {
             addresses: vec![format!("https://{}", lab.descriptor().stamps[0].pep_https).parse::<PepAddress>().unwrap()],
@@ -55,7 +55,7 @@ async fn both_mechanisms_and_tls_reach_the_stamp() {
             ..options(&lab, mechanism, None)
         };
         let endpoint = PrivilegedEndpoint::new(tls, Box::new(|_| {}));
-        assert_eq!(endpoint.information().await.unwrap().nodes, 4);
+        assert_eq!(endpoint.information().await.unwrap().nodes, Some(4));
         endpoint.close().await.unwrap();
     }
 }

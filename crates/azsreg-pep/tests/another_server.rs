@@ -70,10 +70,10 @@ async fn psrpcore_is_understood_in_both_mechanisms() {
             ms_asset_tag: None,
             usage_reporting: true,
             marketplace: true,
-            version: information.version.token_version(),
+            version: information.version.unwrap().token_version(),
         };
         let token = stamp.new_registration_token(&request).await.unwrap().decode().unwrap();
-        assert_eq!(token.cloud_id, information.cloud_id, "{mechanism}");
+        assert_eq!(token.cloud_id, Some(information.cloud_id), "{mechanism}");
         // Large enough to be cut into several Sends.
         let key = ActivationKey::new(&"k".repeat(300_000));
         let error = stamp.new_activation(&key).await.unwrap_err();

@@ -8,6 +8,7 @@ mod ask;
 mod cli;
 mod clock;
 mod commands;
+mod document;
 mod door;
 mod fold;
 mod interrupt;

@@ -7,6 +7,7 @@ use console::{Alignment, pad_str};
 use serde::Serialize;
 
 use crate::cli::Output;
+use crate::document::{self, FORMAT_VERSION};
 use crate::{door, fold, table};
 
 /// An output of rows.
@@ -17,27 +18,18 @@ pub(crate) struct Rows {
     widths: Vec<i32>,
     titles: Vec<String>,
     csv: String,
-    name: String,
     count: u64,
     lost: Option<std::io::Error>,
 }
 
 impl Rows {
-    /// Rows under titles; a width below nought is of a column of numbers. `name` is the list's in JSON, `csv` are the
-    /// titles of CSV.
-    pub(crate) fn new(output: Output, name: &str, titles: &[(&str, i32)], csv: &[&str]) -> Self {
-        Self::to(Box::new(anstream::stdout()), fold::stdout(), output, name, titles, csv)
+    /// Rows under titles; a width below nought is of a column of numbers. `csv` are the titles of CSV.
+    pub(crate) fn new(output: Output, titles: &[(&str, i32)], csv: &[&str]) -> Self {
+        Self::to(Box::new(anstream::stdout()), fold::stdout(), output, titles, csv)
     }
 
     /// To an output that is a terminal of a width, or none.
-    fn to(
-        out: Box<dyn Write>,
-        terminal: Option<usize>,
-        output: Output,
-        name: &str,
-        titles: &[(&str, i32)],
-        csv: &[&str],
-    ) -> Self {
+    fn to(out: Box<dyn Write>, terminal: Option<usize>, output: Output, titles: &[(&str, i32)], csv: &[&str]) -> Self {
         Self {
             out: BufWriter::with_capacity(64 << 10, out),
             output,
@@ -45,7 +37,6 @@ impl Rows {
             widths: titles.iter().map(|(_, width)| *width).collect(),
             titles: titles.iter().map(|(title, _)| (*title).to_owned()).collect(),
             csv: format!("{}\r\n", csv.join(",")),
-            name: name.to_owned(),
             count: 0,
             lost: None,
         }
@@ -57,7 +48,7 @@ impl Rows {
         match self.output {
             Output::Json => {
                 crate::view::begin_rows();
-                self.put(&format!("{{\"{}\": [", self.name.clone()));
+                self.put(&format!("{{\"format_version\": {FORMAT_VERSION}, \"value\": ["));
             }
             Output::Csv => self.put(&self.csv.clone()),
             // Row by row each cell has its title.
@@ -82,7 +73,7 @@ impl Rows {
         let text = match self.output {
             Output::Json => {
                 let comma = if self.count == 0 { "\n" } else { ",\n" };
-                format!("{comma}  {}", door::json_line(json))
+                format!("{comma}  {}", door::json_line(&document::plain(json)))
             }
             Output::Csv => {
                 let cells: Vec<String> = csv().iter().map(|cell| door::csv_cell(cell)).collect();
@@ -136,8 +127,8 @@ impl Rows {
             self.head();
         }
         if self.output == Output::Json && whole {
-            let end = if self.count == 0 { "]}\n" } else { "\n]}\n" };
-            self.put(end);
+            let line = if self.count == 0 { "" } else { "\n" };
+            self.put(&format!("{line}], \"exit\": 0, \"problems\": []}}\n"));
         }
         let flushed = self.out.flush().err();
         if let Some(error) = self.lost.or(flushed) {
@@ -185,7 +176,7 @@ mod tests {
         let written = |output| {
             let out = Kept::default();
             let titles = [("name", 12), ("count", -6)];
-            let mut rows = Rows::to(Box::new(out.clone()), None, output, "rows", &titles, &["name", "count"]);
+            let mut rows = Rows::to(Box::new(out.clone()), None, output, &titles, &["name", "count"]);
             for name in ["=1+1", "a\u{1b}[2J\u{9b}\r\nnext: x", "canary-of-the-rows-0123456789"] {
                 let cells = || vec![name.to_owned(), "-5".to_owned()];
                 rows.row(&serde_json::json!({ "name": name, "count": -5 }), cells, cells);
@@ -200,7 +191,7 @@ mod tests {
         let json = written(Output::Json);
         assert!(!json.contains('\u{9b}') && !json.contains("canary"), "{json}");
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(read["rows"][1]["name"], "a\u{1b}[2J\u{9b}\r\nnext: x");
+        assert_eq!(read["value"][1]["name"], "a\u{1b}[2J\u{9b}\r\nnext: x");
     }
 
     #[test]
@@ -226,7 +217,7 @@ mod tests {
         for titles in &tables {
             let written = |terminal| {
                 let out = Kept::default();
-                let mut rows = Rows::to(Box::new(out.clone()), terminal, Output::Human, "rows", titles, &[]);
+                let mut rows = Rows::to(Box::new(out.clone()), terminal, Output::Human, titles, &[]);
                 for _ in 0..2 {
                     rows.row(&(), || titles.iter().map(|(title, _)| cell(title).to_owned()).collect(), Vec::new);
                 }

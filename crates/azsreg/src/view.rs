@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::Ended;
 use crate::cli::Output;
 use crate::door::{self, Line};
-use crate::{fold, table};
+use crate::{document, fold, table};
 
 /// Whether a list has begun on stdout that only its end makes a document.
 static BEGUN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -134,8 +134,23 @@ impl View {
         tell!("{text}");
     }
 
-    /// A JSON document.
+    /// The document of a command that ended well.
     pub(crate) fn json(self, value: &impl Serialize) {
+        self.document(value, ExitCode::Done, &[]);
+    }
+
+    /// The document of a command that ends so, and why.
+    pub(crate) fn document(self, value: &impl Serialize, exit: ExitCode, problems: &[Problem]) {
+        door::say_json(&document::of(value, Some(exit), problems));
+    }
+
+    /// The document of a command that goes on.
+    pub(crate) fn begun(self, value: &impl Serialize) {
+        door::say_json(&document::of(value, None, &[]));
+    }
+
+    /// A document of Azure's own form, for its own tools.
+    pub(crate) fn definition(value: &impl Serialize) {
         door::say_json(value);
     }
 
@@ -147,13 +162,12 @@ impl View {
     /// How a command ended, when not well.
     pub(crate) fn failure(self, ended: &Ended) {
         if self.is_json() {
-            let problems: Vec<_> = ended.problems.iter().map(problem_json).collect();
-            let document =
-                json!({"problems": problems, "step": ended.step, "steps": ended.steps, "exit": u8::from(ended.exit)});
+            let went = json!({"step": ended.step, "steps": ended.steps});
+            let document = document::of(&went, Some(ended.exit), &ended.problems);
             if BEGUN.load(std::sync::atomic::Ordering::Relaxed) {
                 door::tell_json(&document);
             } else {
-                self.json(&document);
+                door::say_json(&document);
             }
             return;
         }
@@ -190,7 +204,9 @@ impl View {
             _ => ExitCode::Done,
         };
         if self.is_json() {
-            self.json(report);
+            // What is left to do is why it has not ended well.
+            let left = if exit == ExitCode::Resumable { report.warnings.as_slice() } else { &[] };
+            self.document(report, exit, left);
             return exit;
         }
         let line = |text: String| say!("{text}");
@@ -242,10 +258,11 @@ impl View {
         }
     }
 
-    /// Both sides.
-    pub(crate) fn status(self, report: &StatusReport) {
+    /// Both sides, and the exit code that they mean.
+    pub(crate) fn status(self, report: &StatusReport, exit: ExitCode) {
         if self.is_json() {
-            self.json(report);
+            let problems = if exit == ExitCode::Done { Vec::new() } else { report.problems() };
+            self.document(report, exit, &problems);
             return;
         }
         let (style, rest) = match report.status {
@@ -475,11 +492,6 @@ fn red() -> Style {
 
 fn dimmed() -> Style {
     Style::new().dimmed()
-}
-
-/// A problem, for programs.
-pub(crate) fn problem_json(p: &Problem) -> serde_json::Value {
-    json!({"code": p.code.id, "title": p.code.title, "message": p.message, "cause": p.why(), "next": p.then(), "details": p.details})
 }
 
 fn problem_lines(problem: &Problem) -> Vec<Line> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 fn open(world: &World) -> Vec<(String, String)> {
     let listed = world.run(&["alerts", "list", "-o", "json"]).ends(0).json();
     let text = |alert: &Value, name: &str| alert[name].as_str().unwrap().to_owned();
-    listed["alerts"].as_array().unwrap().iter().map(|alert| (text(alert, "title"), text(alert, "name"))).collect()
+    listed["value"].as_array().unwrap().iter().map(|alert| (text(alert, "title"), text(alert, "name"))).collect()
 }
 
 #[test]

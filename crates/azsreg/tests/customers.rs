@@ -29,7 +29,7 @@ fn subscription(world: &World, body: &Value) -> String {
 }
 
 fn mapped(world: &World) -> Value {
-    customer(world, &["list", "-o", "json"]).ends(0).json()["customers"].clone()
+    customer(world, &["list", "-o", "json"]).ends(0).json()["value"].clone()
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn registered() -> World {
 
 fn items(world: &World) -> Vec<(String, String)> {
     let listed = world.run(&["marketplace", "downloaded", "-o", "json"]).ends(0).json();
-    let items = listed["items"].as_array().unwrap().iter();
+    let items = listed["value"].as_array().unwrap().iter();
     items.map(|item| (item["name"].as_str().unwrap().to_owned(), item["state"].as_str().unwrap().to_owned())).collect()
 }
 
@@ -64,10 +64,10 @@ fn file(folder: &str, item: &str, ending: &str) -> PathBuf {
 fn a_connected_stamp_brings_items_of_every_kind() {
     let world = registered();
     let listed = world.run(&["marketplace", "list", "-o", "json"]).ends(0).json();
-    assert!(listed["items"].as_array().unwrap().len() >= 38, "{listed}");
+    assert!(listed["value"].as_array().unwrap().len() >= 38, "{listed}");
     let fitting =
         world.run(&["marketplace", "list", "--compatible", "--filter", "server", "-o", "json"]).ends(0).json();
-    for item in fitting["items"].as_array().unwrap() {
+    for item in fitting["value"].as_array().unwrap() {
         assert_eq!(item["compatibility"]["is_compatible"], true, "{item}");
     }
     world.run(&["marketplace", "list", "--filter", "no such thing"]).ends(0).says("None of the");
@@ -257,7 +257,7 @@ fn items_are_downloaded_carried_verified_and_imported() {
         .unwrap();
     let list = Ran::of(list).ends(0).json();
     let names: Vec<&str> =
-        list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+        list["value"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
     assert!(
         names.contains(&"azsreglab.offline-mirror-1.4.0") && !names.contains(&"fabrikam.firewall-vm-4.5.0"),
         "{names:?}"
@@ -286,7 +286,7 @@ fn items_are_downloaded_carried_verified_and_imported() {
     run(&mut world.at_stamp(&["marketplace", "import", &folder, "--plan"])).ends(4);
     run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("Import marketplace product finished");
     let listed = run(&mut world.at_stamp(&["marketplace", "downloaded", "-o", "json"])).ends(0).json();
-    assert_eq!(listed["items"].as_array().unwrap().len(), 5, "{listed}");
+    assert_eq!(listed["value"].as_array().unwrap().len(), 5, "{listed}");
     run(&mut world.at_stamp(&["marketplace", "import", &folder])).ends(0).says("the stamp has the items");
     let nowhere = world.path("no/such/folder");
     run(&mut world.at_stamp(&["marketplace", "import", &nowhere])).ends(2).says("there is no such folder");

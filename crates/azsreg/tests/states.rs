@@ -175,6 +175,84 @@ fn one_side_unreachable() {
     assert_eq!(state("stamp_unreachable", &world, no_stamp)["status"], "registered-in-azure");
 }
 
+/// Whether a document has the form that all have.
+fn assert_form(line: &[&str], ran: &Ran) {
+    let document = ran.json();
+    assert_eq!(document["format_version"], 1, "{line:?}: {document:#}");
+    assert_eq!(document["exit"], json!(ran.code), "{line:?}: {document:#}");
+    for problem in document["problems"].as_array().unwrap_or_else(|| panic!("{line:?}: {document:#}")) {
+        let members: Vec<&String> = problem.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["cause", "code", "details", "message", "next", "title"], "{line:?}");
+    }
+    let well = [Some(0), Some(4)].contains(&ran.code);
+    assert_eq!(document["problems"] == json!([]), well, "{line:?} ends with {:?}: {document:#}", ran.code);
+    let odd = |text: &str| {
+        text.is_empty() || text.starts_with("9999-") || ["pay-as-you-use", "capacity", "development"].contains(&text)
+    };
+    assert_eq!(texts(&document).into_iter().find(|text| odd(text)), None, "{line:?}: {document:#}");
+}
+
+/// Every text of a document.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(members) => members.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn what_programs_get_has_one_form() {
+    let world = World::new();
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    let form = |line: &[&str], code: i32| {
+        let ran = world.run(&[line, &["-o", "json"]].concat()).ends(code);
+        assert_form(line, &ran);
+        ran.json()
+    };
+    form(&["status"], 3);
+    form(&["usage", "status"], 3);
+    assert_eq!(form(&["list"], 0)["elsewhere"], json!([]));
+    form(&["check"], 0);
+    form(&["register", "--billing-model", "development", "--plan"], 4);
+    form(&["register", "--billing-model", "pay-as-you-use", "--usage-reporting", "off"], 2);
+    form(&["register", "--billing-model", "development"], 0);
+    let again = form(&["register", "--billing-model", "development"], 0);
+    assert_eq!((&again["outcome"], &again["plan"]), (&json!("nothing-to-do"), &json!([])));
+    let status = form(&["status"], 0);
+    assert_eq!(status["stamp"]["activation"]["expiration"], Value::Null, "it never ends");
+    for line in [
+        &["list"][..],
+        &["alerts", "list", "--all"],
+        &["marketplace", "list"],
+        &["marketplace", "downloaded"],
+        &["usage", "show"],
+        &["usage", "compare"],
+        &["explain"],
+    ] {
+        let listed = form(line, 0);
+        assert!(listed["value"].is_array(), "{line:?}: {listed:#}");
+    }
+    assert_eq!(form(&["list"], 0)["value"][0]["billing_model"], "Development");
+    form(&["stamp", "info"], 0);
+    form(&["usage", "status"], 0);
+    form(&["marketplace", "show", "nothing"], 3);
+    assert_eq!(form(&["explain", "AZR4007"], 0)["exit_code"], 7);
+    form(&["login"], 7);
+    form(&["logout"], 0);
+    form(&["whoami"], 3);
+    form(&["unregister", "--plan"], 4);
+    form(&["unregister", "--yes"], 0);
+    form(&["offline", "token", "--billing-model", "capacity", "--agreement-number", "A-1", "--out", &token], 0);
+    assert_eq!(form(&["offline", "inspect", &token], 0)["billing_model"], "Capacity");
+    form(&["offline", "register", &token, "--out", &key], 0);
+    form(&["offline", "inspect", &key], 0);
+    let receipt: Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{key}.receipt.json")).unwrap()).unwrap();
+    assert_eq!((&receipt["format_version"], &receipt["billing_model"]), (&json!(1), &json!("Capacity")));
+}
+
 #[test]
 fn metrics_for_a_textfile_collector() {
     let world = capacity();

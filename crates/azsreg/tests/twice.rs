@@ -477,7 +477,7 @@ fn an_alert(scene: &Scene<'_>) -> String {
     let path = scene.world.dir.path().join("alert");
     if !path.exists() {
         let listed = scene.world.run(&["alerts", "list", "-o", "json"]).ends(0).json();
-        std::fs::write(&path, listed["alerts"][0]["name"].as_str().unwrap()).unwrap();
+        std::fs::write(&path, listed["value"][0]["name"].as_str().unwrap()).unwrap();
     }
     std::fs::read_to_string(path).unwrap()
 }

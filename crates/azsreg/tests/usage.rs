@@ -58,7 +58,7 @@ fn compared(world: &World, arguments: &[&str], code: i32) -> Value {
 }
 
 fn verdicts(compared: &Value, verdict: &str) -> Vec<String> {
-    let lines = compared["lines"].as_array().unwrap().iter().filter(|line| line["verdict"] == verdict);
+    let lines = compared["value"].as_array().unwrap().iter().filter(|line| line["verdict"] == verdict);
     lines.map(|line| line["day"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -115,7 +115,7 @@ fn thirty_days_of_fifty_tenants_reach_azure_once_through_every_failure() {
     let told = uploaded(&world);
     assert!(told["uploaded"].as_u64().unwrap() > 300_000, "{}", told["uploaded"]);
     let found = compared(&world, &["--from", &first, "--to", &day(&world, 0)], 0);
-    let lines = found["lines"].as_array().unwrap();
+    let lines = found["value"].as_array().unwrap();
     assert_eq!(lines.len(), 30 * 7, "seven commerce meters on thirty days");
     assert_eq!(verdicts(&found, "equal").len(), lines.len(), "{found:#}");
     assert!(lines.iter().all(|line| line["stamp"] == line["azure"] && line["stamp"].as_f64().unwrap() > 0.0));
@@ -166,7 +166,7 @@ fn what_is_late_is_told_from_what_is_missing() {
     world.days(3);
     let rows = |from: &str| {
         let shown = world.run(&["usage", "show", "--from", from, "--to", &day(&world, 0), "-o", "json"]).ends(0).json();
-        shown["usage"].as_array().unwrap().len()
+        shown["value"].as_array().unwrap().len()
     };
     assert!(rows(&day(&world, -2)) > 10, "gathering does not stop");
     assert_eq!(at_bridge(&world)["uploaded"], before["uploaded"], "uploading does");
@@ -181,10 +181,10 @@ fn what_is_late_is_told_from_what_is_missing() {
     world.run(&["usage", "compare", "--from", &from]).ends(7).says("AZR6025").says("missing");
     // Asked alone, they are no less missing: Azure has later usage.
     let found = compared(&world, &["--from", &gap, "--to", &day(&world, -4)], 7);
-    assert_eq!(verdicts(&found, "missing").len(), found["lines"].as_array().unwrap().len(), "{found:#}");
+    assert_eq!(verdicts(&found, "missing").len(), found["value"].as_array().unwrap().len(), "{found:#}");
     // And days before the registration are no less unreported.
     let found = compared(&world, &["--from", &day(&world, -16), "--to", &day(&world, -15)], 0);
-    assert_eq!(verdicts(&found, "unreported").len(), found["lines"].as_array().unwrap().len(), "{found:#}");
+    assert_eq!(verdicts(&found, "unreported").len(), found["value"].as_array().unwrap().len(), "{found:#}");
     // A subscription that is named twice is counted once.
     let payer = world.lab.descriptor().subscription_id.to_string();
     let arguments = ["--from", &day(&world, -2), "--payer", &payer, "--payer", &payer];
@@ -276,7 +276,7 @@ fn the_codes_of_a_failing_upload_are_told_and_forgotten_when_it_is_mended() {
         world.control_with("DELETE", "/faults", &Value::Null);
         // Mended meanwhile, it may be closed already.
         let shown = world.run(&["alerts", "list", "--all", "-o", "json"]).ends(0).json();
-        let alerts = shown["alerts"].as_array().unwrap();
+        let alerts = shown["value"].as_array().unwrap();
         let alert = alerts.iter().find(|alert| alert["fault_type"] == "UsageBridge.UsageNetworkError").unwrap();
         assert_eq!(alert["error_code"], code, "{shown:#}");
         hours(&world, 1);
@@ -311,8 +311,8 @@ fn the_spool_and_azures_books_survive_a_restart() {
     let world = World::with(options());
     uploaded(&world);
     let found = compared(&world, &["--from", &day(&world, -5)], 0);
-    assert_eq!(verdicts(&found, "equal").len(), found["lines"].as_array().unwrap().len(), "{found:#}");
-    assert!(found["lines"].as_array().unwrap().len() >= 30);
+    assert_eq!(verdicts(&found, "equal").len(), found["value"].as_array().unwrap().len(), "{found:#}");
+    assert!(found["value"].as_array().unwrap().len() >= 30);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn what_the_services_refuse_is_said_and_what_passes_is_waited_for() {
     let refused = show(&["--to", &day(&world, 2), "-o", "json"]).ends(7).json();
     assert_eq!(refused["problems"][0]["code"], "AZR2026", "a document of its own");
     show(&["--from", "2026-11-01T10:00", "--granularity", "hourly"]).ends(2).says("13:00Z");
-    assert_eq!(show(&["--meter", "nothing", "-o", "json"]).ends(0).json(), json!({"usage": []}));
+    assert_eq!(show(&["--meter", "nothing", "-o", "json"]).ends(0).json()["value"], json!([]));
     show(&["--tenant-subscription", "11111111-2222-4333-8444-555555555555"])
         .ends(3)
         .says("AZR6024")
@@ -377,7 +377,7 @@ fn a_table_of_ones_own_maps_the_meters() {
     let text = r#"[{"meter": "09F8879E-87E9-4305-A572-4B7BE209F857", "commerceMeter": "mine", "factor": 0.5}]"#;
     let table = world.file("meters.json", text);
     let found = compared(&world, &["--from", &day(&world, -1), "--meters", table.to_str().unwrap()], 7);
-    let mine: Vec<&Value> = found["lines"].as_array().unwrap().iter().filter(|line| line["meter"] == "mine").collect();
+    let mine: Vec<&Value> = found["value"].as_array().unwrap().iter().filter(|line| line["meter"] == "mine").collect();
     assert_eq!((mine.len(), mine[0]["azure"].as_f64()), (1, Some(0.0)), "{found:#}");
     assert_eq!(verdicts(&found, "surplus").len(), 1, "{found:#}");
 }

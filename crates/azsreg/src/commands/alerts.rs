@@ -3,7 +3,6 @@
 use azsreg_arm::RecordsPort;
 use azsreg_model::{ExitCode, StampInformation};
 use azsreg_operations::{alerts, marketplace};
-use serde_json::json;
 
 use super::connect::{self, CLOCK, Stamp};
 use super::shared;
@@ -52,7 +51,7 @@ async fn list(global: &Global, options: &AlertListOptions, view: &View, sources:
     let mut found = at_stamp(global, &options.stamp, sources, &screen, work).await?;
     found.retain(|alert| options.all || (alert.active && alert.is_of_registration()));
     if view.is_json() {
-        view.json(&json!({ "alerts": found }));
+        view.json(&found);
         return Ok(ExitCode::Done);
     }
     if found.is_empty() {

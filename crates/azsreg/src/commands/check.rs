@@ -3,6 +3,7 @@
 use azsreg_model::{BillingModel, ExitCode, RegisterRequest, code};
 use azsreg_operations::prerequisites::{self, Prerequisite, Verdict};
 use azsreg_pep::PrivilegedEndpoint;
+use serde_json::json;
 
 use super::connect::{self, Both, CLOCK, Needs};
 use super::transcript;
@@ -77,8 +78,11 @@ pub(crate) async fn run(
     }
     let failed = list.iter().filter(|one| one.verdict == Verdict::Failed).count();
     let warned = list.iter().filter(|one| one.verdict == Verdict::Warning).count();
+    let exit = if failed == 0 { ExitCode::Done } else { ExitCode::CheckFailed };
     if view.is_json() {
-        view.json(&serde_json::json!({"checks": list, "failed": failed, "warnings": warned}));
+        let of = |one: &Prerequisite| one.problem.clone().filter(|_| one.verdict == Verdict::Failed);
+        let problems: Vec<_> = list.iter().filter_map(of).collect();
+        view.document(&json!({ "value": list, "failed": failed, "warnings": warned }), exit, &problems);
     } else {
         view.prerequisites(&list);
         view.line("");
@@ -90,7 +94,7 @@ pub(crate) async fn run(
             _ => format!("{failures} failed, {warnings}. Nothing was changed."),
         });
     }
-    Ok(if failed == 0 { ExitCode::Done } else { ExitCode::CheckFailed })
+    Ok(exit)
 }
 
 fn signs_in_badly(ended: &Ended) -> bool {

@@ -45,7 +45,7 @@ async fn list(global: &Global, of: &OfStampOptions, view: &View, sources: &Sourc
     let (registration, found) =
         connect::azure(global, &of.azure, sources, &screen, Some(of.subscription), work).await?;
     if view.is_json() {
-        view.json(&json!({"registration": registration.id, "customers": found}));
+        view.json(&json!({"registration": registration.id, "value": found}));
     } else if found.is_empty() {
         view.line(&format!(
             "The registration {} has no customers: all usage is shown under {}.",

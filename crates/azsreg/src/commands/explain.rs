@@ -28,7 +28,7 @@ pub(crate) fn run(options: &ExplainOptions, view: &View) -> Result<ExitCode, End
 }
 
 fn entry(code: &Code) -> serde_json::Value {
-    json!({"code": code.id, "title": code.title, "cause": code.cause, "next": code.next, "exit": u8::from(code.exit)})
+    json!({"code": code.id, "title": code.title, "cause": code.cause, "next": code.next, "exit_code": code.exit})
 }
 
 fn one(wanted: &str, view: &View) -> Result<ExitCode, Ended> {

@@ -15,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::OutOptions;
+use crate::document::FORMAT_VERSION;
 use crate::state;
 use crate::view::View;
 
@@ -233,9 +234,9 @@ pub(crate) fn receipt_file(out: &Path, bundle: &Bundle, token: &RegistrationToke
     let path = receipt_path(out);
     let contents = token.decode().ok();
     let text = json!({
-        "registration": bundle.registration, "cloud_id": bundle.cloud_id, "registered_at": bundle.made_at,
+        "format_version": FORMAT_VERSION, "registration": bundle.registration, "cloud_id": bundle.cloud_id, "registered_at": bundle.made_at,
         "token_sha256_16": token.digest(), "key_sha256_16": bundle.key.as_ref().map(ActivationKey::digest),
-        "billing_model": contents.as_ref().map(|c| c.billing_model), "hosts": contents.as_ref().and_then(|c| c.hosts),
+        "billing_model": contents.as_ref().and_then(|c| c.billing_model).map(azsreg_model::BillingModel::wire), "hosts": contents.as_ref().and_then(|c| c.hosts),
         "token_version": contents.as_ref().map(|c| &c.version),
     });
     let there = file_there(&path)?.is_some();

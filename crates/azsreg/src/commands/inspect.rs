@@ -13,7 +13,7 @@ fn token(shown: &mut Map<String, Value>, token: &RegistrationToken) {
     shown.insert("token".into(), json!(format!("sha256:{}", token.digest())));
     if let Ok(contents) = token.decode() {
         shown.insert("token cloud id".into(), json!(contents.cloud_id));
-        shown.insert("billing model".into(), json!(contents.billing_model.map(azsreg_model::BillingModel::as_str)));
+        shown.insert("billing model".into(), json!(contents.billing_model.map(azsreg_model::BillingModel::wire)));
         shown.insert("agreement number".into(), json!(contents.agreement_number));
         shown.insert("usage reporting".into(), json!(contents.usage_reporting));
         shown.insert("marketplace".into(), json!(contents.marketplace));
@@ -29,7 +29,7 @@ fn key(shown: &mut Map<String, Value>, key: &ActivationKey) {
     if let Ok(claims) = key.decode() {
         shown.insert("key cloud id".into(), json!(claims.cloud_id));
         shown.insert("key of".into(), json!(claims.registration()));
-        shown.insert("expires".into(), json!(claims.expires.map(|end| end.to_string())));
+        shown.insert("expires".into(), json!(claims.expires.and_then(azsreg_model::finite)));
         shown.insert("billing model".into(), json!(claims.billing_model));
         shown.insert("usage reporting".into(), json!(claims.usage_reporting));
         shown.insert("marketplace".into(), json!(claims.marketplace));
@@ -115,6 +115,7 @@ pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
     for name in ORDER {
         let text = match shown.get(*name) {
             Some(Value::Null) if unread && READ.contains(name) => "not known".to_owned(),
+            Some(Value::Null) if *name == "expires" => "never".into(),
             None | Some(Value::Null) => continue,
             Some(Value::String(text)) => text.clone(),
             Some(Value::Bool(on)) => {

@@ -12,11 +12,14 @@ use azsreg_operations::files::{
     output::{self, Rights},
 };
 
+use serde_json::json;
+
 use crate::Ended;
 use crate::cli::{Global, LabClockOptions, LabEnvOptions, LabUpOptions};
 use crate::interrupt;
 use crate::state;
 use crate::view::View;
+use crate::{document, door};
 
 fn note(global: &Global) -> Result<PathBuf, Problem> {
     Ok(state::directory(global)?.join("lab").join("current.json"))
@@ -107,7 +110,8 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     let noted = note.parent().map_or(Ok(()), kept::make_directory);
     let noted = noted.and_then(|()| output::write(&note, text.as_bytes(), Rights::Private));
     noted.map_err(|error| files::problem(&note, &error))?;
-    view.line(&text);
+    // One line: a script that waits for it reads one.
+    view.whole(&door::json_line(&document::of(lab.descriptor(), None, &[])));
     let _ = std::io::stdout().flush();
     View::person(&format!(
         "azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.",
@@ -234,7 +238,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
     ]);
     if view.is_json() {
         let map: serde_json::Map<_, _> = variables.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
-        view.json(&map);
+        view.json(&json!({ "value": map }));
     } else {
         for (name, value) in variables {
             view.whole(&format!("export {name}={}", quoted(&value)));

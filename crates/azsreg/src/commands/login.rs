@@ -59,7 +59,7 @@ pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> R
     let (gone, others) = (forgotten.accounts, forgotten.others);
     if view.is_json() {
         let gone: Vec<_> = gone.iter().map(|a| json!({"user": a.user, "tenant": a.tenant})).collect();
-        view.json(&json!({ "signed_out": gone, "other_files_removed": others }));
+        view.json(&json!({ "value": gone, "other_files_removed": others }));
     } else if gone.is_empty() {
         view.line("No account was signed in.");
     } else {
@@ -73,22 +73,19 @@ pub(crate) fn logout(global: &Global, options: &LogoutOptions, view: &View) -> R
 
 pub(crate) fn whoami(global: &Global, view: &View) -> Result<ExitCode, Ended> {
     let accounts = SignInCache::new(&state::directory(global)?).all();
+    if accounts.is_empty() {
+        let problem = Problem::new(&code::NO_SIGN_IN, "no account is signed in").cause("No sign-in is kept.");
+        return Err(Ended { exit: ExitCode::NotRegistered, ..problem.into() });
+    }
     if view.is_json() {
         let list: Vec<_> =
             accounts.iter().map(|a| json!({"user": a.user, "tenant": a.tenant, "authority": a.authority, "endpoint": a.place.as_ref().map(|place| &place.endpoint)})).collect();
         view.json(&list);
-    } else {
-        for account in &accounts {
-            let endpoint = account.place.as_ref().map_or("kept by an older azsreg, not used", |place| &place.endpoint);
-            view.line(&format!("{}  tenant {}  {}  for {endpoint}", account.user, account.tenant, account.authority));
-        }
+        return Ok(ExitCode::Done);
     }
-    if accounts.is_empty() {
-        if !view.is_json() {
-            let problem = Problem::new(&code::NO_SIGN_IN, "no account is signed in").cause("No sign-in is kept.");
-            return Err(Ended { exit: ExitCode::NotRegistered, ..problem.into() });
-        }
-        return Ok(ExitCode::NotRegistered);
+    for account in &accounts {
+        let endpoint = account.place.as_ref().map_or("kept by an older azsreg, not used", |place| &place.endpoint);
+        view.line(&format!("{}  tenant {}  {}  for {endpoint}", account.user, account.tenant, account.authority));
     }
     Ok(ExitCode::Done)
 }

@@ -7,7 +7,6 @@ use azsreg_model::{
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::marketplace::fetch::{self, FetchRequest, amount};
 use azsreg_operations::marketplace::{Catalogue as _, Device, StampMarket as _, import, named, stamp, verify};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::confirm::agree;
@@ -153,7 +152,7 @@ async fn list(global: &Global, options: &ItemListOptions, view: &View, sources: 
     offered.retain(|product| !options.compatible || product.incompatible().is_none());
     offered.sort_by(|a, b| a.name.cmp(&b.name));
     if view.is_json() {
-        view.json(&json!({ "items": offered }));
+        view.json(&offered);
         return Ok(ExitCode::Done);
     }
     if offered.is_empty() {
@@ -254,7 +253,7 @@ async fn downloaded(
     let mut items = at_stamp(global, options, sources, &screen, work).await?;
     items.sort_by(|a, b| a.product.name.cmp(&b.product.name));
     if view.is_json() {
-        view.json(&json!({ "items": items }));
+        view.json(&items);
         return Ok(ExitCode::Done);
     }
     if items.is_empty() {
@@ -393,8 +392,7 @@ async fn verify(global: &Global, options: &ItemVerifyOptions, view: &View) -> Re
     let problems: Vec<Problem> = verdicts.iter().filter_map(verify::ItemVerdict::problem).collect();
     if view.is_json() {
         let exit = problems.first().map_or(ExitCode::Done, |problem| problem.code.exit);
-        let listed: Vec<_> = problems.iter().map(crate::view::problem_json).collect();
-        view.json(&json!({ "items": verdicts, "problems": listed, "exit": u8::from(exit) }));
+        view.document(&verdicts, exit, &problems);
         return Ok(exit);
     }
     for verdict in verdicts.iter().filter(|verdict| verdict.wrong.is_empty()) {

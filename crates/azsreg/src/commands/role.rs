@@ -27,7 +27,7 @@ pub(crate) async fn run(
                 role.assignable_scopes
             };
             // The form that `az role definition create` and the portal take; the condition is the assignment's.
-            view.json(&json!({
+            View::definition(&json!({
                 "Name": role.name, "IsCustom": true, "Description": role.description, "Actions": role.actions, "NotActions": [],
                 "DataActions": [], "NotDataActions": [], "AssignableScopes": scopes, "AssignmentCondition": role_condition(),
             }));

@@ -1,6 +1,6 @@
 //! `azsreg status` and `azsreg list`.
 
-use azsreg_model::{ExitCode, Known, Problem, RegistrationId, Status, StatusReport, code};
+use azsreg_model::{ExitCode, Known, Problem, RegistrationId, Status, StatusReport, code, finite};
 use azsreg_operations::checks::expiry;
 use azsreg_operations::engine::history::History;
 use azsreg_operations::ports::Clock as _;
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     if global.output == Output::Prometheus {
         view.prometheus(&report);
     } else {
-        view.status(&report);
+        view.status(&report, exit(&report, options));
     }
     Ok(exit(&report, options))
 }
@@ -174,7 +174,7 @@ pub(crate) async fn list(
             rows.push(json!({
                 "name": registration.id.name, "resource_group": registration.id.resource_group, "cloud_id": registration.cloud_id,
                 "billing_model": registration.billing_model, "locked": side.lock.is_some(), "role": side.role.is_some(),
-                "expires": end.map(|end| end.to_string()), "notes": notes,
+                "expires": end.and_then(finite), "notes": notes,
             }));
         }
         // An empty list is not the last word: the registration may be in another subscription.
@@ -187,12 +187,12 @@ pub(crate) async fn list(
     let (rows, elsewhere) =
         connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
     if view.is_json() {
-        let mut document = json!({ "subscription": options.subscription, "registrations": rows });
-        if let Some((found, searched)) = &elsewhere {
-            document["elsewhere"] = json!(found.iter().map(|one| &one.id).collect::<Vec<_>>());
-            document["searched"] = json!(searched);
-        }
-        view.json(&document);
+        let found = elsewhere.as_ref();
+        view.json(&json!({
+            "subscription": options.subscription, "value": rows,
+            "elsewhere": found.map(|(found, _)| found.iter().map(|one| &one.id).collect::<Vec<_>>()),
+            "searched": found.map(|(_, searched)| searched),
+        }));
         return Ok(ExitCode::Done);
     }
     if let Some((found, searched)) = elsewhere {

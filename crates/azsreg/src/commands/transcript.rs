@@ -140,8 +140,12 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
     let ours = take(&endpoint).await;
     let _ = endpoint.close().await;
     let differences = differences(&theirs, &ours?);
+    let exit = if differences.is_empty() { ExitCode::Done } else { ExitCode::CheckFailed };
     if view.is_json() {
-        view.json(&json!({ "build": theirs.build, "differences": differences }));
+        let message = format!("{} answers differ from those of the stamp of build {}", differences.len(), theirs.build);
+        let problem = Problem::new(&code::LAB_DIFFERS, message);
+        let problems = if exit == ExitCode::Done { &[] } else { std::slice::from_ref(&problem) };
+        view.document(&json!({ "build": theirs.build, "value": differences }), exit, problems);
     } else if differences.is_empty() {
         view.line(&format!("The lab answers as the stamp of build {} did, call for call.", theirs.build));
     } else {
@@ -149,7 +153,7 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
             view.line(line);
         }
     }
-    Ok(if differences.is_empty() { ExitCode::Done } else { ExitCode::CheckFailed })
+    Ok(exit)
 }
 
 fn differences(theirs: &Transcript, ours: &Transcript) -> Vec<String> {

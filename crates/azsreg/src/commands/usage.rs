@@ -135,7 +135,7 @@ struct Lines {
 impl Lines {
     fn new(output: Output, by: By, hourly: bool) -> Self {
         let csv = ["start", "subscription", "meter", "name", "unit", "quantity", "resource"];
-        Self { rows: Rows::new(output, "usage", &columns(by, hourly), &csv), by, hourly }
+        Self { rows: Rows::new(output, &columns(by, hourly), &csv), by, hourly }
     }
 
     /// Writes one; whether anybody still reads.
@@ -256,8 +256,8 @@ async fn compare(
         Ok(usage::compare(records, both.world.azure, &CLOCK, stamp, asked).await?)
     };
     let comparison = at_both(global, &options.sides, options.subscription, sources, &screen, work).await?;
-    compared(global, options, view, &comparison);
     if !comparison.differs() {
+        compared(global, options, view, &comparison, None);
         return Ok(ExitCode::Done);
     }
     let (missing, surplus) = (comparison.count(Verdict::Missing), comparison.count(Verdict::Surplus));
@@ -265,20 +265,28 @@ async fn compare(
         format!("of {} lines {missing} are missing in Azure, and {surplus} are more there", comparison.lines.len());
     let mut problem = Problem::new(&code::USAGE_DIFFERS, message);
     problem.details = comparison.notes.clone();
+    compared(global, options, view, &comparison, Some(&problem));
     // The document says it to a program already.
     if view.is_json() { Ok(code::USAGE_DIFFERS.exit) } else { Err(problem.into()) }
 }
 
-fn compared(global: &Global, options: &UsageCompareOptions, view: &View, comparison: &Comparison) {
+fn compared(
+    global: &Global,
+    options: &UsageCompareOptions,
+    view: &View,
+    comparison: &Comparison,
+    problem: Option<&Problem>,
+) {
     let lines = comparison.lines.iter().filter(|line| !options.differences || line.verdict != Verdict::Equal);
     if view.is_json() {
         let mut document = serde_json::to_value(comparison).unwrap_or_default();
-        document["lines"] = lines.map(|line| json!(line)).collect();
+        document["value"] = lines.map(|line| json!(line)).collect();
         document["equal"] = json!(comparison.count(Verdict::Equal));
-        return view.json(&document);
+        let exit = problem.map_or(ExitCode::Done, |problem| problem.code.exit);
+        return view.document(&document, exit, problem.map(std::slice::from_ref).unwrap_or_default());
     }
     let csv = ["day", "meter", "name", "unit", "stamp", "azure", "difference", "verdict"];
-    let mut rows = Rows::new(global.output, "lines", &COMPARED, &csv);
+    let mut rows = Rows::new(global.output, &COMPARED, &csv);
     for line in lines {
         let verdict = match line.verdict {
             Verdict::Equal => "equal",
@@ -361,12 +369,19 @@ async fn status(
         Ok(usage::status(records, both.world.azure, &CLOCK, stamp, registration, &payers).await?)
     };
     let found = at_both(global, &options.sides, options.subscription, sources, &screen, work).await?;
+    let inactive = Problem::new(&code::NOT_REGISTERED, "the stamp is not activated: it reports no usage");
+    let (exit, problems) = match found.reporting {
+        None => {
+            (ExitCode::NotRegistered, vec![inactive.cause("The stamp has no activation record.").next("azsreg status")])
+        }
+        Some(_) => (ExitCode::Done, Vec::new()),
+    };
     if view.is_json() {
-        view.json(&found);
+        view.document(&found, exit, &problems);
     } else {
         shown(view, &found, sources);
     }
-    Ok(if found.reporting.is_none() { ExitCode::NotRegistered } else { ExitCode::Done })
+    Ok(exit)
 }
 
 /// What the codes of a failing upload mostly mean (`facts-errors.md` row 74).

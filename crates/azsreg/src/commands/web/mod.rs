@@ -79,7 +79,7 @@ pub(crate) async fn run(
     let link = format!("http://{host}/?once={once}");
     let pages = FleetPages::new(Forms::new(secret()), &secret(), secret(), once);
     if view.is_json() {
-        view.json(&json!({ "link": link }));
+        view.begun(&json!({ "link": link }));
     } else {
         view.line(&format!("Open this link; it is good once: {link}"));
         View::note("The page only looks. ^C ends it.");
