@@ -61,7 +61,7 @@ pub use shell::quoted;
 pub use signin::{Signed, claims_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
-    AzureSide, Known, Remembered, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, finite,
+    AzureSide, Known, Remembered, Running, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, finite,
     offline_renewal,
 };
 pub use text::{

@@ -1,5 +1,7 @@
 //! Both sides of a registration put together: one word, what is wrong with it, and the command that mends it.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
@@ -29,6 +31,8 @@ pub enum Status {
     Mismatch,
     /// Its time is over.
     Expired,
+    /// A command is changing it at the moment: what one side has, the other has not yet.
+    InProgress,
     /// Neither side has it.
     NotRegistered,
     /// Neither side could be read far enough.
@@ -37,7 +41,7 @@ pub enum Status {
 
 impl Status {
     /// Every word, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Registered,
         Self::Expiring,
         Self::RegisteredInAzure,
@@ -45,6 +49,7 @@ impl Status {
         Self::HalfRegistered,
         Self::Mismatch,
         Self::Expired,
+        Self::InProgress,
         Self::NotRegistered,
         Self::Unknown,
     ];
@@ -60,6 +65,7 @@ impl Status {
             Self::HalfRegistered => "Half registered",
             Self::Mismatch => "Mismatch",
             Self::Expired => "Expired",
+            Self::InProgress => "In progress",
             Self::NotRegistered => "Not registered",
             Self::Unknown => "Unknown",
         }
@@ -156,6 +162,27 @@ pub struct Remembered {
     pub written: Written,
 }
 
+/// An operation that works on the stamp at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// Which, who runs it, in which process and since when: one line.
+    pub by: String,
+    /// The step that it is at, as far as its journal tells.
+    pub step: Option<String>,
+    /// Since when.
+    pub step_since: Option<Timestamp>,
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.by)?;
+        match (&self.step, self.step_since) {
+            (Some(step), Some(since)) => write!(f, ", at the step {step} since {since:.0}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What this machine's journals know of a stamp's registration, and the world does not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
@@ -173,6 +200,8 @@ pub struct Known {
     pub hosts: Option<usize>,
     /// The directory of the subscription at that time.
     pub tenant: Option<String>,
+    /// What works on the stamp at the moment.
+    pub running: Option<Running>,
 }
 
 /// Both sides of a registration.
@@ -188,6 +217,8 @@ pub struct StatusReport {
     pub expires_within: Option<u16>,
     /// What is wrong, and what to run, the gravest first.
     pub findings: Vec<Problem>,
+    /// What works on the stamp at the moment, on this machine.
+    pub running: Option<Running>,
     /// Azure's side, or why not.
     #[serde(serialize_with = "side")]
     pub azure: Result<AzureSide, Problem>,
@@ -239,7 +270,7 @@ impl StatusReport {
         let expires_within =
             days_left.and_then(|days| [7u16, 30, 90].into_iter().find(|limit| days < i64::from(*limit)));
         let findings = view.findings(status, days_left, known);
-        Self { status, at, days_left, expires_within, findings, azure, stamp }
+        Self { status, at, days_left, expires_within, findings, running: known.running.clone(), azure, stamp }
     }
 }
 
@@ -364,6 +395,16 @@ impl<'a> Views<'a> {
     }
 
     fn status(&self, known: &Known) -> Status {
+        match self.settled(known) {
+            Status::HalfRegistered | Status::Mismatch | Status::NotRegistered if known.running.is_some() => {
+                Status::InProgress
+            }
+            status => status,
+        }
+    }
+
+    /// The word for what is there, whatever works on it.
+    fn settled(&self, known: &Known) -> Status {
         let expired = self.end().is_some_and(|end| end <= self.at);
         let expiring = self.end().is_some_and(|end| end.duration_since(self.at) < SOON);
         match (self.registration, self.record) {
@@ -397,6 +438,11 @@ impl<'a> Views<'a> {
     }
 
     fn findings(&self, status: Status, days_left: Option<i64>, known: &Known) -> Vec<Problem> {
+        // What is there changes, and to mend it is not for a second command.
+        if let Some(running) = &known.running {
+            let message = format!("the stamp is being worked on by {running}");
+            return vec![Problem::new(&code::LOCKED, message).next("azsreg status  when that has ended")];
+        }
         let mut found = Vec::new();
         let registration = self.registration.flatten();
         let record = self.record.flatten();

@@ -119,7 +119,11 @@ impl Tile {
         let left = end.map(|end| end.duration_since(now).as_secs());
         let tone = match report.status {
             Status::Registered if findings.is_empty() => "good",
-            Status::Registered | Status::Expiring | Status::RegisteredInAzure | Status::ActivatedOnStamp => "warn",
+            Status::Registered
+            | Status::Expiring
+            | Status::RegisteredInAzure
+            | Status::ActivatedOnStamp
+            | Status::InProgress => "warn",
             _ => "bad",
         };
         // What has ended or ends soon comes first; then what is wrong otherwise; then the rest. In each as it ends: what

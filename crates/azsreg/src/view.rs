@@ -271,9 +271,11 @@ impl View {
             Status::ActivatedOnStamp => (green(), " (Azure was not read)".into()),
             Status::Expiring => (yellow(), format!(": {} left", days_of(report.days_left.unwrap_or_default()))),
             Status::Expired => (red(), String::new()),
-            Status::HalfRegistered | Status::Mismatch | Status::NotRegistered | Status::Unknown => {
-                (yellow(), String::new())
-            }
+            Status::InProgress
+            | Status::HalfRegistered
+            | Status::Mismatch
+            | Status::NotRegistered
+            | Status::Unknown => (yellow(), String::new()),
         };
         Line::default().painted(report.status.title(), style.bold()).then(&rest).say();
         for finding in &report.findings {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::journal::{Event, FileJournal, Journal, JournalError, Mark, Marked, is_ended, request_of, succeeded};
+use super::lock::StampLock;
 use super::retry::{self, Policy};
 use crate::ports::{Azure, Clock, PortError};
 
@@ -101,7 +102,8 @@ impl History {
                 Err(error) => troubles.push(error.problem()),
             }
         }
-        (Self::of(journals).known, troubles)
+        let running = StampLock::holder(state_dir, cloud_id);
+        (Known { running, ..Self::of(journals).known }, troubles)
     }
 }
 

@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use azsreg_model::{Problem, code};
+use azsreg_model::{Problem, Running, code};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::journal::{Event, FileJournal, Journal as _};
 use crate::files::input::{self, Input};
 use crate::files::kept;
 use crate::files::output::{self, Rights};
@@ -39,7 +40,23 @@ fn noted(note: &Path) -> String {
     if line.is_empty() { "another process".to_owned() } else { line }
 }
 
-fn locked(cloud_id: Uuid, holder: &str) -> Problem {
+/// Who works on a stamp by its note, and the step that the newest journal has begun and not ended since then.
+fn running(state_dir: &Path, cloud_id: Uuid) -> Running {
+    let by = noted(&paths(state_dir, cloud_id).1);
+    let since: Option<Timestamp> = by.rsplit_once("since ").and_then(|(_, at)| at.parse().ok());
+    let newest = FileJournal::list(state_dir, cloud_id).ok().and_then(|journals| journals.last().cloned());
+    let journal = newest.and_then(|path| FileJournal::read(&path, cloud_id).ok());
+    let last = journal.as_ref().and_then(|journal| journal.events().last().zip(journal.times().last()));
+    match last {
+        // An older one is of a run that was interrupted, and is gone on from.
+        Some((Event::Started { step }, at)) if since.is_some_and(|since| since <= *at) => {
+            Running { by, step: Some(step.clone()), step_since: Some(*at) }
+        }
+        _ => Running { by, step: None, step_since: None },
+    }
+}
+
+fn locked(cloud_id: Uuid, holder: &Running) -> Problem {
     Problem::new(&code::LOCKED, format!("the stamp {cloud_id} is being worked on by {holder}"))
 }
 
@@ -64,7 +81,7 @@ impl StampLock {
                     tries += 1;
                     std::thread::sleep(PAUSE);
                 }
-                Err(TryLockError::WouldBlock) => return Err(locked(cloud_id, &noted(&note))),
+                Err(TryLockError::WouldBlock) => return Err(locked(cloud_id, &running(state_dir, cloud_id))),
                 Err(TryLockError::Error(error)) => return Err(problem(&path, &error)),
             }
         }
@@ -93,10 +110,10 @@ impl StampLock {
     /// Who works on a stamp at the moment, as far as the directory's rights let it be seen. Nothing is made or written: for
     /// `--plan`, which needs no lock, and for those who only look.
     #[must_use]
-    pub fn holder(state_dir: &Path, cloud_id: Uuid) -> Option<String> {
-        let (path, note) = paths(state_dir, cloud_id);
+    pub fn holder(state_dir: &Path, cloud_id: Uuid) -> Option<Running> {
+        let (path, _) = paths(state_dir, cloud_id);
         let file = kept::open(File::options().read(true), &path).ok()?;
-        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| noted(&note))
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| running(state_dir, cloud_id))
     }
 }
 
@@ -114,10 +131,32 @@ mod tests {
         let refused = StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap_err();
         assert_eq!(refused.code.id, "AZR5001");
         assert!(refused.message.contains("register of"), "{}", refused.message);
-        assert!(StampLock::holder(dir.path(), Uuid::nil()).unwrap().starts_with("register of"));
+        assert!(StampLock::holder(dir.path(), Uuid::nil()).unwrap().by.starts_with("register of"));
         drop(held);
         assert_eq!(StampLock::holder(dir.path(), Uuid::nil()), None);
         StampLock::take(dir.path(), Uuid::nil(), "register", NOW).unwrap();
+    }
+
+    #[test]
+    fn the_second_is_told_the_step_of_this_run_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = |step: &str| Event::Started { step: step.into() };
+        let later = NOW + jiff::SignedDuration::from_secs(90);
+        let mut journal = FileJournal::create(dir.path(), Uuid::nil(), "register", NOW).unwrap();
+        journal.append(NOW, started("role")).unwrap();
+        let _held = StampLock::take(dir.path(), Uuid::nil(), "register", later).unwrap();
+        let running = || StampLock::holder(dir.path(), Uuid::nil()).unwrap();
+        assert_eq!(running().step, None, "the step of the run before");
+        journal.append(later, started("activation")).unwrap();
+        let told = running().to_string();
+        assert!(
+            told.ends_with("since 1970-01-01T00:01:30Z, at the step activation since 1970-01-01T00:01:30Z"),
+            "{told}"
+        );
+        let refused = StampLock::take(dir.path(), Uuid::nil(), "repair", later).unwrap_err();
+        assert!(refused.message.contains("at the step activation"), "{}", refused.message);
+        journal.append(later, Event::Finished { outcome: "verified".into() }).unwrap();
+        assert_eq!(running().step, None);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Books for FileBooks {
     }
 
     fn holder(&self, cloud_id: Uuid) -> Option<String> {
-        StampLock::holder(&self.directory, cloud_id)
+        StampLock::holder(&self.directory, cloud_id).map(|running| running.to_string())
     }
 
     fn history(&self, cloud_id: Uuid) -> Result<History, Problem> {

@@ -1,6 +1,6 @@
 //! `azsreg status` and `azsreg list`.
 
-use azsreg_model::{ExitCode, Known, Problem, RegistrationId, Status, StatusReport, code, finite};
+use azsreg_model::{ExitCode, Problem, RegistrationId, Status, StatusReport, code, finite};
 use azsreg_operations::checks::expiry;
 use azsreg_operations::engine::history::History;
 use azsreg_operations::ports::Clock as _;
@@ -109,7 +109,8 @@ async fn stamp_alone(
                 unread: Some(error.problem.to_string()),
             }
         });
-        Ok(StatusReport::of(CLOCK.now(), Err(problem), Ok(side), &Known::default()))
+        let (known, _) = History::look(&stamp.state_dir, side.information.cloud_id);
+        Ok(StatusReport::of(CLOCK.now(), Err(problem), Ok(side), &known))
     };
     let mut failed = match connect::stamp(global, &stamp, sources, screen, work).await {
         Ok(report) => return Ok(report),
@@ -124,6 +125,7 @@ fn exit(report: &StatusReport, options: &StatusOptions) -> ExitCode {
     let soon = report.days_left.is_some_and(|days| days < i64::from(options.within));
     match report.status {
         Status::NotRegistered | Status::HalfRegistered | Status::Mismatch => ExitCode::NotRegistered,
+        Status::InProgress => ExitCode::Locked,
         Status::Expired => ExitCode::Expiring,
         Status::Unknown => ExitCode::Failed,
         _ if options.check && soon => ExitCode::Expiring,
@@ -171,11 +173,16 @@ pub(crate) async fn list(
             if side.role.is_none() && registration.object_id.is_some() {
                 notes.push("no role");
             }
-            rows.push(json!({
+            let shown = match end {
+                None => "-".to_owned(),
+                Some(end) => finite(end).map_or("never".to_owned(), |end| end.strftime("%Y-%m-%d").to_string()),
+            };
+            let row = json!({
                 "name": registration.id.name, "resource_group": registration.id.resource_group, "cloud_id": registration.cloud_id,
                 "billing_model": registration.billing_model, "locked": side.lock.is_some(), "role": side.role.is_some(),
                 "expires": end.and_then(finite), "notes": notes,
-            }));
+            });
+            rows.push((row, shown));
         }
         // An empty list is not the last word: the registration may be in another subscription.
         let elsewhere = match all.is_empty() {
@@ -189,7 +196,7 @@ pub(crate) async fn list(
     if view.is_json() {
         let found = elsewhere.as_ref();
         view.json(&json!({
-            "subscription": options.subscription, "value": rows,
+            "subscription": options.subscription, "value": rows.iter().map(|(row, _)| row).collect::<Vec<_>>(),
             "elsewhere": found.map(|(found, _)| found.iter().map(|one| &one.id).collect::<Vec<_>>()),
             "searched": found.map(|(_, searched)| searched),
         }));
@@ -206,8 +213,8 @@ pub(crate) async fn list(
         }
         return Ok(ExitCode::Done);
     }
-    let cell = |row: &Value, name: &str| match &row[name] {
-        Value::String(text) if name == "expires" => text.split('T').next().unwrap_or_default().to_owned(),
+    let cell = |(row, expires): &(Value, String), name: &str| match &row[name] {
+        _ if name == "expires" => expires.clone(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
         Value::Null => "-".to_owned(),

@@ -76,7 +76,7 @@ fn looking_and_acting_are_under_one_lock() {
         &["customer", "remove", &cloud_id, "--cloud-id", &cloud_id, "--yes"],
     ];
     for line in lines {
-        run(&mut reader(&world, "a", line)).ends(5).says("AZR5001").says("repair of");
+        run(&mut reader(&world, "a", line)).ends(5).says("AZR5001").says("repair of").says("at the step lock since");
     }
     // A plan needs no lock, and says that it may be another soon.
     for line in [&["unregister", "--plan"][..], &["move", "--to-resource-group", "other", "--plan"]] {
@@ -87,4 +87,33 @@ fn looking_and_acting_are_under_one_lock() {
     world.control_with("DELETE", "/faults", &Value::Null);
     run(&mut reader(&world, "a", &["repair"])).ends(0);
     assert_registered_once(&world.lab.world(), "repaired");
+}
+
+/// What a command leaves half done is not half done while it runs.
+#[test]
+fn status_beside_a_running_command_says_what_runs() {
+    let ways: [(Way, &str); 2] = [(operator, "Registered in Azure"), (reader, "In progress")];
+    for (way, word) in ways {
+        let world = World::new();
+        let state = directory(&world, "a");
+        let rule = json!({"when": {"plane": "arm", "method": "PUT", "route": "locks"}, "then": {"hang": true}});
+        world.lab.fault(rule).unwrap();
+        let mut first = quietly(&mut way(&world, "a", &["register", "--billing-model", "pay-as-you-use"]));
+        wait_for(&mut first, "the lock's step", || runs_that_began(&state, "lock") == 1);
+        let told = run(&mut way(&world, "a", &["repair"])).ends(5);
+        told.says("register of").says("since").says("at the step lock since");
+        let seen = run(&mut way(&world, "a", &["status"]));
+        if seen.stdout.contains("Half") || seen.stdout.contains("repair") || seen.code == Some(3) {
+            panic!("{}", seen.stdout);
+        }
+        seen.says(word).says("AZR5001: the stamp is being worked on by register of").says("at the step lock since");
+        let seen = run(&mut way(&world, "a", &["status", "-o", "json"])).json();
+        assert_eq!(seen["running"]["step"], "lock", "{seen:#}");
+        first.kill().unwrap();
+        first.wait().unwrap();
+        world.control_with("DELETE", "/faults", &Value::Null);
+        // Nothing runs any more: it is half registered indeed.
+        run(&mut way(&world, "a", &["repair"])).ends(0);
+        assert_registered_once(&world.lab.world(), "repaired");
+    }
 }
