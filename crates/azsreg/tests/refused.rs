@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -296,4 +298,65 @@ fn by_the_directorys_policies() {
         ));
     }
     snapshot!("by_the_directorys_policies", text);
+}
+
+/// Every next step of every snapshot, and how often it is said.
+fn next_steps() -> BTreeMap<String, usize> {
+    let mut steps = BTreeMap::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "snap") {
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).unwrap().lines().map(str::trim) {
+            let next = match line.strip_prefix("\"next\": ") {
+                Some(json) => serde_json::from_str(json.trim_end_matches(',')).unwrap(),
+                None => line.strip_prefix("next: ").or(line.strip_prefix("Next: ")).map(str::to_owned),
+            };
+            *steps.entry(next.unwrap_or_default()).or_default() += 1;
+        }
+    }
+    steps.remove("");
+    steps
+}
+
+/// What an operator is told to run next runs as it stands.
+#[cfg(unix)]
+#[test]
+fn every_next_step_of_every_snapshot_runs() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    let told = world.lab.descriptor();
+    let (subscription, stamp) = (told.subscription_id.to_string(), told.stamps[0].cloud_id.to_string());
+    let typed = |line: &str, option: &str| {
+        let program = world.both(0, &world.state(), &[]);
+        let mut shell = Command::new("sh");
+        shell.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let line = line.replacen("azsreg", "\"$AZSREG\"", 1);
+        run(shell.env("AZSREG", program.get_program()).args(["-c", &format!("{line} {option}")]))
+    };
+    let (mut commands, mut planned, mut sentences) = (0, 0, Vec::new());
+    for (next, times) in next_steps() {
+        let Some((line, _)) = azsreg_model::command_of(&next) else {
+            // A command inside of a sentence is one of ours at least.
+            for rest in next.split("azsreg ").skip(1) {
+                let verb = rest.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap();
+                typed(&format!("azsreg {verb}"), "--help").ends(0);
+            }
+            sentences.push((next, times));
+            continue;
+        };
+        let line = line.replace("--subscription [guid]", &format!("--subscription {subscription}"));
+        let line = line.replace("[guid]", &stamp).replace("MODEL", "development");
+        commands += 1;
+        let help = typed(&line, "--help").ends(0);
+        if help.stdout.contains("--plan") {
+            planned += 1;
+            let ran = typed(&line, "--plan");
+            assert!([Some(0), Some(4)].contains(&ran.code), "{line}: {:?}\n{}{}", ran.code, ran.stdout, ran.stderr);
+        }
+    }
+    println!("{commands} commands run, {planned} of them with --plan; {} are sentences:", sentences.len());
+    sentences.iter().for_each(|(next, times)| println!("{times:>4}  {next}"));
+    assert!(planned >= 4 && commands > planned && !sentences.is_empty(), "the snapshots were not found");
 }
