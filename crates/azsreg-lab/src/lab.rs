@@ -227,6 +227,7 @@ impl Lab {
             None => None,
             Some(store) => Some(Identity::read(store).await?),
         };
+        let options = LabOptions { seed: kept.as_ref().map_or(options.seed, |kept| kept.seed), ..options };
         let mark: Option<Mark> = match &store {
             None => None,
             Some(store) => read(store, store.get(BOOKS).await?)?,
@@ -417,8 +418,9 @@ impl Lab {
         };
         if let Some(data_dir) = data_dir {
             let (tokens, activation) = state.keys.pems();
-            let control = Some(state.control_token.clone());
-            let identity = Identity { tokens, activation, tls: tls.kept.clone(), ports: bound, control }.document();
+            let (control, seed) = (Some(state.control_token.clone()), state.options.seed);
+            let identity =
+                Identity { tokens, activation, tls: tls.kept.clone(), ports: bound, control, seed }.document();
             match (new, &state.store) {
                 (Some(new), _) => {
                     let documents: Vec<_> = state.documents().into_iter().chain([identity]).collect();

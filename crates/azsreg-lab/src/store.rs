@@ -303,6 +303,13 @@ pub(crate) struct Identity {
     /// The control port's token; a lab of before had none.
     #[serde(default)]
     pub(crate) control: Option<String>,
+    /// What its contents are drawn from; a lab of before had the first.
+    #[serde(default = "first_seed")]
+    pub(crate) seed: u64,
+}
+
+fn first_seed() -> u64 {
+    1
 }
 
 impl Identity {

@@ -284,6 +284,7 @@ fn dispatch(cli: &Cli, view: &View, secrets: &secrets::Sources) -> Result<ExitCo
             block(Box::pin(commands::stamp::hci_license(global, options, view, secrets)))
         }
         Command::Login(options) => block(Box::pin(commands::login::login(global, options, view))),
+        Command::Forget(options) => commands::forget::run(global, options, view),
         Command::Logout(options) => commands::login::logout(global, options, view),
         Command::Whoami => commands::login::whoami(global, view),
         Command::Rehearse(options) => block(Box::pin(commands::rehearse::run(global, options, view))),

@@ -112,6 +112,7 @@ fn keeps(command: &Command) -> Keeps {
         Command::Alerts(AlertsCommand::Close(_)) => Keeps::Journal,
         Command::Role(RoleCommand::Create(_) | RoleCommand::Assign(_)) => Keeps::Journal,
         Command::Stamp(StampCommand::HciLicense(_)) => Keeps::Journal,
+        Command::Forget(options) => unless(options.care.plan, Keeps::Journal),
         _ => Keeps::Nothing,
     }
 }

@@ -8,10 +8,13 @@ use azsreg_model::{NotText, Odd, Problem, ValueKind, code, decode_text, odd_in_j
 use azsreg_operations::files::{
     self,
     input::{self, Input, InputError},
+    kept,
+    output::{self, Rights},
 };
 use azsreg_pep::PepAddress;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _};
+use jiff::Timestamp;
 use serde::Deserialize;
 use thiserror::Error;
 use uuid::Uuid;
@@ -116,6 +119,31 @@ pub(crate) fn ways(state_dir: &Path, options: &SidesOptions) -> Result<Vec<Way>,
         ways.push(Way { pep: given.clone(), ..Way::default() });
     }
     Ok(ways)
+}
+
+/// The entry of the file that goes by a name, or is of a stamp.
+pub(crate) fn entry(state_dir: &Path, name: &str) -> Result<Option<Way>, Problem> {
+    let id: Option<Uuid> = name.parse().ok();
+    let is_meant = |way: &Way| way.is_called(name) || id.is_some() && way.cloud_id == id;
+    Ok(listed(state_dir)?.into_iter().find(is_meant))
+}
+
+/// Takes an entry out of the file. As it was before, the file is kept beside the journals that were forgotten.
+pub(crate) fn remove(state_dir: &Path, name: &str, now: Timestamp) -> Result<(), Problem> {
+    let path = state_dir.join("stamps.json");
+    let failed = |error: std::io::Error| files::problem(&path, &error);
+    let at = listed(state_dir)?.iter().position(|way| way.is_called(name));
+    let bytes =
+        input::read(&path, Input::Stamps).map_err(|error| error.problem(&path.display(), &code::FILE_UNREADABLE))?;
+    let text = decode_text(&bytes).unwrap_or_default();
+    let mut file: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let (Some(at), Some(stamps)) = (at, file["stamps"].as_array_mut()) else { return Ok(()) };
+    stamps.remove(at);
+    let archive = state_dir.join("forgotten");
+    kept::make_directory(&archive).map_err(failed)?;
+    let copy = archive.join(format!("stamps-{}.json", now.strftime("%Y%m%dT%H%M%SZ")));
+    output::write(&copy, &bytes, Rights::Kept).map_err(|error| files::problem(&copy, &error))?;
+    output::write(&path, format!("{file:#}\n").as_bytes(), Rights::Kept).map_err(failed)
 }
 
 /// A command's line, and the entry that `--at` has named in it.

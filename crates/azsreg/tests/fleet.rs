@@ -348,3 +348,31 @@ fn journals_that_can_not_be_read_are_no_empty_fleet() {
     let named = page(&world).settled();
     assert!(named.contains("AZR5003") && named.contains("Build 1.2501.0.21"), "{named}");
 }
+
+#[test]
+fn a_stamp_that_is_forgotten_is_not_shown_and_its_journals_are_kept() {
+    let world = two();
+    let told = world.lab.descriptor();
+    let (first, second) = (told.stamps[0].cloud_id.to_string(), told.stamps[1].cloud_id.to_string());
+    world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
+    world.stamps(&["Lisbon", "Porto"], |_, _| ());
+    let (journals, file) = (world.state().join("journals").join(&first), world.state().join("stamps.json"));
+    let forget = |line: &[&str]| run(world.nowhere().arg("forget").args(line));
+    forget(&["Faro", "--yes"]).ends(2).says("knows no stamp \"Faro\"");
+    // Nothing goes before it was agreed to, and what goes is shown.
+    forget(&[&first]).ends(2).says("AZR1014").says("agreement number A-1");
+    forget(&[&first, "--plan"]).ends(4).says("the newest is of register");
+    assert!(journals.exists());
+    let done = forget(&[&first, "--yes", "-o", "json"]).ends(0).json();
+    let archive = std::path::Path::new(done["archive"].as_str().unwrap());
+    assert!(archive.read_dir().unwrap().next().is_some() && !journals.exists(), "{done:#}");
+    assert!(archive.starts_with(world.state().join("forgotten")), "{done:#}");
+    forget(&["lisbon", "--yes"]).ends(0).says("is forgotten here");
+    let page = page(&world).settled();
+    assert!(page.contains("Porto") && page.contains(&second), "{page}");
+    assert!(!page.contains("Lisbon") && !page.contains(&first), "{page}");
+    assert!(!std::fs::read_to_string(file).unwrap().contains("Lisbon"));
+    // It is forgotten here alone.
+    world.run(&["status"]).ends(0).says("Registered");
+    forget(&[&first, "--yes"]).ends(2);
+}

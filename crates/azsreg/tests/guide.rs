@@ -141,8 +141,9 @@ fn run_page(path: &Path) -> Vec<String> {
         command.env("PATH", path).current_dir(&work).stdin(Stdio::null()).arg("-c").arg(script);
         command
     };
-    let home = dir.path().join("lab");
-    let start = format!("exec azsreg lab up --state-dir '{}' {lab}", home.display());
+    let home = dir.path().join("home");
+    // The ids on the pages are those of the first seed.
+    let start = format!("exec azsreg lab up --seed 1 --state-dir '{}' {lab}", home.display());
     let mut child = bash(&start).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut told = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut told).unwrap();

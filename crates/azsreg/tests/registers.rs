@@ -463,6 +463,27 @@ fn lab_up_tells_what_a_client_needs_and_env_points_at_it() {
     let ran = run(&mut shell);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stdout.contains(SENTENCE));
+    // What is done with a lab is not among what is known of real stamps.
+    let journals = |of: &str| dir.path().join(of).exists();
+    assert_eq!((journals("journals"), journals("lab/journals")), (false, true));
+    // The shell that was set up finds the lab too.
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("{}\nexec '{}' lab env\n", env.stdout, env!("CARGO_BIN_EXE_azsreg"));
+    run(shell.stdin(Stdio::null()).args(["-c", &script])).ends(0).says(endpoint);
+    // A second lab says that it comes before the first one, has other ids, and leaves the first one as it was.
+    let mut other = azsreg(&["lab", "up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let second: Value = serde_json::from_str(&line).unwrap();
+    assert_ne!((&second["seed"], &second["tenant_id"]), (&told["seed"], &told["tenant_id"]));
+    let mut stderr = BufReader::new(other.stderr.take().unwrap());
+    let mut warned = String::new();
+    while !warned.contains("eval") && stderr.read_line(&mut warned).unwrap() > 0 {}
+    assert!(warned.contains(&format!("Another lab runs here, seed {}", told["seed"])), "{warned}");
+    run(&mut azsreg(&["lab", "env"])).ends(0).says(second["control_endpoint"].as_str().unwrap());
+    std::process::Command::new("kill").arg(other.id().to_string()).status().unwrap();
+    assert!(other.wait().unwrap().success());
+    run(&mut azsreg(&["lab", "env"])).ends(0).says(endpoint);
     std::process::Command::new("kill").arg(up.id().to_string()).status().unwrap();
     assert!(up.wait().unwrap().success(), "SIGTERM is a good end");
     assert_eq!(run(&mut azsreg(&["lab", "env"])).code, Some(3), "the note goes with the lab");

@@ -341,6 +341,22 @@ impl FileJournal {
         Some((operation.to_owned(), at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(), ended))
     }
 
+    /// Takes a stamp's journals away from those that are read, and says where they are from now on; none where there are none.
+    ///
+    /// # Errors
+    /// They can't be moved.
+    pub fn archive(state_dir: &Path, cloud_id: Uuid, now: Timestamp) -> Result<Option<PathBuf>, JournalError> {
+        let directory = Self::directory(state_dir, cloud_id);
+        let archive = state_dir.join("forgotten");
+        let to = archive.join(format!("{cloud_id}-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+        let moved = kept::make_directory(&archive).and_then(|()| std::fs::rename(&directory, &to));
+        match moved {
+            Ok(()) => Ok(Some(to)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(JournalError::Io { path: directory, source }),
+        }
+    }
+
     /// Begins a journal.
     ///
     /// # Errors

@@ -135,6 +135,8 @@ pub(crate) enum Command {
     Explain(ExplainOptions),
     /// Sign in to Azure and keep the sign-in for further commands
     Login(LoginOptions),
+    /// Forget a stamp on this machine: its journals become an archive, Azure and the stamp stay as they are
+    Forget(ForgetOptions),
     /// Forget a kept sign-in
     Logout(LogoutOptions),
     /// Show the kept sign-ins
@@ -493,6 +495,15 @@ pub(crate) struct LoginOptions {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct ForgetOptions {
+    /// Which: its cloud id, or its name in stamps.json
+    #[arg(value_name = "STAMP", value_parser = name())]
+    pub(crate) stamp: String,
+    #[command(flatten)]
+    pub(crate) care: CareOptions,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct LogoutOptions {
     /// Only this directory's sign-in [default: all]
     #[arg(long, value_name = "TENANT", env = "AZSREG_TENANT", value_parser = name())]
@@ -504,9 +515,9 @@ pub(crate) struct RehearseOptions {
     /// How long the simulated stamp takes to activate, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = read(seconds), env = "AZSREG_STAMP_DELAY")]
     pub(crate) stamp_delay: Duration,
-    /// The seed of the simulated world
-    #[arg(long, value_name = "N", default_value_t = 1, env = "AZSREG_LAB_SEED")]
-    pub(crate) seed: u64,
+    /// The seed of the simulated world [default: another each time]
+    #[arg(long, value_name = "N", env = "AZSREG_LAB_SEED")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -517,9 +528,9 @@ pub(crate) struct LabUpOptions {
     /// A stamp of these properties: build=1.2501.0.21,nodes=4,identity=aad|adfs,activation=SECONDS,name=NAME,connected=yes|no,tenants=N (repeatable)
     #[arg(long, value_name = "PROPERTIES", env = "AZSREG_LAB_STAMP", value_delimiter = ';', value_parser = name())]
     pub(crate) stamp: Vec<String>,
-    /// The seed of every random draw (keys and nonces excepted)
-    #[arg(long, value_name = "N", default_value_t = 1, env = "AZSREG_LAB_SEED")]
-    pub(crate) seed: u64,
+    /// The seed of every random draw (keys and nonces excepted) [default: another each time; a world that is kept has its own]
+    #[arg(long, value_name = "N", env = "AZSREG_LAB_SEED")]
+    pub(crate) seed: Option<u64>,
     /// How much faster than real time the stamps' actions go
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, env = "AZSREG_LAB_TIME_SCALE")]
     pub(crate) time_scale: f64,

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azsreg_lab::{Descriptor, Lab, LabOptions, StampOptions};
@@ -21,8 +21,24 @@ use crate::state;
 use crate::view::View;
 use crate::{document, door};
 
+/// The directory of labs in the state directory, and the state directory of whoever works with one: what a lab leaves is not among
+/// what is known of real stamps.
+const HOME: &str = "lab";
+
+/// Where labs are noted, and where what is done with them is kept. A shell that `lab env` has set up is there already.
+fn home(global: &Global) -> Result<PathBuf, Problem> {
+    let directory = state::directory(global)?;
+    let inside = directory.file_name().is_some_and(|name| name == HOME) && !directory.join(HOME).exists();
+    Ok(if inside { directory } else { directory.join(HOME) })
+}
+
 fn note(global: &Global) -> Result<PathBuf, Problem> {
-    Ok(state::directory(global)?.join("lab").join("current.json"))
+    Ok(home(global)?.join("current.json"))
+}
+
+/// The seed that was asked for, or one that no other lab has: two labs' stamps have ids of their own.
+pub(crate) fn seed(asked: Option<u64>) -> u64 {
+    asked.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0))
 }
 
 /// `build=...,nodes=...,identity=...,activation=...,name=...,connected=...,tenants=...`.
@@ -93,7 +109,7 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
         stamps.push(StampOptions { name: format!("stamp{}", index + 1), ..StampOptions::default() });
     }
     let lab = Lab::start(LabOptions {
-        seed: options.seed,
+        seed: seed(options.seed),
         stamps,
         time_scale: options.time_scale,
         auto_approve: !options.no_auto_approve,
@@ -106,6 +122,7 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     .map_err(|error| start_problem(&error))?;
     let text = serde_json::to_string(lab.descriptor()).unwrap_or_default();
     let note = note(global)?;
+    let before = noted(&note);
     // Whole or not at all: somebody may be reading. It names files of secrets: its owner's alone.
     let noted = note.parent().map_or(Ok(()), kept::make_directory);
     let noted = noted.and_then(|()| output::write(&note, text.as_bytes(), Rights::Private));
@@ -115,13 +132,22 @@ pub(crate) async fn up(global: &Global, options: &LabUpOptions, view: &View) -> 
     let _ = std::io::stdout().flush();
     View::person(&format!(
         "azsreg lab, seed {}: a simulated Azure and {} stamp(s), on loopback only.",
-        options.seed,
+        lab.descriptor().seed,
         lab.descriptor().stamps.len()
     ));
+    if let Some((_, other)) = &before {
+        View::person(&format!(
+            "Another lab runs here, seed {}: azsreg lab env and azsreg lab clock are of this one until it ends. A --state-dir of its own keeps two labs apart.",
+            other.seed
+        ));
+    }
     View::person("Point azsreg at it with  eval \"$(azsreg lab env)\"  and stop it with ^C.");
     interrupt::signal().await;
     if std::fs::read_to_string(&note).is_ok_and(|now| now == text) {
-        let _ = std::fs::remove_file(&note);
+        let _ = match before.filter(|(_, other)| is_alive(other)) {
+            Some((text, _)) => output::write(&note, text.as_bytes(), Rights::Private),
+            None => std::fs::remove_file(&note),
+        };
     }
     Ok(ExitCode::Done)
 }
@@ -130,26 +156,27 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// The lab of a note, and the note's text, if it runs.
+fn noted(note: &Path) -> Option<(String, Descriptor)> {
+    let text = std::fs::read_to_string(note).ok()?;
+    let lab = serde_json::from_str(&text).ok()?;
+    is_alive(&lab).then_some((text, lab))
+}
+
+fn is_alive(lab: &Descriptor) -> bool {
+    let address = control_port(lab).0.parse().ok();
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
+}
+
 /// The lab that runs, if one does.
 fn running(global: &Global) -> Result<Descriptor, Problem> {
-    let none = || Problem::new(&code::NO_LAB, "no lab is running");
     let note = note(global)?;
     // One that was started a moment ago, in the background of the same script, is waited for.
     let begun = std::time::Instant::now();
-    let text = loop {
-        match std::fs::read(&note) {
-            Ok(text) => break text,
-            Err(_) if begun.elapsed() < Duration::from_secs(2) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => return Err(none()),
-        }
-    };
-    let lab: Descriptor = serde_json::from_slice(&text).map_err(|_| none())?;
-    let (address, _) = control_port(&lab);
-    let alive = address
-        .parse()
-        .ok()
-        .is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
-    if alive { Ok(lab) } else { Err(none()) }
+    while !note.exists() && begun.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    noted(&note).map(|(_, lab)| lab).ok_or_else(|| Problem::new(&code::NO_LAB, "no lab is running"))
 }
 
 /// A number with s, m, h or d.
@@ -209,7 +236,7 @@ fn control(lab: &Descriptor, path: &str, body: &serde_json::Value) -> Result<ser
 }
 
 pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Result<ExitCode, Ended> {
-    let lab = running(global)?;
+    let (lab, home) = (running(global)?, home(global)?);
     let stamp = match &options.stamp {
         None => lab.stamps.first(),
         Some(name) => lab.stamps.iter().find(|stamp| stamp.name == *name),
@@ -235,6 +262,7 @@ pub(crate) fn env(global: &Global, options: &LabEnvOptions, view: &View) -> Resu
         ("AZSREG_STAMP_CLIENT_ID", stamp.stamp_client_id.to_string()),
         ("AZSREG_STAMP_CLIENT_SECRET", format!("@{}", stamp.stamp_client_secret_file.display())),
         ("AZSREG_LAB_CONTROL", lab.control_endpoint.clone()),
+        ("AZSREG_STATE_DIR", std::path::absolute(&home).unwrap_or(home).display().to_string()),
     ]);
     if view.is_json() {
         let map: serde_json::Map<_, _> = variables.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();

@@ -7,6 +7,7 @@ mod connect;
 pub(crate) mod customer;
 pub(crate) mod explain;
 pub(crate) mod files;
+pub(crate) mod forget;
 mod inspect;
 pub(crate) mod lab;
 pub(crate) mod login;

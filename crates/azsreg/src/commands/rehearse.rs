@@ -58,7 +58,7 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
     screen.say("starting the simulated world");
     let delay = jiff::SignedDuration::try_from(options.stamp_delay).unwrap_or_default();
     let world = Lab::start(LabOptions {
-        seed: options.seed,
+        seed: lab::seed(options.seed),
         stamps: vec![StampOptions { activation: delay, ..StampOptions::default() }],
         ..LabOptions::default()
     })
