@@ -755,18 +755,24 @@ class Actions(PepTest):
             wsman.close()
 
     def test_stop(self):
-        """pypsrp sends `powershell/signal/ctrl_c` and believes it at once; here the server is asked for its own word too."""
+        """PowerShell's own code, spelled so: the command's last word is that it has stopped."""
+        with privileged_pool() as pool:
+            ps = self.start_activation(pool)
+            pool.shell.signal("powershell/signal/crtl_c", str(ps.id).upper())
+            finish(ps)
+            self.assertEqual(ps.state, PSInvocationState.STOPPED)
+            self.succeed(pool, "Get-AzureStackStampInformation")
+
+    def test_any_other_code_closes_the_command(self):
+        """So does Windows with pypsrp's `powershell/signal/ctrl_c`: there is nothing more to receive."""
         with privileged_pool() as pool:
             ps = self.start_activation(pool)
             ps.stop()
             self.assertEqual(ps.state, PSInvocationState.STOPPED)
-
-            # Go on receiving for the stopped command: the last message must be PipelineState Stopped.
             pool.pipelines[ps.id] = ps
             ps.state = PSInvocationState.RUNNING
-            finish(ps)
-            self.assertEqual(ps.state, PSInvocationState.STOPPED)
-
+            with self.assertRaises(WSManFaultError):
+                ps.poll_invoke()
             self.succeed(pool, "Get-AzureStackStampInformation")
 
     def test_client_polls_again_after_an_operation_timeout(self):

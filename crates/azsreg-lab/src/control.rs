@@ -213,10 +213,12 @@ fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
         ("POST", ["activation-key"]) => activation_key(state, &body),
         ("GET", ["stamps", name, "logons"]) => match stamp(name) {
             Some(stamp) => {
+                let (shells, commands) = stamp.endpoint.shells();
+                let requests = stamp.requests.load(std::sync::atomic::Ordering::Relaxed);
                 let world = stamp.world();
                 http::json(
                     200,
-                    &json!({"failed": world.logons_failed, "succeeded": world.logons_succeeded, "requests": stamp.requests.load(std::sync::atomic::Ordering::Relaxed)}),
+                    &json!({"failed": world.logons_failed, "succeeded": world.logons_succeeded, "requests": requests, "shells": shells, "commands": commands}),
                 )
             }
             None => refused("no such stamp"),

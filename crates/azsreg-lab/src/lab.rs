@@ -487,6 +487,13 @@ impl Lab {
         }
     }
 
+    /// How many shells are open at a stamp's privileged endpoint, and how many commands are in them: running, or ended and
+    /// not closed.
+    #[must_use]
+    pub fn shells(&self, stamp: usize) -> (usize, usize) {
+        self.state.stamps.get(stamp).map(|stamp| stamp.endpoint.shells()).unwrap_or_default()
+    }
+
     /// Adds a fault rule, as `POST /faults` on the control port does.
     ///
     /// # Errors

@@ -54,10 +54,17 @@ pub(crate) struct Connection {
     gate: Option<Gate>,
     /// Whether the endpoint has shown by its own signature that it knows the password, and nothing was asked since.
     proven: bool,
+    /// Whether the last request got no answer of use: no other can be made here.
+    spent: bool,
 }
 
 fn dropped(error: impl std::fmt::Display) -> PepError {
-    PepError::Dropped { reason: error.to_string() }
+    PepError::Dropped { reason: error.to_string(), untaken: false }
+}
+
+/// What the endpoint answers, before it has read the request, on a connection whose sign-in it has let go.
+fn let_go(reason: &str) -> PepError {
+    PepError::Dropped { reason: reason.into(), untaken: true }
 }
 
 /// Connects to all addresses at once and keeps the first that answers; the others are let go before anything is said.
@@ -174,8 +181,16 @@ impl Connection {
             }
         });
         let user = peer.credentials.user.clone();
-        let mut opened =
-            Self { address: peer.address.clone(), sender, security, meter, user, gate: None, proven: false };
+        let mut opened = Self {
+            address: peer.address.clone(),
+            sender,
+            security,
+            meter,
+            user,
+            gate: None,
+            proven: false,
+            spent: false,
+        };
         opened.sign_in(&peer, gate).await?;
         Ok(opened)
     }
@@ -303,8 +318,19 @@ impl Connection {
         } else if error.is_parse() {
             PepError::Decode(DecodeError::Protocol("an answer that is not HTTP"))
         } else {
-            dropped(error)
+            // Closed before the request was begun.
+            PepError::Dropped { reason: error.to_string(), untaken: error.is_canceled() || error.is_closed() }
         }
+    }
+
+    /// Whether the last request has no answer of use.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    /// Whether another request can be made here.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.spent && !self.sender.is_closed()
     }
 
     async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, PepError> {
@@ -343,7 +369,10 @@ impl Connection {
         asked: &'static str,
         patience: Duration,
     ) -> Result<String, PepError> {
+        // Who gives up waiting for the answer leaves it so.
+        self.spent = true;
         let result = self.exchanged(envelope, asked, patience).await;
+        self.spent = result.is_err();
         self.proven = false;
         // The first answer that only the password's owner could give shows that the proof was taken.
         match (result, self.gate.take()) {
@@ -396,7 +425,11 @@ impl Connection {
             return Err(self.not_allowed("it answered with HTTP status 401".into()));
         }
         if status == StatusCode::UNAUTHORIZED {
-            return Err(PepError::Dropped { reason: "the sign-in is no longer valid on this connection".into() });
+            return Err(let_go("the sign-in is no longer valid on this connection"));
+        }
+        // So WinRM answers on a connection that was idle for about two minutes.
+        if status == StatusCode::BAD_REQUEST && body.is_empty() && self.gate.is_none() {
+            return Err(let_go("it answered with HTTP status 400 and no body: it has let an idle connection go"));
         }
         let plain = if sealed {
             let opened = self.security.unseal(Sealed::decode(body)?);

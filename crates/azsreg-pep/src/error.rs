@@ -1,14 +1,14 @@
 //! What can go wrong between here and a stamp, and what it means.
 
 use azsreg_model::redact::of_server;
-use azsreg_model::{Problem, code, refusals};
+use azsreg_model::{Problem, code};
 use azsreg_operations::ports::{Class, PortError};
 use azsreg_psrp::DecodeError;
-use azsreg_psrp::messages::ErrorRecord;
 use azsreg_psrp::wsman::{CODE_MAX_SHELLS, CODE_NO_CONFIGURATION, CODE_NO_SHELL, Fault, ResponseError};
 use thiserror::Error;
 
 use crate::address::PepAddress;
+use crate::failure::Failure;
 use crate::session::ACCESS_DENIED;
 
 /// A failure of the privileged endpoint or of the way to it.
@@ -119,6 +119,8 @@ pub enum PepError {
     Dropped {
         /// How.
         reason: String,
+        /// Whether it is certain that the endpoint did not take the request.
+        untaken: bool,
     },
     /// An HTTP status that WinRM doesn't give.
     #[error("the privileged endpoint answered with HTTP status {0}")]
@@ -130,12 +132,12 @@ pub enum PepError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// A cmdlet ended with an error.
-    #[error("{cmdlet} failed: {}", record.message)]
+    #[error("{cmdlet} failed: {}", failure.record.shown())]
     Cmdlet {
         /// The cmdlet.
         cmdlet: String,
-        /// The error, whole.
-        record: Box<ErrorRecord>,
+        /// What it said, whole.
+        failure: Box<Failure>,
     },
     /// A cmdlet did not end in time.
     #[error("{cmdlet} did not end within {minutes} minutes at {address}")]
@@ -157,6 +159,19 @@ pub enum PepError {
     },
 }
 
+/// What an error leaves of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// All of it: the next command goes there.
+    Session,
+    /// The shell alone: the connection is of no use any more.
+    Shell,
+    /// A shell that is of no use any more.
+    Remains,
+    /// Nothing that could be closed.
+    Nothing,
+}
+
 impl From<ResponseError> for PepError {
     fn from(error: ResponseError) -> Self {
         match error {
@@ -173,14 +188,22 @@ impl From<Problem> for PepError {
 }
 
 impl PepError {
-    /// Whether the session is of no use any more.
-    #[must_use]
-    pub fn ends_session(&self) -> bool {
+    /// What becomes of the session that it came from.
+    pub(crate) fn leaves(&self) -> Leaves {
         match self {
-            Self::Cmdlet { .. } | Self::Output { .. } => false,
-            Self::Fault(fault) => fault.code == CODE_NO_SHELL,
-            _ => true,
+            Self::Cmdlet { .. } | Self::Output { .. } => Leaves::Session,
+            Self::Fault(fault) if fault.code == CODE_NO_SHELL => Leaves::Nothing,
+            Self::Fault(_) => Leaves::Session,
+            Self::Dropped { .. } | Self::Silent { .. } | Self::Status(_) => Leaves::Shell,
+            Self::Decode(_) | Self::TooLong { .. } => Leaves::Remains,
+            // Whoever answers so is not the stamp, or is not to be asked again.
+            _ => Leaves::Nothing,
         }
+    }
+
+    /// Whether it is certain that the endpoint did not take the request.
+    pub(crate) fn is_untaken(&self) -> bool {
+        matches!(self, Self::Dropped { untaken: true, .. })
     }
 }
 
@@ -247,7 +270,7 @@ impl From<PepError> for PortError {
             PepError::Output { .. } => Self::permanent(Problem::new(&code::PEP_PROTOCOL, message).cause(
                 "The stamp answered, and the answer lacks what azsreg needs: its build is of a kind that azsreg does not know.",
             ).next("Please report this with the stamp's build (azsreg stamp info) and the output of the same command with -v.")),
-            PepError::Cmdlet { cmdlet, record } => of_cmdlet(cmdlet, record),
+            PepError::Cmdlet { cmdlet, failure } => failure.meaning(cmdlet),
         }
     }
 }
@@ -278,83 +301,5 @@ fn of_scheme(address: &PepAddress, message: String) -> Problem {
         (false, port) => problem
             .cause("What answers at this port speaks TLS.")
             .next(format!("If it is WinRM for https: --pep https://{host}:{port}. A stamp's http is at 5985: --pep {host}.")),
-    }
-}
-
-/// What a cmdlet's error means: the table says. What it does not know may go through: the module tries three times, too.
-fn of_cmdlet(cmdlet: &str, record: &ErrorRecord) -> PortError {
-    let text = record.message.as_str();
-    let id = record.id.split(',').next().unwrap_or_default();
-    let with_id = |problem: Problem| match record.id.is_empty() {
-        true => problem,
-        false => problem.detail(format!("FullyQualifiedErrorId: {}", record.id)),
-    };
-    let Some(refusal) = refusals::of_stamp(cmdlet, id, text) else {
-        let problem = Problem::new(&code::STAMP_ACTION_FAILED, format!("{cmdlet} failed")).detail(text);
-        return PortError::new(Class::Again, with_id(problem));
-    };
-    if refusal.plane == refusals::Plane::Directory {
-        let problem = refusals::directory_problem(text, true);
-        let problem = problem.unwrap_or_else(|| refusal.problem(format!("{cmdlet} failed"), text));
-        let class = if refusal.class == refusals::Class::Again { Class::Again } else { Class::Refused };
-        return PortError::new(class, problem);
-    }
-    let message = match refusal.what() {
-        Some(what) if refusal.code.id == code::STAMP_BUSY.id => {
-            format!("{what} ({})", of_server(text.rsplit(':').next().unwrap_or_default().trim()))
-        }
-        Some(what) => what.to_owned(),
-        None if refusal.code.id == code::CMDLET_UNKNOWN.id => format!("the stamp refused {cmdlet}"),
-        None => format!("{cmdlet} failed"),
-    };
-    let class = match refusal.class {
-        refusals::Class::Wait => Class::Busy,
-        refusals::Class::Again => Class::Again,
-        refusals::Class::Ask => Class::Refused,
-        refusals::Class::Refuse => Class::Permanent,
-    };
-    PortError::new(class, with_id(refusal.problem(message, text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use azsreg_model::redact::remember;
-    use azsreg_psrp::messages::read_pipeline_state;
-
-    /// What PowerShell 7.6 sends for `throw "TEXT"`, but for members that are of no interest here: the text is the exception's
-    /// message, the target and the FullyQualifiedErrorId.
-    const THROWN: &str = r#"<Obj RefId="0"><MS><I32 N="PipelineState">5</I32><Obj N="ExceptionAsErrorRecord" RefId="1"><TN RefId="0"><T>System.Management.Automation.ErrorRecord</T><T>System.Object</T></TN><ToString>TEXT</ToString><MS><Obj N="Exception" RefId="2"><TN RefId="1"><T>System.Management.Automation.RuntimeException</T><T>System.SystemException</T><T>System.Exception</T><T>System.Object</T></TN><ToString>System.Management.Automation.RuntimeException: TEXT</ToString><Props><S N="ErrorRecord">TEXT</S><B N="WasThrownFromThrowStatement">true</B><Nil N="TargetSite" /><S N="Message">TEXT</S><Nil N="InnerException" /><Nil N="HelpLink" /><Nil N="Source" /><I32 N="HResult">-2146233087</I32><Nil N="StackTrace" /></Props></Obj><S N="TargetObject">TEXT</S><S N="FullyQualifiedErrorId">TEXT</S><Nil N="InvocationInfo" /><I32 N="ErrorCategory_Category">14</I32><S N="ErrorCategory_Activity"></S><S N="ErrorCategory_Reason">RuntimeException</S><S N="ErrorCategory_TargetName">TEXT</S><S N="ErrorCategory_TargetType">String</S><S N="ErrorCategory_Message">OperationStopped: (TEXT:String) [], RuntimeException</S></MS></Obj></MS></Obj>"#;
-
-    fn told(cmdlet: &str, thrown: &str) -> Problem {
-        let escaped = thrown.replace('&', "&amp;").replace('<', "&lt;").replace('\n', "_x000A_");
-        let (_, record) = read_pipeline_state(&THROWN.replace("TEXT", &escaped)).unwrap();
-        let error = PepError::Cmdlet { cmdlet: cmdlet.into(), record: Box::new(record.unwrap()) };
-        *PortError::from(error).problem
-    }
-
-    #[test]
-    fn what_a_throw_quotes_of_a_secret_is_in_no_part_of_the_problem() {
-        let token = "1.AVsAq3V7xYCANARYq3V7xYq3V7xYq3V7xY.AgABAAEAAAD";
-        remember(token);
-        remember("hunter2!");
-        for cmdlet in ["New-AzureBridgeServicePrincipal", "New-AzureStackActivation", "Get-AzureStackStampInformation"]
-        {
-            for text in [
-                format!("the token {token} is not good, nor is hunter2!"),
-                format!("Cannot invoke action plan because another action is in progress: {token} hunter2!"),
-                format!("AADSTS50034: {token} of 'hunter2!' does not exist"),
-                format!("wrapped: {}\n{} hunter2!", &token[..20], &token[20..]),
-            ] {
-                let shown = format!("{:?}", told(cmdlet, &text));
-                assert!(!shown.contains("CANARY") && !shown.contains("hunter2"), "{shown}");
-                assert!(shown.contains("[redacted]"), "{shown}");
-            }
-        }
-        let problem = told("New-AzureStackActivation", &format!("the token {token} is not good"));
-        assert_eq!(
-            problem.details,
-            ["the token [redacted] is not good", "FullyQualifiedErrorId: the token [redacted] is not good"]
-        );
     }
 }

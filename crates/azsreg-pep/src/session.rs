@@ -9,11 +9,14 @@ use azsreg_psrp::messages::{Command, ErrorRecord, PipelineState, ProgressRecord}
 use azsreg_psrp::wsman::ResponseError;
 use azsreg_tls::Authorities;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::address::PepAddress;
 use crate::auth::{Credentials, Mechanism};
 use crate::connection::Connection;
 use crate::error::PepError;
+use crate::failure::Failure;
+use crate::stamp::secrets_of;
 
 /// How to reach a privileged endpoint.
 #[derive(Debug, Clone)]
@@ -57,6 +60,9 @@ const OPENING: Duration = Duration::from_secs(120);
 /// half an hour.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(5 * 60), Duration::from_secs(45 * 60));
 
+/// How long it may take to stop what reads and to delete its shell, where the command is over.
+pub(crate) const STOPPING: Duration = Duration::from_secs(2);
+
 /// What a command gave.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Invocation {
@@ -64,10 +70,30 @@ pub struct Invocation {
     pub output: Vec<Value>,
     /// Non-terminating errors.
     pub errors: Vec<ErrorRecord>,
-    /// The warning stream.
-    pub warnings: Vec<String>,
-    /// The verbose stream.
-    pub verbose: Vec<String>,
+    /// The lines of the verbose, warning and information streams, as a console shows them.
+    pub said: Vec<String>,
+}
+
+impl Invocation {
+    /// The output's objects of a form, the items of lists among them.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Value> {
+        self.output.iter().flat_map(|value| value.items().unwrap_or(std::slice::from_ref(value)))
+    }
+
+    fn fails(self, cmdlet: String, record: ErrorRecord) -> PepError {
+        PepError::Cmdlet { cmdlet, failure: Box::new(Failure::new(record, self.errors, self.said)) }
+    }
+}
+
+/// A cmdlet that has not ended.
+struct Running {
+    pipeline: Uuid,
+    cmdlet: String,
+}
+
+/// Whether a cmdlet only reads: it can be stopped at any time.
+fn reads(cmdlet: &str) -> bool {
+    cmdlet.starts_with("Get-")
 }
 
 /// An open session. Close it: a shell that is left costs the stamp one of its few.
@@ -78,6 +104,9 @@ pub struct Session {
     idle: u32,
     /// [`PATIENCE`], but in tests.
     patience: (Duration, Duration),
+    /// Whether the pool takes commands.
+    open: bool,
+    running: Option<Running>,
 }
 
 impl Session {
@@ -86,39 +115,115 @@ impl Session {
     /// # Errors
     /// No address answers, the sign-in is refused, or the configuration is not there.
     pub async fn open(options: &Options) -> Result<Self, PepError> {
+        let mut session = Self::connect(options).await?;
+        session.begin().await?;
+        Ok(session)
+    }
+
+    /// Connects and signs in: there is no shell yet.
+    pub(crate) async fn connect(options: &Options) -> Result<Self, PepError> {
         let connection = Connection::open(options).await?;
         let url = connection.address().url();
         let pool = Pool::new(&url, &options.configuration, OPERATION_TIMEOUT);
-        let mut session = Self { connection, pool, idle: 0, patience: PATIENCE };
-        let sent = session.pool.open();
-        let answer = session.exchange(&sent).await?;
-        match session.pool.opened(&sent, &answer) {
+        Ok(Self { connection, pool, idle: 0, patience: PATIENCE, open: false, running: None })
+    }
+
+    /// Opens the runspace pool.
+    pub(crate) async fn begin(&mut self) -> Result<(), PepError> {
+        let sent = self.pool.open();
+        let answer = self.exchange(&sent).await?;
+        match self.pool.opened(&sent, &answer) {
             Err(ResponseError::Fault(fault)) if fault.code == ACCESS_DENIED => {
-                return Err(session.connection.not_allowed(fault.reason));
+                return Err(self.connection.not_allowed(fault.reason));
             }
             opened => opened?,
         }
         let deadline = Instant::now() + OPENING;
         loop {
-            for event in session.receive(None).await? {
+            for event in self.receive(None).await? {
                 match event {
-                    Event::PoolOpened => return Ok(session),
+                    Event::PoolOpened => {
+                        self.open = true;
+                        return Ok(());
+                    }
                     Event::PoolEnded(error) => {
                         let record = error.unwrap_or_default();
-                        return Err(PepError::Cmdlet {
-                            cmdlet: "opening the session".into(),
-                            record: Box::new(record),
-                        });
+                        return Err(Invocation::default().fails("opening the session".into(), record));
                     }
                     // One answer may hold many of them, and each is a call of its own.
                     Event::HostCall(_) if Instant::now() > deadline => break,
-                    Event::HostCall(call) => session.decline(None, &call).await?,
+                    Event::HostCall(call) => self.decline(None, &call).await?,
                     _ => {}
                 }
             }
             if Instant::now() > deadline {
-                return Err(session.too_long("opening the session".into(), OPENING));
+                return Err(self.too_long("opening the session".into(), OPENING));
             }
+        }
+    }
+
+    /// Whether it was left in the middle of something: a request without its answer, or a cmdlet without its end.
+    pub(crate) fn is_amid(&self) -> bool {
+        self.running.is_some() || self.connection.is_spent()
+    }
+
+    /// Whether the next command can go there as it is.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.running.is_none() && self.connection.is_usable()
+    }
+
+    /// The cmdlet that goes on, where it changes the stamp: it is safer to let it end by itself than to stop it in the middle.
+    pub(crate) fn changes(&self) -> Option<&str> {
+        self.running.as_ref().map(|running| running.cmdlet.as_str()).filter(|cmdlet| !reads(cmdlet))
+    }
+
+    /// Whether it takes commands.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether there is something to delete.
+    pub(crate) fn has_shell(&self) -> bool {
+        self.pool.is_open()
+    }
+
+    /// Whether a command has begun that has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Goes on with the shell, over a new connection where the old one is of no use, and stops what only read.
+    pub(crate) async fn mend(&mut self, options: &Options) -> Result<(), PepError> {
+        if !self.connection.is_usable() {
+            // The shell is at this one.
+            let addresses = vec![self.connection.address().clone()];
+            self.connection = Connection::open(&Options { addresses, ..options.clone() }).await?;
+        }
+        if let Some(Running { pipeline, .. }) = self.running.take() {
+            for sent in [self.pool.stop(pipeline), self.pool.terminate(pipeline)] {
+                match self.tell(&sent).await {
+                    // It has ended meanwhile.
+                    Err(PepError::Fault(fault)) => tracing::debug!(%fault, "nothing to stop"),
+                    told => told?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what only reads, and deletes the shell.
+    pub(crate) async fn abandon(mut self, options: &Options) -> Result<(), PepError> {
+        if !self.has_shell() {
+            return Ok(());
+        }
+        self.mend(options).await?;
+        match self.delete().await {
+            // Let go while nothing was asked. To delete it twice does no harm.
+            Err(PepError::Dropped { .. }) => {
+                self.mend(options).await?;
+                self.delete().await
+            }
+            deleted => deleted,
         }
     }
 
@@ -131,7 +236,13 @@ impl Session {
         self.connection.exchange(&sent.envelope, sent.what, SILENCE).await
     }
 
-    async fn receive(&mut self, pipeline: Option<uuid::Uuid>) -> Result<Vec<Event>, PepError> {
+    /// Sends what is only acknowledged.
+    async fn tell(&mut self, sent: &Outgoing) -> Result<(), PepError> {
+        let answer = self.exchange(sent).await?;
+        Ok(self.pool.acknowledged(sent, &answer)?)
+    }
+
+    async fn receive(&mut self, pipeline: Option<Uuid>) -> Result<Vec<Event>, PepError> {
         let asked = Instant::now();
         let sent = self.pool.receive(pipeline);
         let answer = self.exchange(&sent).await?;
@@ -145,7 +256,7 @@ impl Session {
 
     async fn decline(
         &mut self,
-        pipeline: Option<uuid::Uuid>,
+        pipeline: Option<Uuid>,
         call: &azsreg_psrp::messages::HostCall,
     ) -> Result<(), PepError> {
         tracing::debug!(method = call.name, "declined a host call");
@@ -153,13 +264,12 @@ impl Session {
             return Ok(());
         }
         for sent in self.pool.decline(pipeline, call) {
-            let answer = self.exchange(&sent).await?;
-            self.pool.acknowledged(&sent, &answer)?;
+            self.tell(&sent).await?;
         }
         Ok(())
     }
 
-    /// Runs one command to its end. `progress` is told of progress as it comes.
+    /// Runs one command to its end. `progress` is told of progress, and of the information stream, as it comes.
     ///
     /// # Errors
     /// A terminating error, whole; or the connection broke, and the stamp may go on with the work.
@@ -168,51 +278,99 @@ impl Session {
         command: Command,
         progress: &dyn Fn(&ProgressRecord),
     ) -> Result<Invocation, PepError> {
-        let name = command.name.clone();
+        let cmdlet = command.name.clone();
         let (pipeline, requests) = self.pool.command(std::slice::from_ref(&command));
+        // Said before the first byte goes out: whoever gives up in between can't know how far it came.
+        self.running = Some(Running { pipeline, cmdlet: cmdlet.clone() });
         for sent in &requests {
-            let answer = self.exchange(sent).await?;
-            self.pool.acknowledged(sent, &answer)?;
+            let told = self.tell(sent).await;
+            if told.as_ref().is_err_and(|error| error.is_untaken() || matches!(error, PepError::Fault(_))) {
+                self.running = None;
+            }
+            told?;
         }
-        let patience = if name.starts_with("Get-") { self.patience.0 } else { self.patience.1 };
+        let result = self.outcome(pipeline, cmdlet, &secrets_of(&command), progress).await;
+        if self.open && self.is_ready() {
+            // A command that has ended counts against the shell's quota until it is closed.
+            let sent = self.pool.terminate(pipeline);
+            let told = self.connection.exchange(&sent.envelope, sent.what, CLOSING).await;
+            if let Err(error) = told.and_then(|answer| Ok(self.pool.acknowledged(&sent, &answer)?)) {
+                tracing::debug!(%error, "the command was not closed");
+            }
+        }
+        result
+    }
+
+    async fn outcome(
+        &mut self,
+        pipeline: Uuid,
+        cmdlet: String,
+        secrets: &[String],
+        progress: &dyn Fn(&ProgressRecord),
+    ) -> Result<Invocation, PepError> {
+        let patience = if reads(&cmdlet) { self.patience.0 } else { self.patience.1 };
         let deadline = Instant::now() + patience;
         let mut result = Invocation::default();
+        let plain = |text: String| {
+            let plain = redact::of_server(&text).into_owned();
+            secrets.iter().fold(plain, |text, secret| text.replace(secret.as_str(), "[redacted]"))
+        };
         loop {
             for event in self.receive(Some(pipeline)).await? {
                 match event {
                     Event::Output(value) => result.output.push(value),
                     Event::Error(record) => result.errors.push(record),
                     Event::Warning(text) => {
-                        let text = redact::of_server(&text).into_owned();
-                        tracing::warn!(cmdlet = name, "{text}");
-                        result.warnings.push(text);
+                        let text = plain(text);
+                        tracing::warn!(cmdlet, "{text}");
+                        result.said.push(format!("WARNING: {text}"));
                     }
                     Event::Verbose(text) => {
-                        let text = redact::of_server(&text).into_owned();
-                        tracing::debug!(cmdlet = name, "{text}");
-                        result.verbose.push(text);
+                        let text = plain(text);
+                        tracing::debug!(cmdlet, "{text}");
+                        result.said.push(format!("VERBOSE: {text}"));
                     }
-                    Event::Debug(text) => tracing::trace!(cmdlet = name, "{}", redact::of_server(&text)),
+                    Event::Information(text) if text.trim().is_empty() => {}
+                    Event::Information(text) => {
+                        let text = plain(text);
+                        tracing::info!(cmdlet, "{text}");
+                        let activity = cmdlet.clone();
+                        let (percent, seconds_remaining) = (-1, -1);
+                        progress(&ProgressRecord {
+                            activity,
+                            status: text.clone(),
+                            percent,
+                            seconds_remaining,
+                            ..ProgressRecord::default()
+                        });
+                        result.said.push(text);
+                    }
+                    Event::Debug(text) => tracing::trace!(cmdlet, "{}", plain(text)),
                     Event::Progress(record) => progress(&record),
                     // One answer may hold many of them, and each is a call of its own.
                     Event::HostCall(_) if Instant::now() > deadline => break,
                     Event::HostCall(call) => self.decline(Some(pipeline), &call).await?,
-                    Event::PipelineEnded(PipelineState::Completed, _) => return Ok(result),
                     Event::PipelineEnded(state, error) => {
+                        self.running = None;
+                        if state == PipelineState::Completed {
+                            return Ok(result);
+                        }
                         let record = error.unwrap_or_else(|| ErrorRecord {
                             message: format!("the pipeline ended as {state:?} without an error"),
                             ..ErrorRecord::default()
                         });
-                        return Err(PepError::Cmdlet { cmdlet: name, record: Box::new(record) });
+                        return Err(result.fails(cmdlet, record));
                     }
                     Event::PoolEnded(_) => {
-                        return Err(PepError::Dropped { reason: "the stamp closed the session".into() });
+                        (self.running, self.open) = (None, false);
+                        let reason = "the stamp closed the session".into();
+                        return Err(PepError::Dropped { reason, untaken: false });
                     }
                     Event::PoolOpened => {}
                 }
             }
             if Instant::now() > deadline {
-                return Err(self.too_long(name, patience));
+                return Err(self.too_long(cmdlet, patience));
             }
         }
     }
@@ -224,8 +382,7 @@ impl Session {
     pub async fn credential(&mut self, credentials: &Credentials) -> Result<Value, PepError> {
         use secrecy::ExposeSecret as _;
         for sent in self.pool.exchange_key()? {
-            let answer = self.exchange(&sent).await?;
-            self.pool.acknowledged(&sent, &answer)?;
+            self.tell(&sent).await?;
         }
         let deadline = Instant::now() + SILENCE;
         let password = loop {
@@ -250,6 +407,10 @@ impl Session {
     /// # Errors
     /// The endpoint did not take it; the shell ends by itself after its idle time.
     pub async fn close(mut self) -> Result<(), PepError> {
+        self.delete().await
+    }
+
+    async fn delete(&mut self) -> Result<(), PepError> {
         let sent = self.pool.close();
         let answer = self.connection.exchange(&sent.envelope, sent.what, CLOSING).await?;
         Ok(self.pool.acknowledged(&sent, &answer)?)
@@ -288,7 +449,7 @@ mod tests {
         let connection = connect_to(ours, 4).await.unwrap();
         let pool = Pool::new(&connection.address().url(), "PrivilegedEndpoint", OPERATION_TIMEOUT);
         let patience = (Duration::from_millis(700), Duration::from_secs(60));
-        let mut session = Session { connection, pool, idle: 0, patience };
+        let mut session = Session { connection, pool, idle: 0, patience, open: true, running: None };
         let sent = session.pool.open();
         let answer = session.exchange(&sent).await.unwrap();
         session.pool.opened(&sent, &answer).unwrap();

@@ -1,20 +1,22 @@
 //! The port of a stamp: its cmdlets, typed (`facts-protocol.md` sections 2 and 3).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use azsreg_model::{
-    ActionRun, ActionState, ActivationKey, IdentitySystem, RegistrationToken, StampInformation, redact,
+    ActionRun, ActionState, ActivationKey, IdentitySystem, Problem, RegistrationToken, StampInformation, code, redact,
 };
 use azsreg_operations::ports::{Action, PortError, Stamp, TokenRequest};
 use azsreg_psrp::clixml::Value;
 use azsreg_psrp::messages::Command;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::answered::Answered;
-use crate::error::{NO_SESSION, PepError, no_session};
-use crate::session::{Invocation, Options, Session, Transcript};
+use crate::error::{Leaves, NO_SESSION, PepError, no_session};
+use crate::failure::Failure;
+use crate::session::{Invocation, Options, STOPPING, Session, Transcript};
 
 /// How long the stamp may take for its principal and for activation, in seconds: the defaults of 420 and 1000 are too
 /// short for a busy stamp (`facts-protocol.md` section 10).
@@ -31,6 +33,17 @@ pub struct News {
     pub percent: i32,
     /// Nothing goes on: it is why there is a wait.
     pub waits: bool,
+    /// The operator should know, whatever else is shown.
+    pub warns: bool,
+}
+
+/// What closing a session left.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// A cmdlet that changes the stamp, and goes on there.
+    pub left: Option<String>,
+    /// Why the transcript that was asked for was not delivered.
+    pub undelivered: Option<PortError>,
 }
 
 /// A stamp's privileged endpoint. Opens a session when it is first needed and again when one has broken.
@@ -38,6 +51,8 @@ pub struct PrivilegedEndpoint {
     options: Options,
     session: Mutex<Option<Session>>,
     reached: Cell<bool>,
+    /// What was warned of last: a cmdlet that is asked again and again says it each time.
+    warned: RefCell<String>,
     news: Box<dyn Fn(News)>,
 }
 
@@ -45,37 +60,79 @@ impl PrivilegedEndpoint {
     /// The endpoint of these options; `news` is told of progress.
     #[must_use]
     pub fn new(options: Options, news: Box<dyn Fn(News)>) -> Self {
-        Self { options, session: Mutex::new(None), reached: Cell::new(false), news }
+        Self { options, session: Mutex::new(None), reached: Cell::new(false), warned: RefCell::default(), news }
     }
 
-    /// Runs one command; a session that broke is forgotten.
-    async fn call(&self, command: Command) -> Result<Invocation, PepError> {
-        let mut slot = self.session.lock().await;
-        let mut session = match slot.take() {
-            Some(session) => session,
-            None => match Session::open(&self.options).await {
-                // It was there a moment ago: an ERCS machine restarts, a link flaps.
-                Err(PepError::Unreachable { reason, .. }) if self.reached.get() => {
-                    return Err(PepError::Dropped { reason });
-                }
-                Err(PepError::Fault(fault)) if no_session(&fault) => {
-                    let (activity, status) = (String::new(), NO_SESSION.to_owned());
-                    (self.news)(News { activity, status, percent: -1, waits: true });
-                    return Err(fault.into());
-                }
-                other => other?,
-            },
-        };
-        self.reached.set(true);
-        tracing::debug!(cmdlet = command.name, arguments = ?shown(&command), "PEP command");
+    /// A session: the one that is there, over a new connection where its own was let go while nobody asked, or a new one.
+    async fn ready<'s>(&self, slot: &'s mut Option<Session>) -> Result<&'s mut Session, PepError> {
+        if let Some(session) = slot.as_mut().filter(|session| !session.is_ready()) {
+            // One in which the stamp is being changed takes nothing else, and is not stopped.
+            let mended = session.changes().is_none() && self.mended(session).await?;
+            if !mended {
+                *slot = None;
+            }
+        }
+        match slot {
+            Some(session) => Ok(session),
+            None => {
+                let connected = Session::connect(&self.options).await;
+                let connected = connected.map_err(|error| match error {
+                    // It was there a moment ago: an ERCS machine restarts, a link flaps.
+                    PepError::Unreachable { reason, .. } if self.reached.get() => {
+                        PepError::Dropped { reason, untaken: true }
+                    }
+                    other => other,
+                })?;
+                self.reached.set(true);
+                Ok(slot.insert(connected))
+            }
+        }
+    }
+
+    async fn mended(&self, session: &mut Session) -> Result<bool, PepError> {
+        match session.mend(&self.options).await {
+            Ok(()) => Ok(true),
+            Err(error)
+                if error.leaves() == Leaves::Nothing
+                    && !matches!(error, PepError::Unreachable { .. } | PepError::Fault(_)) =>
+            {
+                Err(error)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the session was not reached again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Opens the session where it is not open yet, and runs one command.
+    async fn run(&self, session: &mut Session, command: Command) -> Result<Invocation, PepError> {
+        if !session.is_open() {
+            let begun = session.begin().await;
+            if let Err(PepError::Fault(fault)) = &begun
+                && no_session(fault)
+            {
+                let (activity, status) = (String::new(), NO_SESSION.to_owned());
+                (self.news)(News { activity, status, percent: -1, waits: true, warns: false });
+            }
+            begun?;
+        }
         let progress = |record: &azsreg_psrp::messages::ProgressRecord| {
             (self.news)(News {
                 activity: record.activity.clone(),
                 status: record.status.clone(),
                 percent: if record.completed { 100 } else { record.percent },
                 waits: false,
+                warns: false,
             });
         };
+        session.invoke(command, &progress).await
+    }
+
+    /// Runs one command. What becomes of its session is known whenever the waiting for it ends: the session stays here.
+    async fn call(&self, command: Command) -> Result<Invocation, PepError> {
+        let mut slot = self.session.lock().await;
+        tracing::debug!(cmdlet = command.name, arguments = ?shown(&command), "PEP command");
         let secrets = secrets_of(&command);
         for (name, value) in &command.arguments {
             // An agreement number is no secret to its operator, only to a log.
@@ -83,28 +140,89 @@ impl PrivilegedEndpoint {
                 redact::remember(value.text().unwrap_or_default());
             }
         }
-        let result = redacted(session.invoke(command, &progress).await, &secrets);
-        if result.as_ref().err().is_none_or(|error| !error.ends_session()) {
-            *slot = Some(session);
+        let session = self.ready(&mut slot).await?;
+        let mut result = self.run(session, command.clone()).await;
+        if result.as_ref().is_err_and(PepError::is_untaken) && session.is_open() && !session.is_running() {
+            tracing::debug!("the connection was let go while nothing was asked: it is opened again");
+            let session = self.ready(&mut slot).await?;
+            result = self.run(session, command).await;
         }
-        result
+        if let Err(error) = &result
+            && let Some(session) = slot.take()
+        {
+            *slot = self.left(session, error.leaves()).await;
+        }
+        redacted(result, &secrets)
+    }
+
+    /// What an error leaves of a session for the next command, or for [`close`](Self::close).
+    async fn left(&self, session: Session, leaves: Leaves) -> Option<Session> {
+        match leaves {
+            Leaves::Session if session.is_open() => Some(session),
+            Leaves::Shell if session.is_open() && !session.is_ready() => Some(session),
+            // Its cmdlet goes on, and changes the stamp.
+            Leaves::Remains if session.changes().is_some() => Some(session),
+            Leaves::Remains | Leaves::Session if session.has_shell() => {
+                self.abandon(session).await;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Deletes a session's shell, in no more time than who has given up waits.
+    async fn abandon(&self, session: Session) {
+        match timeout(STOPPING, session.abandon(&self.options)).await {
+            Ok(Ok(())) => {}
+            // It ends by itself when it was idle for long enough.
+            Ok(Err(error)) => tracing::debug!(%error, "the shell was not deleted"),
+            Err(_) => tracing::debug!("the shell was not deleted in time"),
+        }
     }
 
     /// Closes the session, if there is one: its transcript is delivered where a share was named, then the shell deleted. A
     /// shell that can't be deleted ends by itself and is not the operator's concern; a transcript that was asked for is.
     ///
-    /// # Errors
-    /// The transcript was not delivered.
-    pub async fn close(&self) -> Result<(), PortError> {
-        let Some(mut session) = self.session.lock().await.take() else { return Ok(()) };
-        let mut delivered = Ok(());
-        if let Some(transcript) = &self.options.transcript {
-            delivered = deliver(&mut session, transcript).await.map_err(PortError::from);
+    /// Where a command was broken off, a cmdlet that only reads is stopped; one that changes the stamp is left to end by
+    /// itself, which is safer than a stop in the middle.
+    pub async fn close(&self) -> Closed {
+        let Some(mut session) = self.session.lock().await.take() else { return Closed::default() };
+        let left = session.changes().map(str::to_owned);
+        if session.is_amid() {
+            if left.is_none() {
+                self.abandon(session).await;
+            }
+            let undelivered = self.options.transcript.as_ref().map(|_| {
+                let message = "the command ended in the middle of a cmdlet: the session's transcript was not asked for";
+                PortError::permanent(Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, message))
+            });
+            return Closed { left, undelivered };
         }
-        if let Err(error) = session.close().await {
+        let mut undelivered = None;
+        if let Some(transcript) = &self.options.transcript {
+            let mut delivered = deliver(&mut session, transcript, &self.options).await;
+            if delivered.as_ref().is_err_and(PepError::is_untaken) {
+                delivered = deliver(&mut session, transcript, &self.options).await;
+            }
+            undelivered = delivered.err().map(PortError::from);
+        }
+        if let Err(error) = session.abandon(&self.options).await {
             tracing::debug!(%error, "the shell was not deleted");
         }
-        delivered
+        Closed { left: None, undelivered }
+    }
+
+    /// Says of errors that stood beside a result.
+    fn beside(&self, cmdlet: &str, result: &Invocation) {
+        for record in &result.errors {
+            let words = record.words().join("; ");
+            let status = format!("{cmdlet} gave what it was asked for, and an error: {words}");
+            tracing::warn!(cmdlet, "{}", redact::of_server(&status));
+            if self.warned.replace(status.clone()) == status {
+                continue;
+            }
+            (self.news)(News { activity: cmdlet.to_owned(), status, percent: -1, waits: false, warns: true });
+        }
     }
 
     /// Asks a reading cmdlet and gives the form of its answer: for transcripts.
@@ -118,21 +236,22 @@ impl PrivilegedEndpoint {
         }
         match self.call(command).await {
             Ok(result) => Ok(Answered::of("completed", &result.output)),
-            Err(PepError::Cmdlet { record, .. }) => Ok(Answered::of(&redact::of_server(&record.id), &[])),
+            Err(PepError::Cmdlet { failure, .. }) => Ok(Answered::of(&redact::of_server(&failure.record.id), &[])),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-async fn deliver(session: &mut Session, transcript: &Transcript) -> Result<(), PepError> {
+async fn deliver(session: &mut Session, transcript: &Transcript, options: &Options) -> Result<(), PepError> {
+    session.mend(options).await?;
     let credential = session.credential(&transcript.credentials).await?;
     let command = Command::new("Close-PrivilegedEndpoint")
         .with("TranscriptsPathDestination", transcript.share.as_str())
         .with("Credential", credential);
     match session.invoke(command, &|_| {}).await {
-        Ok(_) => Ok(()),
+        Ok(result) => ended_well("Close-PrivilegedEndpoint", result).map(drop),
         // The cmdlet closes the session that it runs in: an end without an answer is its success.
-        Err(PepError::Dropped { .. }) => Ok(()),
+        Err(PepError::Dropped { untaken: false, .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -140,7 +259,7 @@ async fn deliver(session: &mut Session, transcript: &Transcript) -> Result<(), P
 /// Parameters whose values never reach a log.
 const SECRET: &[&str] = &["RefreshToken", "ActivationKey", "AgreementNumber", "License"];
 
-fn secrets_of(command: &Command) -> Vec<String> {
+pub(crate) fn secrets_of(command: &Command) -> Vec<String> {
     let secret = |(name, value): &(Option<String>, Value)| {
         let known = name.as_deref().is_some_and(|name| SECRET.contains(&name));
         value.text().filter(|text| known && text.len() > 3).map(str::to_owned)
@@ -151,16 +270,16 @@ fn secrets_of(command: &Command) -> Vec<String> {
 /// A server may quote an argument in its complaint: what was secret on the way there is secret on the way back, whether the
 /// complaint ended the cmdlet or not.
 fn redacted(mut result: Result<Invocation, PepError>, secrets: &[String]) -> Result<Invocation, PepError> {
-    let records = match &mut result {
-        Ok(invocation) => &mut invocation.errors[..],
-        Err(PepError::Cmdlet { record, .. }) => std::slice::from_mut(&mut **record),
-        Err(_) => &mut [],
+    let texts: Box<dyn Iterator<Item = &mut String> + '_> = match &mut result {
+        Ok(Invocation { errors, said, .. }) => {
+            Box::new(errors.iter_mut().flat_map(azsreg_psrp::messages::ErrorRecord::texts_mut).chain(said))
+        }
+        Err(PepError::Cmdlet { failure, .. }) => Box::new(failure.texts_mut()),
+        Err(_) => Box::new(std::iter::empty()),
     };
-    for record in records {
-        for text in [&mut record.message, &mut record.target, &mut record.id] {
-            for secret in secrets {
-                *text = text.replace(secret.as_str(), "[redacted]");
-            }
+    for text in texts {
+        for secret in secrets {
+            *text = text.replace(secret.as_str(), "[redacted]");
         }
     }
     result
@@ -186,10 +305,13 @@ fn shown(command: &Command) -> Vec<String> {
 impl Stamp for PrivilegedEndpoint {
     async fn information(&self) -> Result<StampInformation, PortError> {
         let result = self.call(Command::new("Get-AzureStackStampInformation")).await?;
-        let flat = result.output.iter().flat_map(|value| value.items().unwrap_or(std::slice::from_ref(value)));
-        let output = flat.into_iter().find(|value| value.get("CloudID").is_some());
-        let member = PepError::Output { cmdlet: "Get-AzureStackStampInformation", member: "CloudID" };
-        Ok(information(output.ok_or(member)?)?)
+        const NAME: &str = "Get-AzureStackStampInformation";
+        let Some(found) = result.objects().find(|value| value.get("CloudID").is_some()).cloned() else {
+            ended_well(NAME, result)?;
+            return Err(PepError::Output { cmdlet: NAME, member: "CloudID" }.into());
+        };
+        self.beside(NAME, &result);
+        Ok(information(&found)?)
     }
 
     async fn action_run(&self, action: Action) -> Result<ActionRun, PortError> {
@@ -201,7 +323,9 @@ impl Stamp for PrivilegedEndpoint {
             Err(PepError::Cmdlet { .. }) => return Ok(ActionRun::NONE),
             Err(error) => return Err(error.into()),
         };
-        let Some(newest) = result.output.last() else { return Ok(ActionRun::NONE) };
+        self.beside("Get-ActionStatus", &result);
+        let runs = result.objects().filter(|value| value.get("Status").is_some());
+        let Some(newest) = runs.last() else { return Ok(ActionRun::NONE) };
         // An enum has a number and a text: the text is what can be told apart.
         let text = |name: &str| {
             let value = newest.get(name);
@@ -222,7 +346,7 @@ impl Stamp for PrivilegedEndpoint {
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {
         const NAME: &str = "Set-RegistrationKeyPair";
         let result = self.call(Command::new(NAME)).await?;
-        ended_well(NAME, result).map(drop)
+        Ok(ended_well(NAME, result).map(drop)?)
     }
 
     async fn new_bridge_service_principal(
@@ -238,9 +362,12 @@ impl Stamp for PrivilegedEndpoint {
             .with("RefreshToken", refresh_token.expose_secret())
             .with("TimeoutInSeconds", STAMP_TIMEOUT);
         let result = self.call(command).await?;
-        let id = result.output.iter().find_map(|value| guid(value.get("ObjectId")?));
+        let id = result.objects().find_map(|value| guid(value.get("ObjectId")?));
         match id {
-            Some(id) => Ok(id),
+            Some(id) => {
+                self.beside(NAME, &result);
+                Ok(id)
+            }
             None => {
                 ended_well(NAME, result)?;
                 Err(PepError::Output { cmdlet: NAME, member: "ObjectId" }.into())
@@ -264,9 +391,10 @@ impl Stamp for PrivilegedEndpoint {
             command = command.with("TokenVersion", version.as_str());
         }
         let result = self.call(command).await?;
-        match result.output.iter().rev().find_map(Value::text) {
+        match token(&result) {
             Some(text) => {
                 redact::remember(text);
+                self.beside(NAME, &result);
                 Ok(RegistrationToken::new(text))
             }
             None => {
@@ -281,34 +409,46 @@ impl Stamp for PrivilegedEndpoint {
             .with("ActivationKey", key.expose())
             .with("TimeoutInSeconds", STAMP_TIMEOUT);
         let result = self.call(command).await?;
-        ended_well("New-AzureStackActivation", result).map(drop)
+        Ok(ended_well("New-AzureStackActivation", result).map(drop)?)
     }
 
     async fn remove_activation(&self) -> Result<(), PortError> {
         const NAME: &str = "Remove-AzureStackActivation";
         let result = self.call(Command::new(NAME).with("TimeoutInSeconds", STAMP_TIMEOUT)).await?;
-        ended_well(NAME, result).map(drop)
+        Ok(ended_well(NAME, result).map(drop)?)
     }
 
     async fn save_hci_license(&self, license: &SecretString) -> Result<(), PortError> {
         const NAME: &str = "Save-HCILicense";
         let result = self.call(Command::new(NAME).with("License", license.expose_secret())).await?;
-        ended_well(NAME, result).map(drop)
+        Ok(ended_well(NAME, result).map(drop)?)
     }
 }
 
-/// A non-terminating error of a cmdlet that gives nothing else is its failure.
-fn ended_well(cmdlet: &str, result: Invocation) -> Result<Invocation, PortError> {
-    match result.errors.first() {
+/// Non-terminating errors of a cmdlet that gives nothing else are its failure: the last one, with those before it.
+pub(crate) fn ended_well(cmdlet: &str, mut result: Invocation) -> Result<Invocation, PepError> {
+    match result.errors.pop() {
         None => Ok(result),
-        Some(record) => Err(PepError::Cmdlet { cmdlet: cmdlet.to_owned(), record: Box::new(record.clone()) }.into()),
+        Some(last) => {
+            let failure = Box::new(Failure::new(last, result.errors, result.said));
+            Err(PepError::Cmdlet { cmdlet: cmdlet.to_owned(), failure })
+        }
     }
+}
+
+/// The registration token: the first text of its form. One of a form that is not known is the first text at all.
+fn token(result: &Invocation) -> Option<&str> {
+    let texts = || {
+        let strings = result.objects().filter(|value| matches!(value.primitive(), Value::String(_)));
+        strings.filter_map(|value| value.primitive().text()).map(str::trim).filter(|text| !text.is_empty())
+    };
+    texts().find(|text| RegistrationToken::new(text).decode().is_ok()).or_else(|| texts().next())
 }
 
 fn guid(value: &Value) -> Option<Uuid> {
-    match value {
+    match value.primitive() {
         Value::Guid(id) => Some(*id),
-        other => other.text()?.trim().trim_matches(['{', '}']).parse().ok(),
+        _ => value.text()?.trim().trim_matches(['{', '}']).parse().ok(),
     }
 }
 
@@ -320,7 +460,7 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
         let url = value.get(group)?.get(name)?.text()?.trim_end_matches('/').to_owned();
         Some(url).filter(|url| !url.is_empty())
     };
-    let nodes = value.get("NumberOfNodes").and_then(|n| n.integer().or_else(|| n.text()?.trim().parse().ok()));
+    let nodes = value.get("NumberOfNodes").and_then(Value::whole);
     let identity = text("IdentitySystem").unwrap_or_default();
     const KNOWN: [&str; 10] = [
         "CloudID",
@@ -357,6 +497,22 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorded::outcome;
+
+    /// As real PowerShell gave them.
+    #[test]
+    fn a_result_is_the_first_of_its_form() {
+        let known = "YSB0b2tlbiBvZiBhIGZvcm0gdGhhdCBpcyBub3Qga25vd24=";
+        for scenario in ["a token and what follows", "a token with a note"] {
+            assert_eq!(token(&outcome(scenario).unwrap()), Some(known), "{scenario}");
+        }
+        let found = outcome("other forms of values").unwrap();
+        let stamp = information(found.objects().next().unwrap()).unwrap();
+        assert_eq!(stamp.cloud_id.to_string(), "11111111-2222-4333-8444-555555555555");
+        assert_eq!((stamp.nodes, stamp.region.as_deref()), (4, Some("east")));
+        let listed = outcome("a principal in a list").unwrap();
+        assert!(listed.objects().any(|value| value.get("ObjectId").and_then(guid) == Some(stamp.cloud_id)));
+    }
 
     #[test]
     fn what_was_secret_on_the_way_there_is_secret_in_every_complaint() {
@@ -368,10 +524,11 @@ mod tests {
             ..Default::default()
         };
         let went_on = Invocation { errors: vec![record.clone()], ..Invocation::default() };
-        let ended = PepError::Cmdlet { cmdlet: "New-RegistrationToken".into(), record: Box::new(record) };
+        let failure = Box::new(Failure::new(record, Vec::new(), vec!["VERBOSE: CANARY-17 is asked for".into()]));
+        let ended = PepError::Cmdlet { cmdlet: "New-RegistrationToken".into(), failure };
         for result in [Ok(went_on), Err(ended)] {
-            let failure = redacted(result, &secrets).map_err(PortError::from);
-            let failure = failure.and_then(|result| ended_well("New-RegistrationToken", result)).unwrap_err();
+            let failure = redacted(result, &secrets).and_then(|result| ended_well("New-RegistrationToken", result));
+            let failure = PortError::from(failure.unwrap_err());
             assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
         }
     }

@@ -36,6 +36,8 @@ pub enum Event {
     Warning(String),
     /// A line of the debug stream.
     Debug(String),
+    /// A line of the information stream: what Write-Host writes is there.
+    Information(String),
     /// A progress record.
     Progress(ProgressRecord),
     /// The server calls the client's host; see [`Pool::decline`].
@@ -50,7 +52,7 @@ impl Event {
         let text = match self {
             Self::Output(value) => return value.weight(),
             Self::PoolOpened | Self::Progress(_) => return 0,
-            Self::Verbose(text) | Self::Warning(text) | Self::Debug(text) => text.len(),
+            Self::Verbose(text) | Self::Warning(text) | Self::Debug(text) | Self::Information(text) => text.len(),
             Self::HostCall(call) => call.name.len(),
             Self::Error(record) | Self::PipelineEnded(_, Some(record)) | Self::PoolEnded(Some(record)) => {
                 record.weight()
@@ -320,13 +322,22 @@ impl Pool {
         self.key.as_ref().map(|key| key.seal(text).map(Value::SecureString)).transpose()
     }
 
-    /// The request that stops a pipeline.
+    /// The request that stops a pipeline. It goes on until it says that it has stopped.
     #[must_use]
     pub fn stop(&self, pipeline: Uuid) -> Outgoing {
+        self.signal(pipeline, wsman::SIGNAL_STOP)
+    }
+
+    /// The request that closes a pipeline's command: each that has ended wants one.
+    #[must_use]
+    pub fn terminate(&self, pipeline: Uuid) -> Outgoing {
+        self.signal(pipeline, wsman::SIGNAL_TERMINATE)
+    }
+
+    fn signal(&self, pipeline: Uuid, code: &str) -> Outgoing {
         let body = format!(
-            r#"<rsp:Signal CommandId="{}"><rsp:Code>{}</rsp:Code></rsp:Signal>"#,
-            pipeline.to_string().to_uppercase(),
-            wsman::SIGNAL_STOP
+            r#"<rsp:Signal CommandId="{}"><rsp:Code>{code}</rsp:Code></rsp:Signal>"#,
+            pipeline.to_string().to_uppercase()
         );
         self.request(action::SIGNAL, &[], &body)
     }
@@ -370,6 +381,7 @@ fn event(message: &Message) -> Result<Option<Event>, DecodeError> {
         kind::VERBOSE_RECORD => Event::Verbose(messages::read_informational_record(data)?),
         kind::WARNING_RECORD => Event::Warning(messages::read_informational_record(data)?),
         kind::DEBUG_RECORD => Event::Debug(messages::read_informational_record(data)?),
+        kind::INFORMATION_RECORD => Event::Information(messages::read_information_record(data)?),
         kind::PROGRESS_RECORD => Event::Progress(messages::read_progress_record(data)?),
         kind::RUNSPACEPOOL_HOST_CALL | kind::PIPELINE_HOST_CALL => Event::HostCall(messages::read_host_call(data)?),
         kind::PIPELINE_STATE => {

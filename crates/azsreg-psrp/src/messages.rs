@@ -73,6 +73,12 @@ impl Command {
 pub struct ErrorRecord {
     /// The exception's message.
     pub message: String,
+    /// What is shown in its place, where there is one (`ErrorDetails`).
+    pub details: String,
+    /// What PowerShell recommends (`ErrorDetails`).
+    pub advice: String,
+    /// The messages of the exceptions inside it, the outer ones first.
+    pub inner: Vec<String>,
     /// The exception's type, such as `System.Management.Automation.CommandNotFoundException`.
     pub exception: String,
     /// `FullyQualifiedErrorId`.
@@ -339,10 +345,15 @@ fn category_name(category: i32) -> &'static str {
 }
 
 fn error_value(error: &ErrorRecord) -> Value {
+    let types = || vec![error.exception.clone(), "System.Exception".into(), "System.Object".into()];
+    let within = error.inner.iter().rfold(Value::Null, |inside, message| {
+        let adapted = vec![("Message".into(), Value::from(message.as_str())), ("InnerException".into(), inside)];
+        Object { types: types(), text: Some(message.clone()), adapted, ..Object::default() }.into()
+    });
     let exception = Object {
-        types: vec![error.exception.clone(), "System.Exception".into(), "System.Object".into()],
+        types: types(),
         text: Some(format!("{}: {}", error.exception, error.message)),
-        adapted: vec![("Message".into(), Value::from(error.message.as_str()))],
+        adapted: vec![("Message".into(), Value::from(error.message.as_str())), ("InnerException".into(), within)],
         ..Object::default()
     };
     let category_message = if error.category_message.is_empty() {
@@ -357,9 +368,11 @@ fn error_value(error: &ErrorRecord) -> Value {
     } else {
         error.category_message.clone()
     };
-    Object {
+    let details = [("ErrorDetails_Message", &error.details), ("ErrorDetails_RecommendedAction", &error.advice)];
+    let details = details.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut object = Object {
         types: vec!["System.Management.Automation.ErrorRecord".into(), "System.Object".into()],
-        text: Some(error.message.clone()),
+        text: Some(error.shown().to_owned()),
         extended: vec![
             ("Exception".into(), exception.into()),
             ("TargetObject".into(), if error.target.is_empty() { Value::Null } else { error.target.as_str().into() }),
@@ -374,16 +387,43 @@ fn error_value(error: &ErrorRecord) -> Value {
             ("SerializeExtendedInfo".into(), Value::Bool(false)),
         ],
         ..Object::default()
-    }
-    .into()
+    };
+    object.extended.extend(details.map(|(name, text)| (name.to_owned(), text.as_str().into())));
+    object.into()
 }
 
 impl ErrorRecord {
     /// Roughly how many bytes of memory it holds.
     pub(crate) fn weight(&self) -> usize {
-        let texts = [&self.message, &self.exception, &self.id, &self.activity, &self.reason, &self.target];
-        let texts = texts.into_iter().chain([&self.target_type, &self.category_message]);
-        size_of::<Self>() + texts.map(String::len).sum::<usize>()
+        let texts =
+            [&self.message, &self.details, &self.advice, &self.exception, &self.id, &self.activity, &self.reason];
+        let texts = texts.into_iter().chain([&self.target, &self.target_type, &self.category_message]);
+        size_of::<Self>() + texts.chain(&self.inner).map(|text| size_of::<String>() + text.len()).sum::<usize>()
+    }
+
+    /// What PowerShell itself shows of it.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        if self.details.is_empty() { &self.message } else { &self.details }
+    }
+
+    /// All places where its cause may stand: what is shown first, each text once.
+    #[must_use]
+    pub fn words(&self) -> Vec<&str> {
+        let all = [self.shown(), &self.message].into_iter().chain(self.inner.iter().map(String::as_str));
+        let mut words: Vec<&str> = Vec::new();
+        for word in all.chain([self.advice.as_str()]).map(str::trim).filter(|word| !word.is_empty()) {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        words
+    }
+
+    /// All texts that may quote what was sent.
+    pub fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let own = [&mut self.message, &mut self.details, &mut self.advice, &mut self.target, &mut self.id];
+        own.into_iter().chain([&mut self.category_message]).chain(&mut self.inner)
     }
 }
 
@@ -404,15 +444,18 @@ pub fn read_error_record(data: &str) -> Result<ErrorRecord, DecodeError> {
 fn read_error_value(value: &Value) -> ErrorRecord {
     let text = |name: &str| value.get(name).and_then(Value::text).unwrap_or_default().to_owned();
     let exception = value.get("Exception");
-    let message = exception
-        .and_then(|e| e.get("Message"))
-        .and_then(Value::text)
-        .or_else(|| value.get("ErrorDetails_Message").and_then(Value::text))
-        .or_else(|| value.text())
-        .unwrap_or_default();
+    let message =
+        exception.and_then(|e| e.get("Message")).and_then(Value::text).or_else(|| value.text()).unwrap_or_default();
+    let mut within = Vec::new();
+    if let Some(exception) = exception {
+        inner(exception, &mut within);
+    }
     let kind = exception.and_then(Value::object).and_then(|e| e.types.first().cloned()).unwrap_or_default();
     ErrorRecord {
         message: message.to_owned(),
+        details: text("ErrorDetails_Message"),
+        advice: text("ErrorDetails_RecommendedAction"),
+        inner: within,
         exception: kind.strip_prefix("Deserialized.").unwrap_or(&kind).to_owned(),
         id: text("FullyQualifiedErrorId"),
         category: value.get("ErrorCategory_Category").and_then(Value::integer).unwrap_or(0) as i32,
@@ -421,6 +464,21 @@ fn read_error_value(value: &Value) -> ErrorRecord {
         target: text("ErrorCategory_TargetName"),
         target_type: text("ErrorCategory_TargetType"),
         category_message: text("ErrorCategory_Message"),
+    }
+}
+
+/// The messages of the exceptions inside an exception. A value has no more levels than its reader takes.
+fn inner(exception: &Value, messages: &mut Vec<String>) {
+    for name in ["InnerException", "InnerExceptions", "SerializedRemoteException"] {
+        let Some(value) = exception.get(name) else { continue };
+        for one in value.items().unwrap_or(std::slice::from_ref(value)) {
+            // Below the depth that is carried there is its text alone.
+            let message = one.get("Message").and_then(Value::text).or_else(|| one.text()).unwrap_or_default();
+            if !message.is_empty() && !messages.iter().any(|known| known == message) {
+                messages.push(message.to_owned());
+            }
+            inner(one, messages);
+        }
     }
 }
 
@@ -448,6 +506,18 @@ pub fn read_informational_record(data: &str) -> Result<String, DecodeError> {
     let value = from_xml(data)?;
     let message = value.get("InformationalRecord_Message").and_then(Value::text).or_else(|| value.text());
     Ok(message.unwrap_or_default().to_owned())
+}
+
+/// The text of an INFORMATION_RECORD: a line of Write-Host, a text, or an object's text form.
+///
+/// # Errors
+/// Not CLIXML.
+pub fn read_information_record(data: &str) -> Result<String, DecodeError> {
+    let value = from_xml(data)?;
+    let said = value.get("MessageData");
+    let text =
+        said.and_then(|said| said.get("Message").and_then(Value::text).map(str::to_owned).or_else(|| said.display()));
+    Ok(text.unwrap_or_default())
 }
 
 /// PROGRESS_RECORD.
@@ -623,6 +693,9 @@ mod tests {
     fn errors_keep_all_their_parts() {
         let error = ErrorRecord {
             message: "The term 'X' is not recognized.".into(),
+            details: "'X' is missing here.".into(),
+            advice: "Look for X.".into(),
+            inner: vec!["outer".into(), "innermost".into()],
             exception: "System.Management.Automation.CommandNotFoundException".into(),
             id: "CommandNotFoundException".into(),
             category: 13,

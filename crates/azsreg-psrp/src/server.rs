@@ -23,8 +23,9 @@ use crate::{DecodeError, xml::Element};
 pub const MAX_SHELLS: usize = 30;
 /// A shell that was asked for nothing for so long is ended (two hours: `IdleTimeout` of WinRM).
 const IDLE: Duration = Duration::from_secs(7_200);
-/// A shell holds this many pipelines at once.
-const MAX_PIPELINES: usize = 16;
+/// A shell holds this many pipelines (`MaxConcurrentCommandsPerShell` of WinRM). One that has ended counts until its client
+/// closes it.
+const MAX_PIPELINES: usize = 1_000;
 
 /// What to answer now.
 #[derive(Debug)]
@@ -96,8 +97,6 @@ struct Pipeline {
     output: VecDeque<Vec<u8>>,
     begun: bool,
     ended: bool,
-    /// The end was handed to the client; the pipeline can go.
-    told: bool,
 }
 
 struct Shell {
@@ -185,19 +184,12 @@ impl Server {
                 let (id, shell) = self.selected(incoming)?;
                 let line = incoming.body.child("CommandLine").ok_or(DecodeError::Missing("CommandLine"))?;
                 let pipeline = command_id(line)?.ok_or(DecodeError::Missing("CommandId"))?;
-                shell.pipelines.retain(|_, pipeline| !pipeline.told);
                 if shell.pipelines.len() >= MAX_PIPELINES || shell.pipelines.contains_key(&pipeline) {
                     return Err(DecodeError::Limit { what: "number of pipelines", limit: MAX_PIPELINES }.into());
                 }
                 shell.pipelines.insert(
                     pipeline,
-                    Pipeline {
-                        input: Defragmenter::default(),
-                        output: VecDeque::new(),
-                        begun: false,
-                        ended: false,
-                        told: false,
-                    },
+                    Pipeline { input: Defragmenter::default(), output: VecDeque::new(), begun: false, ended: false },
                 );
                 let arguments = line.child("Arguments").ok_or(DecodeError::Missing("Arguments"))?;
                 let taken = wsman::base64_of(arguments)
@@ -243,12 +235,13 @@ impl Server {
                 let signal = incoming.body.child("Signal").ok_or(DecodeError::Missing("Signal"))?;
                 let pipeline = command_id(signal)?.ok_or(DecodeError::Missing("CommandId"))?;
                 let code = signal.text_at(&["Code"]).unwrap_or_default();
-                // Spelled `crtl_c` in MS-WSMV; some clients spell it right or give it relative.
-                let stops = code.ends_with("/crtl_c") || code.ends_with("/ctrl_c");
-                if stops && shell.pipelines.get(&pipeline).is_some_and(|p| !p.ended) {
+                if shell.pipelines.get(&pipeline).is_some_and(|p| !p.ended) {
                     effects.push(Effect::Stop { shell: id, pipeline });
+                }
+                // As PowerShell does: this code to the letter stops the pipeline, any other closes its command.
+                if code == wsman::SIGNAL_STOP {
                     self.push(id, pipeline, Push::End(PipelineState::Stopped, None));
-                } else if !stops {
+                } else {
                     shell.pipelines.remove(&pipeline);
                 }
                 reply("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/SignalResponse", "<rsp:SignalResponse/>")
@@ -400,9 +393,6 @@ impl Server {
             body.push_str(&format!(r#"<rsp:CommandState{command} State="{state}"></rsp:CommandState>"#));
         }
         body.push_str("</rsp:ReceiveResponse>");
-        if done && let Some(pipeline) = receive.command.and_then(|id| shell.pipelines.get_mut(&id)) {
-            pipeline.told = true;
-        }
         Some(Handled::Reply(wsman::respond(
             "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/ReceiveResponse",
             &receive.message_id,
@@ -443,6 +433,12 @@ impl Server {
             pipeline.output.extend(fragments);
             pipeline.ended |= ends;
         }
+    }
+
+    /// How many shells are open, and how many commands are in them: running, or ended and not closed.
+    #[must_use]
+    pub fn open(&self) -> (usize, usize) {
+        (self.shells.len(), self.shells.values().map(|shell| shell.pipelines.len()).sum())
     }
 
     /// The text of a secure string that came over this shell.
@@ -647,6 +643,43 @@ mod tests {
         let sent = pool.receive(None);
         let (answer, _) = exchange(&mut server, &sent.envelope);
         assert!(answer.contains("2150858843"));
+    }
+
+    /// The codes are written out: a constant that is wrong on both sides would hide itself.
+    #[test]
+    fn one_code_stops_and_every_other_closes_the_command() {
+        let terminate = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/Terminate";
+        for (code, stops) in [
+            ("powershell/signal/crtl_c", true),
+            ("http://schemas.microsoft.com/powershell/signal/crtl_c", false),
+            ("powershell/signal/ctrl_c", false),
+            (terminate, false),
+        ] {
+            let (mut server, mut pool) = opened();
+            let (pipeline, requests) = pool.command(&[Command::new("Get-Command")]);
+            exchange(&mut server, &requests[0].envelope);
+            let sent = pool.stop(pipeline).envelope;
+            assert!(sent.contains("<rsp:Code>powershell/signal/crtl_c</rsp:Code>"), "{sent}");
+            let (_, effects) = exchange(
+                &mut server,
+                &sent.replace("<rsp:Code>powershell/signal/crtl_c<", &format!("<rsp:Code>{code}<")),
+            );
+            assert!(matches!(effects[..], [Effect::Stop { .. }]), "{code}");
+            let sent = pool.receive(Some(pipeline));
+            let (answer, _) = exchange(&mut server, &sent.envelope);
+            let received = pool.received(&sent, &answer);
+            if stops {
+                assert_eq!(received.unwrap(), [Event::PipelineEnded(PipelineState::Stopped, None)], "{code}");
+            } else {
+                assert!(matches!(received, Err(crate::wsman::ResponseError::Fault(_))), "{code}: {received:?}");
+            }
+            // What has stopped counts until it is closed.
+            assert_eq!(server.open(), (1, usize::from(stops)), "{code}");
+            let sent = pool.terminate(pipeline).envelope;
+            assert!(sent.contains(&format!("<rsp:Code>{terminate}</rsp:Code>")), "{sent}");
+            exchange(&mut server, &sent);
+            assert_eq!(server.open(), (1, 0), "{code}");
+        }
     }
 
     #[test]

@@ -27,8 +27,11 @@ pub mod action {
 pub const POWERSHELL_URI: &str = "http://schemas.microsoft.com/powershell/";
 /// The resource of the service's own configuration.
 pub const CONFIG_URI: &str = "http://schemas.microsoft.com/wbem/wsman/1/config";
-/// The signal that stops a pipeline (spelled so in MS-WSMV).
-pub const SIGNAL_STOP: &str = "http://schemas.microsoft.com/powershell/signal/crtl_c";
+/// The signal that stops a pipeline: relative and spelled so. PowerShell compares it to the letter, and takes any other as
+/// closing the command (`reference/wire-pep.md` row 12).
+pub const SIGNAL_STOP: &str = "powershell/signal/crtl_c";
+/// The signal that closes a command: one that has ended counts against the shell's quota until then.
+pub const SIGNAL_TERMINATE: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/Terminate";
 /// The state of a command that has ended.
 pub const STATE_DONE: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/Done";
 /// The state of a command that goes on.

@@ -11,8 +11,8 @@ use quick_xml::name::ResolveResult;
 
 use crate::DecodeError;
 
-/// Elements may nest this deep.
-pub const MAX_DEPTH: usize = 64;
+/// Elements may nest this deep: PowerShell writes up to a hundred levels.
+pub const MAX_DEPTH: usize = 128;
 /// A document may hold this many elements and attributes.
 pub const MAX_NODES: usize = 100_000;
 /// An element may have this many attributes, namespace declarations included.

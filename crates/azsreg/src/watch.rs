@@ -317,6 +317,9 @@ impl Screen {
         Box::new(move |news| {
             let percent = if news.percent >= 0 { format!(" {} %", news.percent) } else { String::new() };
             let text = format!("{}{percent}", azsreg_model::redact::of_server(&news.status));
+            if news.warns {
+                return suspended(|| Line::of("warning: ").then(&text).tell());
+            }
             if let Some(bar) = &bar {
                 bar.set_message(format!("- {}", clean(&text)));
             }

@@ -328,10 +328,31 @@ fn an_interrupt_half_way_is_resumable() {
     assert_eq!(ran.code, Some(6), "{}", ran.stderr);
     assert!(ran.stderr.contains("resumes"), "{}", ran.stderr);
     assert!(ran.stderr.contains("done      role") && ran.stderr.contains("stopped   activation"), "{}", ran.stderr);
+    // What changes the stamp is left to end by itself, with its session, and that is said.
+    assert!(ran.stderr.contains("New-AzureStackActivation goes on at the stamp"), "{}", ran.stderr);
+    assert_eq!(world.lab.shells(0), (1, 1));
     // The plan knows what the interrupted run has done.
     let plan = run(world.register("pay-as-you-use").arg("--plan"));
     assert_eq!(plan.code, Some(4), "{}", plan.stderr);
     assert!(plan.stdout.contains("done by the interrupted run"), "{}", plan.stdout);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_while_the_stamp_is_read_leaves_nothing_there() {
+    let world = World::new();
+    world.lab.fault(serde_json::json!({"when": {"plane": "pep"}, "then": {"delay": 600_000}})).unwrap();
+    let first = world.register("pay-as-you-use").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while world.lab.shells(0) != (1, 1) {
+        assert!(begun.elapsed().as_secs() < 30);
+        std::thread::yield_now();
+    }
+    std::process::Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap();
+    let ran = common::Ran::of(first.wait_with_output().unwrap()).ends(130);
+    assert!(ran.stderr.contains("interrupted before anything was changed"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("goes on at the stamp"), "{}", ran.stderr);
+    assert_eq!(world.lab.shells(0), (0, 0));
 }
 
 /// An activation that an interrupted run began is waited for, and not begun again.

@@ -87,7 +87,7 @@ fn record(cmdlet: &str, error: &CmdletError) -> ErrorRecord {
         reason: reason.into(),
         target: if error.id == "CommandNotFoundException" { cmdlet.to_owned() } else { String::new() },
         target_type: if error.id == "CommandNotFoundException" { "String".into() } else { String::new() },
-        category_message: String::new(),
+        ..ErrorRecord::default()
     }
 }
 

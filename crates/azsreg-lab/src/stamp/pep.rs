@@ -40,6 +40,11 @@ impl Endpoint {
         self.server().reveal(shell, secure_string)
     }
 
+    /// How many shells are open, and how many commands are in them.
+    pub(crate) fn shells(&self) -> (usize, usize) {
+        self.server().open()
+    }
+
     fn server(&self) -> MutexGuard<'_, Server> {
         lock(&self.server)
     }

@@ -302,6 +302,20 @@ impl Value {
         }
     }
 
+    /// A whole number, in whichever form it came: of any numeric type, or as text.
+    #[must_use]
+    pub fn whole(&self) -> Option<i64> {
+        let of_float = |value: f64| (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i64);
+        match self.primitive() {
+            Self::Single(value) => of_float(f64::from(*value)),
+            Self::Double(value) => of_float(*value),
+            _ => self.integer().or_else(|| {
+                let text = self.text()?.trim();
+                text.parse().ok().or_else(|| of_float(text.parse().ok()?))
+            }),
+        }
+    }
+
     /// Roughly how many bytes of memory it holds.
     pub(crate) fn weight(&self) -> usize {
         let below = match self {

@@ -100,7 +100,7 @@ fn references_do_not_dig_deeper_than_the_limit() {
         from_xml(&format!(r#"<Obj RefId="0"><LST><Obj RefId="1"/>{levels}</LST></Obj>"#))
     };
     assert!(tower(20).is_ok());
-    assert_eq!(tower(200).unwrap_err(), crate::DecodeError::Limit { what: "CLIXML depth", limit: 64 });
+    assert_eq!(tower(200).unwrap_err(), crate::DecodeError::Limit { what: "CLIXML depth", limit: 128 });
     // Beside each other they are not deep.
     let beside = format!(r#"<Obj RefId="0"><LST><Obj RefId="1"/>{}</LST></Obj>"#, r#"<Ref RefId="1"/>"#.repeat(500));
     assert!(from_xml(&beside).is_ok());

@@ -117,7 +117,7 @@ async fn stamp_alone(
     let pep = super::shared::pep_options(global, &options.pep, &options.network, &authorities, sources)?;
     let stamp: PrivilegedEndpoint = super::shared::endpoint(pep, screen);
     let nobody: Result<&azsreg_arm::AzurePort<'_>, _> = Err(problem);
-    let list = prerequisites::check(nobody, &stamp, &CLOCK, request).await;
-    let _ = stamp.close().await;
-    Ok(list)
+    let list =
+        connect::watched(screen, async { Ok(prerequisites::check(nobody, &stamp, &CLOCK, request).await) }).await;
+    connect::closed(list, stamp.close().await)
 }

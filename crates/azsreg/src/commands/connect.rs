@@ -9,7 +9,7 @@ use azsreg_operations::engine::history::OnDamage;
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::engine::session::FileBooks;
 use azsreg_operations::ports::{Nobody, Stamp as _, World};
-use azsreg_pep::PrivilegedEndpoint;
+use azsreg_pep::{Closed, PrivilegedEndpoint};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -122,8 +122,7 @@ pub(crate) async fn both<T>(
         outcome
     };
     let outcome = watched(screen, work).await;
-    let closed = stamp.close().await;
-    delivered(outcome, closed)
+    closed(outcome, stamp.close().await)
 }
 
 /// A directory may hand out a new refresh token each time and forget the one before; and what Azure asked for in vain is asked
@@ -153,18 +152,23 @@ pub(crate) async fn watched<T>(screen: &Screen, work: impl Future<Output = Resul
     })
 }
 
-/// A transcript that was not delivered is said so, unless something graver is.
-fn delivered<T>(
-    outcome: Result<T, Ended>,
-    closed: Result<(), azsreg_operations::ports::PortError>,
-) -> Result<T, Ended> {
-    let outcome = outcome?;
-    closed.map_err(|error| {
-        let mut problem = Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone());
-        problem.details = error.problem.details.clone();
-        Ended::from(problem)
-    })?;
-    Ok(outcome)
+/// What the end of the session adds: a cmdlet that goes on at the stamp, and a transcript that was not delivered.
+pub(crate) fn closed<T>(outcome: Result<T, Ended>, closed: Closed) -> Result<T, Ended> {
+    let Closed { left, undelivered } = closed;
+    let undelivered = undelivered.map(|error| Problem { code: &code::TRANSCRIPT_NOT_DELIVERED, ..*error.problem });
+    match (outcome, undelivered) {
+        (Ok(outcome), None) => Ok(outcome),
+        (Ok(_), Some(problem)) => Err(problem.into()),
+        (Err(mut ended), undelivered) => {
+            if let (Some(cmdlet), Some(problem)) = (left, ended.problems.first_mut()) {
+                problem.details.push(format!(
+                    "{cmdlet} goes on at the stamp, in a session that stays open, and ends by itself: it changes the stamp, and is not stopped in the middle."
+                ));
+            }
+            ended.problems.extend(undelivered);
+            Err(ended)
+        }
+    }
 }
 
 /// Opens Azure alone.
@@ -228,8 +232,7 @@ pub(crate) async fn stamp<T>(
         work(Stamp { world, information, state_dir: state_dir.clone() }).await
     };
     let outcome = watched(screen, work).await;
-    let closed = stamp.close().await;
-    delivered(outcome, closed)
+    closed(outcome, stamp.close().await)
 }
 
 /// Journals and locks of this machine.

@@ -29,8 +29,10 @@ pub(crate) async fn info(
     let work = async { Ok(retry::read(&clock, Policy::AZURE, async || stamp.information().await).await?) };
     let information = connect::watched(&screen, work).await;
     let closed = stamp.close().await;
-    view.stamp(&information?);
-    closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;
+    if let Ok(information) = &information {
+        view.stamp(information);
+    }
+    connect::closed(information, closed)?;
     Ok(ExitCode::Done)
 }
 
@@ -68,9 +70,7 @@ pub(crate) async fn hci_license(
         .await?)
     };
     let saved = connect::watched(&screen, work).await;
-    let closed = stamp.close().await;
-    saved?;
-    closed.map_err(|error| Problem::new(&code::TRANSCRIPT_NOT_DELIVERED, error.problem.message.clone()))?;
+    connect::closed(saved, stamp.close().await)?;
     if view.is_json() {
         view.json(&serde_json::json!({"outcome": "done"}));
     } else {

@@ -138,7 +138,7 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
     };
     let endpoint = PrivilegedEndpoint::new(pep, Box::new(|_| {}));
     let ours = take(&endpoint).await;
-    let _ = endpoint.close().await;
+    endpoint.close().await;
     let differences = differences(&theirs, &ours?);
     let exit = if differences.is_empty() { ExitCode::Done } else { ExitCode::CheckFailed };
     if view.is_json() {
