@@ -268,6 +268,8 @@ pub trait Stamp {
     async fn information(&self) -> Result<StampInformation, PortError>;
     /// `Get-ActionStatus` of the newest run.
     async fn action_run(&self, action: Action) -> Result<ActionRun, PortError>;
+    /// `Get-Command`: the names of all cmdlets that the endpoint offers.
+    async fn cmdlets(&self) -> Result<Vec<String>, PortError>;
     /// `Set-RegistrationKeyPair`.
     async fn set_registration_key_pair(&self) -> Result<(), PortError>;
     /// `New-AzureBridgeServicePrincipal`: the principal's object id.
@@ -378,6 +380,9 @@ impl Stamp for Nobody {
         nobody()
     }
     async fn action_run(&self, _: Action) -> Result<ActionRun, PortError> {
+        nobody()
+    }
+    async fn cmdlets(&self) -> Result<Vec<String>, PortError> {
         nobody()
     }
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {

@@ -78,6 +78,7 @@ pub async fn check<A: Azure, S: Stamp, C: Clock>(
         Ok(information) => {
             list.push("privileged endpoint", Verdict::Ok, "reached, and the credentials are right");
             of_stamp(&mut list, request, &information);
+            of_cmdlets(&mut list, stamp, clock, &information).await;
             Some(information)
         }
         Err(error) => {
@@ -129,6 +130,41 @@ fn of_stamp(list: &mut List, request: &RegisterRequest, stamp: &StampInformation
         let own = stamp.tenant_name.clone().or(stamp.tenant_id.clone()).unwrap_or_default();
         let message = format!("the stamp's applications are in the directory {own}; its bridge in the subscription's");
         list.problem("Azure AD Graph", Verdict::Warning, Problem::new(&code::GRAPH_RETIREMENT, message));
+    }
+}
+
+/// Whether the endpoint offers the cmdlets that azsreg runs: those without which registering fails, and those of other
+/// commands.
+async fn of_cmdlets<S: Stamp, C: Clock>(list: &mut List, stamp: &S, clock: &C, information: &StampInformation) {
+    const NAME: &str = "cmdlets";
+    let offered = match retry::read(clock, Policy::AZURE, async || stamp.cmdlets().await).await {
+        Ok(offered) => offered,
+        Err(error) => return list.problem(NAME, Verdict::NotKnown, *error.problem),
+    };
+    let missing = |wanted: &[&'static str]| -> Vec<&'static str> {
+        let there = |name: &str| offered.iter().any(|offered| offered.eq_ignore_ascii_case(name));
+        wanted.iter().copied().filter(|name| !there(name)).collect()
+    };
+    let mut needed = vec!["New-RegistrationToken", "New-AzureStackActivation"];
+    if information.identity_system == IdentitySystem::Aad {
+        needed.push("New-AzureBridgeServicePrincipal");
+    }
+    if information.version.has_key_pair(information.nodes) {
+        needed.push("Set-RegistrationKeyPair");
+    }
+    let (needed, others) = (missing(&needed), missing(&["Get-ActionStatus", "Remove-AzureStackActivation"]));
+    let lacks = |names: &[&str], what: &str| {
+        let message = format!("the endpoint does not offer {}, which {what}", names.join(" and "));
+        Problem::new(&code::CMDLET_UNKNOWN, message)
+    };
+    if !needed.is_empty() {
+        list.problem(NAME, Verdict::Failed, lacks(&needed, "registering runs"));
+    }
+    if !others.is_empty() {
+        list.problem(NAME, Verdict::Warning, lacks(&others, "azsreg runs while it waits, and to unregister or renew"));
+    }
+    if needed.is_empty() && others.is_empty() {
+        list.push(NAME, Verdict::Ok, "the endpoint offers all that registering runs");
     }
 }
 

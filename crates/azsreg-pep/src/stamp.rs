@@ -343,6 +343,13 @@ impl Stamp for PrivilegedEndpoint {
         Ok(ActionRun { state, id, started: text("StartDateTime").parse().ok() })
     }
 
+    async fn cmdlets(&self) -> Result<Vec<String>, PortError> {
+        let result = self.call(Command::new("Get-Command")).await?;
+        let name =
+            |value: &Value| value.get("Name").and_then(Value::display).or_else(|| value.text().map(str::to_owned));
+        Ok(result.objects().filter_map(name).collect())
+    }
+
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {
         const NAME: &str = "Set-RegistrationKeyPair";
         let result = self.call(Command::new(NAME)).await?;

@@ -455,6 +455,18 @@ impl Stamp for InProcess<'_> {
         .await
     }
 
+    async fn cmdlets(&self) -> Result<Vec<String>, PortError> {
+        const OFFERED: &[&str] = &[
+            "Get-ActionStatus",
+            "New-AzureBridgeServicePrincipal",
+            "New-AzureStackActivation",
+            "New-RegistrationToken",
+            "Remove-AzureStackActivation",
+            "Set-RegistrationKeyPair",
+        ];
+        self.pep("Get-Command", |_, _| Ok(OFFERED.iter().map(|name| (*name).to_owned()).collect())).await
+    }
+
     async fn set_registration_key_pair(&self) -> Result<(), PortError> {
         self.pep("Set-RegistrationKeyPair", |world, now| {
             let World { stamp, draw, .. } = world;

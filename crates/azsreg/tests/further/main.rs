@@ -368,7 +368,16 @@ fn check_tells_what_the_article_asks_for_and_what_it_does_not() {
     world.run(&["check", "--location", "atlantis"]).ends(7).says("AZR4022").says("AZR4004");
     // Who is not signed in learns what the stamp alone can tell.
     let mut command = world.command(0, &world.dir.path().join("nobody"));
-    run(command.arg("check")).ends(7).says("AZR3001").says("stamp version");
+    run(command.arg("check")).ends(7).says("AZR3001").says("stamp version").says("offers all that registering runs");
+    // A cmdlet that the stamp's build promises is not there.
+    let lacks = json!({"when": {"plane": "pep", "route": "Get-Command"}, "then": {"body": "New-RegistrationToken"}});
+    world.lab.fault(lacks).unwrap();
+    world
+        .run(&["check"])
+        .ends(7)
+        .says("AZR2008")
+        .says("does not offer New-AzureStackActivation")
+        .says("Get-ActionStatus");
 }
 
 /// Every file below a directory, but those that are carried and secret by nature.
