@@ -21,6 +21,7 @@ mod market;
 #[cfg(test)]
 mod odd;
 mod place;
+mod probe;
 mod products;
 mod proxy;
 mod records;
@@ -42,6 +43,7 @@ pub use login::{Identity, Prompt, SignIn, certificate_from_pem};
 pub use manager::Manager;
 pub use market::MarketPort;
 pub use place::{Known, Place};
+pub use probe::Asked;
 pub use products::{details as product_details, item as stamp_item, product};
 pub use records::{RecordsPort, activation};
 pub use usage::page as usage_page;

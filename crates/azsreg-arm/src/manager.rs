@@ -230,6 +230,15 @@ impl<'a> Manager<'a> {
         Ok(self.send(Method::GET, &self.link(link)?, None).await?.body)
     }
 
+    /// A GET's answer as it is, a refusal too: for transcripts.
+    ///
+    /// # Errors
+    /// Nobody is signed in, or it is not to be reached.
+    pub(crate) async fn answer(&self, path: &str, version: &str) -> Result<Answer, ArmError> {
+        let token = self.identity.token(&self.endpoint, &self.audience).await?;
+        self.http.call(Method::GET, &self.url(path, version), Some(token.expose_secret()), Body::None).await
+    }
+
     /// A GET whose resource may not be there.
     ///
     /// # Errors

@@ -111,6 +111,8 @@ pub struct Pool {
     url: String,
     resource_uri: String,
     shell: Option<String>,
+    /// The version of the protocol that the server named.
+    protocol: Option<String>,
     timeout: Duration,
     max_envelope: usize,
     fragmenter: Fragmenter,
@@ -132,6 +134,7 @@ impl Pool {
             url: url.to_owned(),
             resource_uri: format!("{}{configuration}", wsman::POWERSHELL_URI),
             shell: None,
+            protocol: None,
             timeout,
             max_envelope: wsman::DEFAULT_MAX_ENVELOPE,
             fragmenter: Fragmenter::default(),
@@ -212,6 +215,12 @@ impl Pool {
         self.shell.is_some()
     }
 
+    /// The version of the protocol that the server named, once the pool is open.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
     /// Asks for what the pool (`None`) or a pipeline has to say.
     #[must_use]
     pub fn receive(&self, pipeline: Option<Uuid>) -> Outgoing {
@@ -244,6 +253,9 @@ impl Pool {
                 let what = "number of messages of one command";
                 Spent::add(&mut self.spent.messages, 1, what, limit::MESSAGES)?;
                 let message = Message::decode(&bytes)?;
+                if message.kind == kind::SESSION_CAPABILITY {
+                    self.protocol = from_xml(&message.data)?.get("protocolversion").and_then(Value::display);
+                }
                 if message.kind == kind::ENCRYPTED_SESSION_KEY {
                     let text = messages::read_one_text(&message.data, "EncryptedSessionKey")?;
                     if let Some(exchange) = self.exchange.take() {

@@ -27,6 +27,17 @@ pub(crate) async fn handle(state: &Arc<State>, stamp: &Arc<StampState>, request:
     reply
 }
 
+/// The bridge's provider as the stamp's Resource Manager describes it.
+fn bridge_provider(subscription: uuid::Uuid) -> serde_json::Value {
+    let kind = |name: &str| json!({"resourceType": name, "locations": ["local"], "apiVersions": ["2016-01-01"]});
+    let kinds = ["activations", "activations/products", "activations/downloadedProducts"].map(kind);
+    json!({
+        "id": format!("/subscriptions/{subscription}/providers/Microsoft.AzureBridge.Admin"),
+        "namespace": "Microsoft.AzureBridge.Admin", "registrationState": "Registered",
+        "resourceTypes": kinds,
+    })
+}
+
 async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> Result<Reply, ArmError> {
     let segments = http::segments(request.uri().path());
     let parts: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
@@ -95,6 +106,7 @@ async fn route(state: &Arc<State>, stamp: &Arc<StampState>, request: &Read) -> R
         return Err(ArmError::new(404, "SubscriptionNotFound", message));
     }
     match rest[1..] {
+        ["providers", "microsoft.azurebridge.admin"] if reads => Ok(http::json(200, &bridge_provider(provider))),
         ["providers", "microsoft.azurebridge.admin", "locations", _, "operationresults", id] if reads => {
             super::market::operation(stamp, request, id)
         }

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::parameters::{Bound, NAMES, bind, parameters};
+use super::parameters::{Bound, COMMON, NAMES, Parameter, bind, parameters};
 use crate::faults::Asked;
 use crate::keys;
 use crate::lab::{StampState, State};
@@ -147,6 +147,18 @@ async fn pipeline_result(
     Ok(outputs)
 }
 
+/// The parameters of a command, as `Get-Command` tells them across a session: by name, the metadata as their type's name.
+fn metadata(list: &[Parameter]) -> Value {
+    let names = list.iter().map(|parameter| parameter.name).chain(COMMON.iter().copied());
+    let entries = names.map(|name| (name.into(), "System.Management.Automation.ParameterMetadata".into()));
+    let types = vec![
+        "System.Collections.Generic.Dictionary`2[[System.String],[System.Management.Automation.ParameterMetadata]]"
+            .into(),
+        "System.Object".into(),
+    ];
+    Object { types, content: Content::Dictionary(entries.collect()), ..Object::default() }.into()
+}
+
 fn unknown(name: &str) -> CmdletError {
     CmdletError {
         id: "CommandNotFoundException",
@@ -176,18 +188,21 @@ async fn act(
                     .or_else(|| names.display().map(|n| vec![n]))
             });
             let world = stamp.world();
-            let all = NAMES.iter().filter(|name| parameters(name, &world).is_some());
+            let all = NAMES.iter().filter_map(|name| parameters(name, &world));
             Ok(all
-                .filter(|name| wanted.as_ref().is_none_or(|w| w.iter().any(|w| crate::world::roles::matches(w, name))))
-                .map(|name| {
+                .filter(|(name, _)| {
+                    wanted.as_ref().is_none_or(|w| w.iter().any(|w| crate::world::roles::matches(w, name)))
+                })
+                .map(|(name, list)| {
                     let kind = Object::enumeration("System.Management.Automation.CommandTypes", "Function", 2);
                     Object {
-                        text: Some((*name).into()),
+                        text: Some(name.into()),
                         ..Object::custom([
-                            ("Name", Value::from(*name)),
+                            ("Name", Value::from(name)),
                             ("CommandType", kind.into()),
                             ("Version", Value::Null),
                             ("Source", "".into()),
+                            ("Parameters", metadata(&list)),
                         ])
                     }
                     .into()

@@ -17,7 +17,7 @@ enum Kind {
 }
 
 pub(super) struct Parameter {
-    name: &'static str,
+    pub(super) name: &'static str,
     kind: Kind,
     mandatory: bool,
     position: Option<usize>,
@@ -31,7 +31,7 @@ const AS_JOB: Parameter = parameter("AsJob", Kind::Switch, false, None);
 const MODELS: &[&str] = &["Capacity", "PayAsYouUse", "Development", "Custom", "Ruggedized"];
 const CLOUDS: &[&str] = &["AzureCloud", "AzureChinaCloud", "AzureUSGovernment", "CustomCloud"];
 /// Every cmdlet takes these and they change nothing here.
-const COMMON: &[&str] = &[
+pub(super) const COMMON: &[&str] = &[
     "Verbose",
     "Debug",
     "ErrorAction",
