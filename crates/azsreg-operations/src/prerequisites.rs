@@ -149,7 +149,7 @@ async fn of_cmdlets<S: Stamp, C: Clock>(list: &mut List, stamp: &S, clock: &C, i
     if information.identity_system == IdentitySystem::Aad {
         needed.push("New-AzureBridgeServicePrincipal");
     }
-    if information.version.has_key_pair(information.nodes) {
+    if information.has_key_pair() {
         needed.push("Set-RegistrationKeyPair");
     }
     let (needed, others) = (missing(&needed), missing(&["Get-ActionStatus", "Remove-AzureStackActivation"]));

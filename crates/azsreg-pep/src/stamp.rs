@@ -516,7 +516,7 @@ mod tests {
         let found = outcome("other forms of values").unwrap();
         let stamp = information(found.objects().next().unwrap()).unwrap();
         assert_eq!(stamp.cloud_id.to_string(), "11111111-2222-4333-8444-555555555555");
-        assert_eq!((stamp.nodes, stamp.region.as_deref()), (4, Some("east")));
+        assert_eq!((stamp.nodes, stamp.region.as_deref()), (Some(4), Some("east")));
         let listed = outcome("a principal in a list").unwrap();
         assert!(listed.objects().any(|value| value.get("ObjectId").and_then(guid) == Some(stamp.cloud_id)));
     }
