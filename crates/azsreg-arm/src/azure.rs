@@ -67,11 +67,23 @@ fn unreadable(what: &str) -> ArmError {
     ArmError::Unreadable { host: "Azure".into(), reason: format!("{what} is missing or malformed") }
 }
 
+/// A read that a narrow role, or another Azure, refuses: what it would have said is not known.
+fn unchecked(what: &str, statuses: &[u16], error: ArmError) -> PortError {
+    match &error {
+        ArmError::Refused { status, .. } if statuses.contains(status) => {
+            let problem = Problem::new(&code::NOT_CHECKED, format!("{what} could not be checked"));
+            PortError::permanent(problem.detail(redact::of_server(&error.to_string())))
+        }
+        _ => error.into(),
+    }
+}
+
 fn registration(value: &Value) -> Result<Registration, ArmError> {
     Ok(Registration {
         id: text(value, "/id").parse().map_err(|_| unreadable("the registration's id"))?,
         cloud_id: guid(value, "/properties/cloudId"),
-        object_id: guid(value, "/properties/objectId"),
+        // A GUID of zeros names nothing.
+        object_id: guid(value, "/properties/objectId").filter(|id| !id.is_nil()),
         billing_model: text(value, "/properties/billingModel").to_owned(),
         etag: value.get("etag").and_then(Value::as_str).map(str::to_owned),
     })
@@ -183,17 +195,24 @@ impl Azure for AzurePort<'_> {
 
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError> {
         let path = format!("/subscriptions/{subscription}/locations");
-        let list = self.manager.list(&path, SUBSCRIPTIONS, absent::NEVER).await?;
+        let list = self.manager.list(&path, SUBSCRIPTIONS, absent::NEVER).await;
+        let list = list.map_err(|error| unchecked("which locations the subscription has", &[403], error))?;
         let other_kind = |one: &Value| one["id"].is_string() && !absent::is_of_kind(one, "locations");
         if list.iter().any(|one| text(one, "/name").is_empty() || other_kind(one)) {
             return Err(self.manager.unclear(&path, "the list holds something else").into());
         }
-        Ok(list.iter().map(|location| text(location, "/name").to_owned()).collect())
+        // What is more than one region is none that a group can be in; an older Azure does not say which is which.
+        let is = |one: &Value, member: &str, word: &str| text(one, member).eq_ignore_ascii_case(word);
+        let mut regions: Vec<&Value> = list.iter().filter(|one| !is(one, "/metadata/regionType", "Logical")).collect();
+        regions.sort_by_key(|one| is(one, "/metadata/regionCategory", "Other"));
+        Ok(regions.into_iter().map(|location| text(location, "/name").to_owned()).collect())
     }
 
     async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError> {
         let path = format!("{scope}/providers/Microsoft.Authorization/permissions");
-        let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await?;
+        let list = self.manager.list(&path, AUTHORIZATION, absent::NEVER).await;
+        let what = format!("what the caller may do on {scope}");
+        let list = list.map_err(|error| unchecked(&what, &[403, 404, 405], error))?;
         if list.iter().any(|one| !one["actions"].is_array()) {
             return Err(self.manager.unclear(&path, "the list holds something else").into());
         }
@@ -209,7 +228,10 @@ impl Azure for AzurePort<'_> {
 
     async fn provider(&self, subscription: Uuid) -> Result<Provider, PortError> {
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.AzureStack");
-        let provider = self.manager.call(Method::GET, &path, RESOURCES, None).await?;
+        let provider = match self.manager.call(Method::GET, &path, RESOURCES, None).await {
+            Err(ArmError::Refused { status: 403, .. }) => return Ok(Provider::NotKnown),
+            provider => provider?,
+        };
         match text(&provider, "/registrationState") {
             "" => Err(self.unclear(&path).into()),
             state if state.eq_ignore_ascii_case("Registered") => Ok(Provider::Registered),

@@ -2,7 +2,7 @@
 //! unknown, not wrong.
 
 use azsreg_model::code;
-use azsreg_operations::ports::{BridgeOwners, DirectoryRights};
+use azsreg_operations::ports::{AdGraph, BridgeOwners, DirectoryRights};
 use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
@@ -62,17 +62,37 @@ pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Resu
         }
         other => other,
     };
-    Ok(DirectoryRights { may_register_applications, bridge: owners(graph, principal).await? })
+    let application = application(graph, principal).await?;
+    let ad_graph = application.as_ref().and_then(ad_graph);
+    let bridge = match &application {
+        Some(application) => owners(graph, application).await?,
+        None => None,
+    };
+    Ok(DirectoryRights { may_register_applications, bridge, ad_graph })
 }
 
-async fn owners(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<Option<BridgeOwners>, ArmError> {
+/// The application of a principal.
+async fn application(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<Option<Value>, ArmError> {
     let Some(principal) = principal else { return Ok(None) };
     let Some(found) = get(graph, &format!("servicePrincipals/{principal}")).await? else { return Ok(None) };
     let Some(app_id) = found["appId"].as_str() else { return Ok(None) };
-    let applications = items(get(graph, &format!("applications?$filter=appId eq '{app_id}'")).await?);
-    let (Some(application), Some(me)) = (applications.iter().flatten().next(), get(graph, "me").await?) else {
-        return Ok(None);
-    };
+    let select = "$select=id,appId,authenticationBehaviors";
+    let applications = items(get(graph, &format!("applications?$filter=appId eq '{app_id}'&{select}")).await?);
+    Ok(applications.into_iter().flatten().next())
+}
+
+/// Whether it may use Azure AD Graph; `None` where the directory does not say.
+fn ad_graph(application: &Value) -> Option<AdGraph> {
+    let behaviours = application.as_object()?.get("authenticationBehaviors")?;
+    Some(match behaviours["blockAzureADGraphAccess"].as_bool() {
+        Some(true) => AdGraph::Blocked,
+        Some(false) => AdGraph::Exempt,
+        None => AdGraph::NotSet,
+    })
+}
+
+async fn owners(graph: &Manager<'_>, application: &Value) -> Result<Option<BridgeOwners>, ArmError> {
+    let Some(me) = get(graph, "me").await? else { return Ok(None) };
     let id = application["id"].as_str().unwrap_or_default();
     let Some(list) = items(get(graph, &format!("applications/{id}/owners")).await?) else { return Ok(None) };
     let name = |owner: &Value| {
@@ -83,4 +103,24 @@ async fn owners(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<Option<B
         owned: list.iter().any(|owner| owner["id"].is_string() && owner["id"] == me["id"]),
         owners: list.iter().map(name).collect(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_null_is_not_set_and_what_is_not_said_is_not_known() {
+        for (application, expected) in [
+            (json!({"authenticationBehaviors": {"blockAzureADGraphAccess": true}}), Some(AdGraph::Blocked)),
+            (json!({"authenticationBehaviors": {"blockAzureADGraphAccess": false}}), Some(AdGraph::Exempt)),
+            (json!({"authenticationBehaviors": {"blockAzureADGraphAccess": null}}), Some(AdGraph::NotSet)),
+            (json!({"authenticationBehaviors": null}), Some(AdGraph::NotSet)),
+            (json!({"id": "1"}), None),
+        ] {
+            assert_eq!(ad_graph(&application), expected, "{application}");
+        }
+    }
 }

@@ -225,7 +225,11 @@ async fn an_odd_answer_to_any_read_is_an_error() {
                 Ok(found) => panic!("{what}: {found}"),
                 Err(error) => error.problem.code.id,
             };
-            // A page is somebody else's, and said to be.
+            // A page is somebody else's, and said to be. What the caller may do need not be known.
+            if *name == "permissions" && *status == 404 {
+                assert_eq!(error, "AZR4060", "{what}");
+                continue;
+            }
             let unclear = ["AZR4037", "AZR4014", "AZR2017"].contains(&error);
             assert!(unclear || (*status == 404 && body.contains("code")), "{what}: {error}");
             pairs += 1;

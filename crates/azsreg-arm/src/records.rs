@@ -123,16 +123,10 @@ impl<'a> RecordsPort<'a> {
                 reason: "it is not a stamp's metadata".into(),
             });
         }
-        let login = authority(login, &host, allow_http)?;
-        // AD FS has no tenants: what its address ends with is part of it.
-        let adfs = login.to_ascii_lowercase().ends_with("/adfs");
-        // `https://login.example/` or `https://login.example/{tenant}/`: the tenant is the stamp's own either way.
-        let (scheme, rest) = login.split_once("://").unwrap_or(("https", &login));
-        let (at, named) = match rest.split_once('/') {
-            _ if adfs => (login.clone(), Some("adfs".to_owned())),
-            Some((host, tenant)) => (format!("{scheme}://{host}"), Some(tenant.to_owned())),
-            None => (login.clone(), None),
-        };
+        let (at, named) = authority(login, &host, allow_http)?;
+        let adfs = at.to_ascii_lowercase().ends_with("/adfs");
+        // The tenant is the stamp's own, whether the address names it or not.
+        let named = if adfs { Some("adfs".to_owned()) } else { named };
         let tenant = named.or_else(|| stamp.tenant_id.clone()).filter(|tenant| is_tenant(tenant));
         let place = Place {
             endpoint: endpoint.trim_end_matches('/').to_owned(),

@@ -81,7 +81,7 @@ impl Cloud {
                 "management.chinacloudapi.cn",
                 "login.partner.microsoftonline.cn",
                 "microsoftgraph.chinacloudapi.cn",
-                "ChinaEast",
+                "chinaeast2",
             ),
             NamedCloud::AzureGermanCloud => None,
         }

@@ -345,11 +345,11 @@ codes! {
         "A registration of this name has another cloud id, and Azure never changes that.",
         "Choose another --name, or leave it out: the name is then made of the cloud id.";
     STAMP_REGISTERED_ELSEWHERE "AZR4007" CheckFailed "The stamp is registered already, under another name",
-        "Azure allows one registration per cloud id.",
-        "Register with the same subscription, resource group and name, or remove that registration first.";
+        "Azure allows one live registration for each cloud id. PowerShell or another azsreg may have made it.",
+        "azsreg status  shows both sides; azsreg adopt  takes over what something else registered; azsreg renew  renews it.";
     TOKEN_REFUSED "AZR4008" Failed "Azure refused the registration token",
         "The service does not accept this token's version from this stamp, or the token was damaged.",
-        "Run the same command again. If it persists, ask for an older token: add --token-version 4.0, or 3.0.";
+        "Ask the stamp for a token of another version: the same command with --token-version 3.0, or 4.0.";
     FORBIDDEN "AZR4009" Failed "Azure forbids the call",
         "The account lacks the action that is named below, or is not the owner of the bridge service principal. A role that is eligible (PIM) counts only while it is active.",
         "Have the action granted (or be made owner), then run the same command again: it resumes.";
@@ -394,8 +394,8 @@ codes! {
         "The recommended practice is one subscription for each stamp: usage is easier to tell apart.",
         "Choose another --subscription, or go on: the names differ.";
     GRAPH_RETIREMENT "AZR4025" Failed "Azure AD Graph is retired",
-        "The stamp's directory applications used Azure AD Graph until 2025; old builds need the exemption or the update.",
-        "Run the retirement script in the stamp's directory and in the registration's directory, and update the stamp.";
+        "Old builds of the stamp use it. Applications made after 2024-08-31, the bridge's too, are blocked from it unless they are exempt.",
+        "Update the stamp first. Microsoft's retirement script may no longer help: its extension ended on 2025-08-31.";
     ROLE_DIFFERS "AZR4026" CheckFailed "A role of this name with other actions exists",
         "The role was made by hand or with an older tool.",
         "azsreg role create --update";
@@ -482,6 +482,9 @@ codes! {
     FORBIDDEN_BY_SOMETHING "AZR4057" Failed "A call was forbidden, and it is not said by whom",
         "The service answered 403, or a proxy or a firewall in its place.",
         "See in the words who answered. A proxy: have the host allowed there. Azure: ask for the role that the call needs. Then run the same command again.";
+    NOT_CHECKED "AZR4060" Failed "Something in Azure could not be checked",
+        "The sign-in's roles do not let it be read, or this Azure does not offer it.",
+        "azsreg goes on: Azure judges each call itself. To have it checked, ask for the role of azsreg role create.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";

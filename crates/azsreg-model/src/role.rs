@@ -43,7 +43,16 @@ impl CustomRole {
         ("Microsoft.Authorization/roleAssignments/write", "register, move: the stamp's role on its registration"),
         ("Microsoft.Authorization/roleAssignments/delete", "unregister, change-subscription"),
         ("Microsoft.Authorization/permissions/read", "every command: says which action is missing"),
+        (
+            "Microsoft.Resources/subscriptions/providers/read",
+            "register, check: says whether the provider is registered",
+        ),
+        ("Microsoft.Resources/subscriptions/locations/read", "register, check: says where the resource group can be"),
     ];
+
+    /// Those that only let azsreg see beforehand what Azure says later. A role that lacks them does.
+    pub const ONLY_TO_LOOK: &[&str] =
+        &["Microsoft.Resources/subscriptions/providers/read", "Microsoft.Resources/subscriptions/locations/read"];
 
     /// The role for these subscriptions.
     #[must_use]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
+use uuid::Uuid;
 
 use crate::{
     ActivationRecord, BillingModel, LOCK_NAME, Lock, Problem, RegisterRequest, Registration, RegistrationId,
@@ -202,6 +203,8 @@ pub struct Known {
     pub tenant: Option<String>,
     /// What works on the stamp at the moment.
     pub running: Option<Running>,
+    /// Whether it was registered disconnected: it has no principal then, whatever Azure fills in.
+    pub disconnected: bool,
 }
 
 /// Both sides of a registration.
@@ -260,7 +263,7 @@ impl StatusReport {
         stamp: Result<StampSide, Problem>,
         known: &Known,
     ) -> Self {
-        let view = Views::of(&azure, &stamp, at);
+        let view = Views::of(&azure, &stamp, at, known);
         let status = view.status(known);
         let end = view.end();
         let days_left = end.map(|end| end.duration_since(at).as_secs()).map(|left| match left / 86_400 {
@@ -281,6 +284,8 @@ struct Views<'a> {
     registration: Option<Option<&'a Registration>>,
     information: Option<&'a StampInformation>,
     record: Option<Option<&'a ActivationRecord>>,
+    /// The bridge's principal as the registration names it. A disconnected stamp has none.
+    bridge: Option<Uuid>,
 }
 
 /// A day, as people write it.
@@ -360,9 +365,16 @@ pub fn finite(end: Timestamp) -> Option<Timestamp> {
 }
 
 impl<'a> Views<'a> {
-    fn of(azure: &'a Result<AzureSide, Problem>, stamp: &'a Result<StampSide, Problem>, at: Timestamp) -> Self {
+    fn of(
+        azure: &'a Result<AzureSide, Problem>,
+        stamp: &'a Result<StampSide, Problem>,
+        at: Timestamp,
+        known: &Known,
+    ) -> Self {
         let azure = azure.as_ref().ok();
+        let named = azure.and_then(|azure| azure.registration.as_ref()?.object_id);
         Self {
+            bridge: named.filter(|_| !known.disconnected),
             at,
             azure,
             registration: azure.map(|azure| azure.registration.as_ref()),
@@ -394,6 +406,11 @@ impl<'a> Views<'a> {
         (!now.eq_ignore_ascii_case(then)).then_some((then, now))
     }
 
+    /// Whether the bridge's principal is not in the directory any more.
+    fn is_without_bridge(&self) -> bool {
+        self.bridge.is_some() && self.azure.is_some_and(|azure| azure.principal == Some(false))
+    }
+
     fn status(&self, known: &Known) -> Status {
         match self.settled(known) {
             Status::HalfRegistered | Status::Mismatch | Status::NotRegistered if known.running.is_some() => {
@@ -418,11 +435,7 @@ impl<'a> Views<'a> {
             (Some(None), None) => Status::NotRegistered,
             _ if expired => Status::Expired,
             // Both sides have it, and yet the stamp can't use it.
-            (Some(Some(_)), _)
-                if self.tenants(known).is_some() || self.azure.is_some_and(|azure| azure.principal == Some(false)) =>
-            {
-                Status::Mismatch
-            }
+            (Some(Some(_)), _) if self.tenants(known).is_some() || self.is_without_bridge() => Status::Mismatch,
             (Some(Some(registration)), Some(Some(record))) if record.is_of(&registration.id) => {
                 if expiring {
                     Status::Expiring
@@ -454,7 +467,7 @@ impl<'a> Views<'a> {
         };
         // A disconnected stamp's registration has no principal: it is renewed by files that are carried.
         let renew = match registration {
-            Some(registration) if registration.object_id.is_none() => {
+            Some(registration) if self.bridge.is_none() => {
                 offline_renewal(registration, self.azure.and_then(|azure| azure.expires), known)
             }
             Some(_) => command("renew"),
@@ -517,17 +530,16 @@ impl<'a> Views<'a> {
                     .next(renew.clone()),
             );
         }
-        let (Some(azure), Some(registration)) = (self.azure, registration) else { return found };
+        let (Some(azure), Some(_)) = (self.azure, registration) else { return found };
         if let Some((then, now)) = self.tenants(known) {
             let message = format!("the subscription was in the directory {then} and is in {now} now");
             found.push(Problem::new(&code::TENANT_CHANGED, message).next(renew.clone()));
-        } else if azure.principal == Some(false) {
-            let id = registration.object_id.map(|id| id.to_string()).unwrap_or_default();
+        } else if let Some(id) = self.bridge.filter(|_| self.is_without_bridge()) {
             let message = format!("the directory of the subscription does not have the stamp's principal {id}");
             found.push(
                 Problem::new(&code::PRINCIPAL_MISSING, message)
-                    .cause("The bridge application was deleted, or the subscription has changed its directory.")
-                    .next(command("renew")),
+                    .cause("The bridge application was deleted, the subscription has changed its directory, or the stamp is disconnected.")
+                    .next(format!("{}  (a disconnected stamp has no principal: nothing to do)", command("renew"))),
             );
         }
         if azure.lock.is_none() {
@@ -535,7 +547,7 @@ impl<'a> Views<'a> {
             found.push(Problem::new(&code::LOCK_MISSING, message).next(command("repair")));
         }
         // A registration of a disconnected stamp has no principal and needs no role.
-        if azure.role.is_none() && registration.object_id.is_some() && azure.principal != Some(false) {
+        if azure.role.is_none() && self.bridge.is_some() && !self.is_without_bridge() {
             let message = "the stamp's principal has no role on the registration: marketplace and usage fail";
             found.push(Problem::new(&code::ROLE_MISSING, message).next(command("repair")));
         }

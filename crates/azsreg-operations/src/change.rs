@@ -224,7 +224,9 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
         None => None,
     };
     let expires = claims.as_ref().and_then(|claims| claims.expires);
-    if let Some(registration) = base.registration.as_ref().filter(|r| writes && r.object_id.is_none()) {
+    if let Some(registration) =
+        base.registration.as_ref().filter(|r| writes && (r.object_id.is_none() || known.disconnected))
+    {
         return Err(of_a_disconnected(registration, expires, change, known));
     }
     let mut warnings = Vec::new();

@@ -1,8 +1,8 @@
 //! Everything that can be checked before anything is changed: one list, reported together.
 
 use azsreg_model::{
-    BillingModel, LockLevel, Permission, Problem, RegisterRequest, Registration, RegistrationId, StampInformation,
-    StampVersion, code,
+    BillingModel, Lock, LockLevel, Permission, Problem, RegisterRequest, Registration, RegistrationId,
+    StampInformation, StampVersion, code, quoted,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::engine::Watch;
 use crate::engine::retry::{self, Policy};
 use crate::ports::{Azure, Class, Clock, PortError, Provider, Subscription};
+use crate::status;
 
 /// What the checks found in Azure, for the steps to go on from.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Found {
     pub registration: Option<Registration>,
     /// What forbids a change, where there is one to make: a lock, or the subscription's state.
     pub stops: Vec<Problem>,
+    /// What could not be checked, for the operator to know.
+    pub unchecked: Vec<Problem>,
 }
 
 /// The outcome of a list of checks: all refusals, or what was found.
@@ -83,6 +86,31 @@ pub(crate) fn refusal<T>(result: Result<T, PortError>, problems: &mut Vec<Proble
     }
 }
 
+/// Refuses with all that refuses; else gives what could not be checked, which is for the operator to know and no more.
+pub(crate) fn judged(problems: Vec<Problem>) -> Checked<Vec<Problem>> {
+    let (unchecked, refusing): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.code == &code::NOT_CHECKED);
+    if refusing.is_empty() { Ok(unchecked) } else { Err(refusing) }
+}
+
+/// A check's answer, or that it could not be made, as a warning.
+pub(crate) fn checkable<T>(result: Result<T, PortError>) -> Result<Result<T, Problem>, PortError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.problem.code == &code::NOT_CHECKED => Ok(Err(*error.problem)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the caller may do at a scope, or that it could not be checked.
+pub(crate) async fn allowed<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    scope: &str,
+) -> Result<Result<Vec<Permission>, Problem>, PortError> {
+    checkable(retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await)
+}
+
 /// What is to be registered where, for the checks in Azure.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'t> {
@@ -138,7 +166,7 @@ pub async fn subscription<A: Azure, C: Clock>(
     )))
 }
 
-/// The actions that the caller lacks at a scope, as one refusal.
+/// The actions that the caller lacks at a scope, as one refusal; or that it could not be checked.
 ///
 /// # Errors
 /// Azure could not be asked.
@@ -149,8 +177,10 @@ pub async fn missing_actions<A: Azure, C: Clock>(
     needed: &[&'static str],
     what: &str,
 ) -> Result<Option<Problem>, PortError> {
-    let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await?;
-    Ok(lacking(&permissions, scope, needed, what))
+    Ok(match allowed(azure, clock, scope).await? {
+        Ok(permissions) => lacking(&permissions, scope, needed, what),
+        Err(unchecked) => Some(unchecked),
+    })
 }
 
 fn lacking(permissions: &[Permission], scope: &str, needed: &[&'static str], what: &str) -> Option<Problem> {
@@ -177,52 +207,41 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
     };
     let mut stops: Vec<Problem> = disabled(&subscription).into_iter().collect();
     let provider = retry::read(clock, Policy::AZURE, async || azure.provider(subscription.id).await).await?;
-    let (group, location) = place(azure, clock, target, &mut problems).await?;
+    let (group, location) = place(azure, clock, id, target.location, &mut problems).await?;
 
     let scope = match &group {
         Some(_) => format!("/subscriptions/{}/resourceGroups/{}", subscription.id, id.resource_group),
         None => format!("/subscriptions/{}", subscription.id),
     };
-    let permissions = retry::read(clock, Policy::AZURE, async || azure.permissions(&scope).await).await?;
+    let permissions = allowed(azure, clock, &scope).await?;
     let needed = Needed::by(group.is_some(), provider, target.connected);
-    problems.extend(lacking(&permissions, &scope, &needed.in_group, "registering"));
+    match &permissions {
+        Ok(permissions) => problems.extend(lacking(permissions, &scope, &needed.in_group, "registering")),
+        Err(unchecked) => problems.push(unchecked.clone()),
+    }
     if !needed.in_subscription.is_empty() {
         let whole = format!("/subscriptions/{}", subscription.id);
         problems.extend(missing_actions(azure, clock, &whole, &needed.in_subscription, "registering").await?);
     }
-    if Permission::allow(&permissions, "Microsoft.Authorization/locks/read") {
-        stops.extend(foreign_locks(azure, clock, id, true).await?);
+    // What is not known to be forbidden is tried.
+    let may = |action: &str| permissions.as_ref().map_or(true, |permissions| Permission::allow(permissions, action));
+    if may("Microsoft.Authorization/locks/read") {
+        let locks = foreign_locks(azure, clock, id, true).await;
+        match locks {
+            Err(error) if permissions.is_err() && error.class == Class::Permanent => {
+                let message = format!("the locks above {} could not be checked", id.name);
+                problems.push(Problem::new(&code::NOT_CHECKED, message).detail(error.problem.to_string()));
+            }
+            locks => stops.extend(locks?),
+        }
     }
 
     let mut registration = None;
-    if provider != Provider::NotRegistered && Permission::allow(&permissions, "Microsoft.AzureStack/registrations/read")
-    {
-        let all = retry::read(clock, Policy::AZURE, async || azure.registrations(subscription.id).await).await;
-        for listed in refusal(all, &mut problems)?.unwrap_or_default() {
-            // The list leaves the cloud id out in some api-versions: the resource itself has it.
-            let other = if listed.id == *id || listed.cloud_id.is_none() {
-                let read = retry::read(clock, Policy::AZURE, async || azure.registration(&listed.id).await).await;
-                match refusal(read, &mut problems)?.flatten() {
-                    Some(read) => read,
-                    None => continue,
-                }
-            } else {
-                listed
-            };
-            if other.id == *id {
-                registration = Some(other);
-            } else if other.cloud_id == Some(cloud_id) && target.replaced != Some(&other.id) {
-                problems.extend(registered_elsewhere(azure, clock, &other, cloud_id).await?);
-            }
+    if provider != Provider::NotRegistered && may("Microsoft.AzureStack/registrations/read") {
+        let all = status::registrations(azure, clock, subscription.id).await;
+        if let Some(all) = refusal(all, &mut problems)? {
+            registration = free(azure, clock, (id, cloud_id), target.replaced, &all, &mut problems).await?;
         }
-    }
-    if let Some(owner) = registration.as_ref().and_then(|r: &Registration| r.cloud_id)
-        && owner != cloud_id
-    {
-        problems.push(Problem::new(
-            &code::NAME_TAKEN,
-            format!("the registration {} belongs to the stamp {owner}; this stamp is {cloud_id}", id.name),
-        ));
     }
 
     // Without a user's refresh token the stamp can't make its principal: said before anything changes.
@@ -235,43 +254,89 @@ pub async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, target: Target<'_>)
             return Err(error);
         }
     }
-    if problems.is_empty() {
-        Ok(Ok(Found { subscription, provider, group, location, registration, stops }))
-    } else {
-        Ok(Err(stops.into_iter().chain(problems).collect()))
-    }
+    Ok(match judged(problems) {
+        Ok(unchecked) => Ok(Found { subscription, provider, group, location, registration, stops, unchecked }),
+        Err(problems) => Err(stops.into_iter().chain(problems).collect()),
+    })
 }
 
-/// Refuses if another registration of the stamp is alive: an expired one does not stand in the way of a new name.
-async fn registered_elsewhere<A: Azure, C: Clock>(
+/// Whether a stamp can be registered under a name, by the registrations of the subscription: the name is free or the stamp's
+/// own, and no other live registration has the stamp's cloud id. `register` and `check` ask here. Gives the registration of
+/// the name.
+pub(crate) async fn free<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
-    other: &Registration,
+    (id, cloud_id): (&RegistrationId, Uuid),
+    replaced: Option<&RegistrationId>,
+    all: &[Registration],
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Registration>, PortError> {
+    let mut own = None;
+    for other in all {
+        if other.id == *id {
+            // The resource itself has more than the list.
+            let read = retry::read(clock, Policy::AZURE, async || azure.registration(id).await).await;
+            own = refusal(read, problems)?.flatten();
+        } else if other.cloud_id == Some(cloud_id) && replaced != Some(&other.id) {
+            let end = expiry(azure, clock, other).await?;
+            // An expired one does not stand in the way of a new name.
+            if end.is_none_or(|end| end > clock.now()) {
+                let message = format!("the stamp {cloud_id} is registered already, as {}", other.id);
+                problems.push(registered_elsewhere(message, &other.id));
+            }
+        }
+    }
+    if let Some(owner) = own.as_ref().and_then(|own| own.cloud_id)
+        && owner != cloud_id
+    {
+        let message = format!("the registration {} belongs to the stamp {owner}; this stamp is {cloud_id}", id.name);
+        problems.push(Problem::new(&code::NAME_TAKEN, message));
+    }
+    Ok(own)
+}
+
+/// Whether the registration that the stamp's record names is still alive: Azure allows one for each cloud id.
+pub(crate) async fn activated_elsewhere<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    other: &RegistrationId,
     cloud_id: Uuid,
 ) -> Result<Option<Problem>, PortError> {
-    if expiry(azure, clock, other).await?.is_some_and(|end| end <= clock.now()) {
-        return Ok(None);
-    }
-    let message = format!("the stamp {cloud_id} is registered already, as {}", other.id);
-    Ok(Some(Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
-        "Register with --name {} --resource-group {}, or remove that registration first: azsreg unregister.",
-        other.id.name, other.id.resource_group
-    ))))
+    let seen = match retry::read(clock, Policy::AZURE, async || azure.registration(other).await).await {
+        // Gone: what is left is an activation without a registration, and registering mends it.
+        Ok(None) => return Ok(None),
+        Ok(Some(registration)) if registration.cloud_id.is_some_and(|id| id != cloud_id) => return Ok(None),
+        Ok(Some(registration)) => match expiry(azure, clock, &registration).await? {
+            Some(end) if end <= clock.now() => return Ok(None),
+            _ => "is there",
+        },
+        Err(error) if error.class == Class::Permanent => "can't be seen with this sign-in",
+        Err(error) => return Err(error),
+    };
+    Ok(Some(registered_elsewhere(format!("the stamp is activated for {other}, which {seen}"), other)))
+}
+
+/// That a stamp has a registration, and what can be done with it.
+fn registered_elsewhere(message: String, other: &RegistrationId) -> Problem {
+    let RegistrationId { subscription, resource_group, name } = other;
+    let (resource_group, name) = (quoted(resource_group), quoted(name));
+    Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
+        "azsreg status --subscription {subscription}  shows both sides; azsreg adopt --subscription {subscription}  takes over what something else registered; azsreg renew --subscription {subscription}  renews it. To write to it again: azsreg register --subscription {subscription} --resource-group {resource_group} --name {name}"
+    ))
 }
 
 /// The resource group, and where it is or will be.
-async fn place<A: Azure, C: Clock>(
+pub(crate) async fn place<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
-    target: Target<'_>,
+    id: &RegistrationId,
+    asked: Option<&str>,
     problems: &mut Vec<Problem>,
 ) -> Result<(Option<String>, String), PortError> {
-    let (subscription, name) = (target.id.subscription, target.id.resource_group.as_str());
+    let (subscription, name) = (id.subscription, id.resource_group.as_str());
     let group = retry::read(clock, Policy::AZURE, async || azure.resource_group(subscription, name).await).await;
     let group = refusal(group, problems)?.flatten();
-    let wanted = target.location.map_or_else(|| azure.default_location().to_owned(), str::to_owned);
-    let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-    if let (Some(existing), Some(asked)) = (&group, target.location)
+    if let (Some(existing), Some(asked)) = (&group, asked)
         && plain(existing) != plain(asked)
     {
         problems.push(Problem::new(
@@ -279,17 +344,47 @@ async fn place<A: Azure, C: Clock>(
             format!("the resource group {name} is in {existing}, not in {asked}"),
         ));
     }
-    if group.is_none() {
-        let locations = retry::read(clock, Policy::AZURE, async || azure.locations(subscription).await).await?;
-        if !locations.iter().any(|known| plain(known) == plain(&wanted)) {
-            problems.push(Problem::new(
-                &code::LOCATION_NOT_AVAILABLE,
-                format!("the subscription does not have the location {wanted}; it has {}", locations.join(", ")),
-            ));
-        }
-    }
-    let location = group.clone().unwrap_or(wanted);
+    let location = match &group {
+        Some(existing) => existing.clone(),
+        None => location(azure, clock, subscription, asked, problems).await?,
+    };
     Ok((group, location))
+}
+
+/// A location's name without what makes no difference to Azure.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase()
+}
+
+/// Where a resource group is made: where the operator says, else at the cloud's usual location; at the first that the
+/// subscription has where it does not have that one, as locations close.
+pub(crate) async fn location<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    subscription: Uuid,
+    asked: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Result<String, PortError> {
+    let wanted = asked.unwrap_or_else(|| azure.default_location());
+    let known = retry::read(clock, Policy::AZURE, async || azure.locations(subscription).await).await;
+    let known = match checkable(known)? {
+        Ok(known) => known,
+        Err(unchecked) => {
+            problems.push(unchecked);
+            return Ok(wanted.to_owned());
+        }
+    };
+    if known.iter().any(|known| plain(known) == plain(wanted)) {
+        return Ok(wanted.to_owned());
+    }
+    if let (None, Some(first)) = (asked, known.first()) {
+        return Ok(first.clone());
+    }
+    problems.push(Problem::new(
+        &code::LOCATION_NOT_AVAILABLE,
+        format!("the subscription does not have the location {wanted}; it has {}", known.join(", ")),
+    ));
+    Ok(wanted.to_owned())
 }
 
 /// The actions that removing a registration needs.
@@ -387,8 +482,7 @@ pub(crate) async fn foreign_locks<A: Azure, C: Clock>(
 ) -> Result<Option<Problem>, PortError> {
     let locks = retry::read(clock, Policy::AZURE, async || azure.locks(id).await).await?;
     let foreign = locks.iter().filter(|lock| !lock.is_ours() && (!only_read_only || lock.level == LockLevel::ReadOnly));
-    let others: Vec<String> =
-        foreign.map(|lock| format!("{} ({:?}), on {}", lock.name, lock.level, lock.scope)).collect();
+    let others = lines(foreign);
     if others.is_empty() {
         return Ok(None);
     }
@@ -397,4 +491,9 @@ pub(crate) async fn foreign_locks<A: Azure, C: Clock>(
         Problem::new(&code::SCOPE_LOCKED, message).next("Have that lock removed, then run the same command again.");
     problem.details = others;
     Ok(Some(problem))
+}
+
+/// Locks as they are named: what they are called, what they forbid and where they are.
+pub(crate) fn lines<'l>(locks: impl Iterator<Item = &'l Lock>) -> Vec<String> {
+    locks.map(|lock| format!("{} ({:?}), on {}", lock.name, lock.level, lock.scope)).collect()
 }

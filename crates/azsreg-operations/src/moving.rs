@@ -58,6 +58,10 @@ pub struct Prepared {
     pub side: Option<StampSide>,
     /// Whether the stamp is activated for the registration to be, and by which of its runs, where that is known.
     pub activated: Option<Option<String>>,
+    /// What could not be checked, for the operator to know.
+    pub unchecked: Vec<Problem>,
+    /// The principal that the role is for.
+    pub principal: Option<Uuid>,
 }
 
 /// Where a registration is to go.
@@ -138,6 +142,7 @@ async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (past, open) = history.past(operation, VERSION, &value).map_err(Failure::before)?;
     let prepared = prepare(world, &request, found, side, &past).await?;
+    prepared.unchecked.iter().for_each(|problem| desk.watch.warning(problem));
     if desk.plan {
         return Ok(prepared.report(operation, Outcome::Planned));
     }
@@ -248,8 +253,12 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
     let group =
         retry::read(clock, Policy::AZURE, async || azure.resource_group(to.subscription, &to.resource_group).await);
     let group = checks::refusal(group.await, &mut problems)?.flatten();
-    let location =
-        group.clone().or_else(|| request.location.clone()).unwrap_or_else(|| azure.default_location().into());
+    let location = match &group {
+        Some(existing) => existing.clone(),
+        // A repair makes no group.
+        None if !moves => String::new(),
+        None => checks::location(azure, clock, to.subscription, request.location.as_deref(), &mut problems).await?,
+    };
     let scope = format!("/subscriptions/{}/resourceGroups/{}", from.subscription, from.resource_group);
     let target = match &group {
         Some(_) => format!("/subscriptions/{}/resourceGroups/{}", to.subscription, to.resource_group),
@@ -277,14 +286,8 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         problems.extend(checks::missing_actions(azure, clock, &target, write, "moving").await?);
         problems.extend(checks::foreign_locks(azure, clock, &from, true).await?);
         problems.extend(checks::foreign_locks(azure, clock, &to, true).await?);
-        if group.is_none() {
-            let locations = retry::read(clock, Policy::AZURE, async || azure.locations(to.subscription).await).await?;
-            if !locations.iter().any(|known| known.eq_ignore_ascii_case(&location)) {
-                let message =
-                    format!("the subscription does not have the location {location}; it has {}", locations.join(", "));
-                problems.push(Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
-            }
-        } else if problems.is_empty() && ready(azure, clock, &from, &to).await? {
+        let refuses = problems.iter().any(|problem| problem.code != &code::NOT_CHECKED);
+        if group.is_some() && !refuses && ready(azure, clock, &from, &to).await? {
             let asked = retry::read(clock, Policy::AZURE, async || azure.check_move(&from, &to).await).await;
             if checks::refusal(asked, &mut problems)?.is_none()
                 && let Some(there) = retry::read(clock, Policy::AZURE, async || azure.registration(&to).await)
@@ -292,16 +295,15 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
                     .filter(|there| there.cloud_id == registration.cloud_id)
             {
                 // What a dead client had begun has ended meanwhile.
-                problems.clear();
+                problems.retain(|problem| problem.code == &code::NOT_CHECKED);
                 from = to.clone();
                 registration = there;
             }
         }
     }
-    if !problems.is_empty() {
-        return Err(refused(problems));
-    }
+    let unchecked = checks::judged(problems).map_err(refused)?;
     let azure_now = azure_side(azure, clock, &from).await?;
+    let principal = principal(azure, clock, &registration).await;
     let activated = match &side {
         None => None,
         Some(StampSide { unread: None, activation, .. }) => {
@@ -325,6 +327,8 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         azure: azure_now,
         side,
         activated,
+        unchecked,
+        principal,
     };
     // A repair writes in place: a lock that it would meet is named before it begins.
     if !moves
@@ -334,6 +338,15 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
         return Err(refused(vec![problem]));
     }
     Ok(prepared)
+}
+
+/// The principal that the registration names. A disconnected stamp has none, whatever Azure fills in: nothing is assigned to one
+/// that the directory does not have.
+async fn principal<A: Azure, C: Clock>(azure: &A, clock: &C, registration: &Registration) -> Option<Uuid> {
+    let named = registration.object_id?;
+    let there = retry::read(clock, Policy::AZURE, async || azure.principal_exists(named).await).await;
+    // A Graph that can't be asked says nothing.
+    Some(named).filter(|_| !matches!(there, Ok(Some(false))))
 }
 
 /// Whether Azure can be asked about the move: the provider of another subscription may have to be registered first.
@@ -396,7 +409,7 @@ impl Prepared {
     }
 
     fn has_role(&self) -> bool {
-        self.azure.role.is_some() || self.registration.object_id.is_none()
+        self.azure.role.is_some() || self.principal.is_none()
     }
 
     /// Whether nothing is left to do.
@@ -473,7 +486,7 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
     let moves = prepared.moves();
-    let Prepared { stamp, registration, to, location, side, activated, .. } = prepared;
+    let Prepared { stamp, registration, to, location, side, activated, principal, .. } = prepared;
     let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
     let cloud_id = registration.cloud_id.unwrap_or_default();
@@ -489,11 +502,11 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     // An activation of before the move was of the registration under its old id: only a record with the new id counts, and
     // such a record can only be of a key fetched there.
     if moves {
-        moved(&mut steps, azure, clock, &registration, &to, &location).await?;
+        moved(&mut steps, azure, clock, (&registration, principal), &to, &location).await?;
     }
     let tail = async |steps: &mut Steps<'_, J, C>| {
         steps::lock(steps, azure, &to).await?;
-        steps::role(steps, azure, &to, registration.object_id).await
+        steps::role(steps, azure, &to, principal).await
     };
     if let Err(failure) = tail(&mut steps).await {
         return Err(lock::put_back(&steps, azure, clock, &[&to], failure).await);
@@ -502,7 +515,7 @@ async fn relocate<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         steps.finish("the stamp's part is left")?;
         let mut left =
             Problem::new(&code::STAMP_STEP_LEFT, "the stamp can't be reached from here: its activation is left");
-        left = left.next(match registration.object_id {
+        left = left.next(match principal {
             Some(_) => format!("from a machine that reaches the stamp: azsreg repair --subscription {}", to.subscription),
             None => format!(
                 "azsreg offline key --subscription {} --name {} --resource-group {} --out KEY  makes the key; carry it, and run at the stamp: azsreg offline activate KEY",
@@ -547,7 +560,7 @@ async fn moved<A: Azure, J: Journal, C: Clock>(
     steps: &mut Steps<'_, J, C>,
     azure: &A,
     clock: &C,
-    registration: &Registration,
+    (registration, principal): (&Registration, Option<Uuid>),
     to: &RegistrationId,
     location: &str,
 ) -> Result<(), Failure> {
@@ -587,7 +600,7 @@ async fn moved<A: Azure, J: Journal, C: Clock>(
     };
     let Err(failure) = bare.await else { return Ok(()) };
     // A move that may still go on would leave the role behind: the run that resumes assigns it.
-    if let Some(principal) = registration.object_id.filter(|_| !may_go_on(&failure)) {
+    if let Some(principal) = principal.filter(|_| !may_go_on(&failure)) {
         for id in [from, to] {
             if let Ok(true) = is_there(azure, id, cloud_id).await {
                 let _ = retry::read(clock, Policy::AZURE, async || azure.assign_role(id, principal).await).await;
@@ -617,6 +630,7 @@ async fn unlocked<A: Azure, J: Journal, C: Clock>(
         steps::role_removal(steps, azure, from).await?;
     }
     let etag = std::cell::RefCell::new(None);
+    let lifted = steps.has_begun("unlock");
     steps
         .step(
             "move",
@@ -632,7 +646,7 @@ async fn unlocked<A: Azure, J: Journal, C: Clock>(
             async || match azure.move_registration(from, to).await {
                 // What an earlier call had begun may have ended between our look and our call.
                 Err(error) if error.class == Class::Permanent && is_there(azure, to, cloud_id).await? => Ok(None),
-                other => other.map(|()| None),
+                other => lock::heeded(azure, from, lifted, other).await.map(|()| None),
             },
             |()| json!({ "id": to, "from_etag": registration.etag, "etag": *etag.borrow() }),
         )

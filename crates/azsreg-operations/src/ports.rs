@@ -78,6 +78,8 @@ pub enum Provider {
     Registering,
     /// It is there.
     Registered,
+    /// The caller may not see it.
+    NotKnown,
 }
 
 impl Subscription {
@@ -107,6 +109,34 @@ pub struct DirectoryRights {
     pub may_register_applications: Option<bool>,
     /// The bridge application of the principal that was asked about, if it is there.
     pub bridge: Option<BridgeOwners>,
+    /// Whether that application may use Azure AD Graph.
+    pub ad_graph: Option<AdGraph>,
+}
+
+/// What the directory says of an application and Azure AD Graph (`authenticationBehaviors.blockAzureADGraphAccess`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdGraph {
+    /// It is blocked.
+    Blocked,
+    /// It has an exemption.
+    Exempt,
+    /// Nothing is set. Applications made after 2024-08-31 are blocked then.
+    NotSet,
+}
+
+impl AdGraph {
+    /// What is said of an application that is blocked, or may be.
+    #[must_use]
+    pub fn warning(self) -> Option<Problem> {
+        let message = match self {
+            Self::Exempt => return None,
+            Self::Blocked => "the directory blocks Azure AD Graph for the stamp's bridge application",
+            Self::NotSet => {
+                "the stamp's bridge application has no exemption: Azure AD Graph is blocked for it if it was made after 2024-08-31"
+            }
+        };
+        Some(Problem::new(&azsreg_model::code::GRAPH_RETIREMENT, message))
+    }
 }
 
 /// Who owns the bridge application.
@@ -138,9 +168,10 @@ pub trait Azure {
     fn default_location(&self) -> &str;
     /// The subscriptions that the caller sees.
     async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError>;
-    /// The locations of a subscription, by name.
+    /// The locations of a subscription where a resource group can be, by name, the recommended ones first. That the caller may
+    /// not see them is [`code::NOT_CHECKED`](azsreg_model::code::NOT_CHECKED).
     async fn locations(&self, subscription: Uuid) -> Result<Vec<String>, PortError>;
-    /// What the caller may do at a scope.
+    /// What the caller may do at a scope. That it can't be seen is [`code::NOT_CHECKED`](azsreg_model::code::NOT_CHECKED).
     async fn permissions(&self, scope: &str) -> Result<Vec<Permission>, PortError>;
     /// Whether the provider is registered.
     async fn provider(&self, subscription: Uuid) -> Result<Provider, PortError>;

@@ -1,8 +1,8 @@
 //! `check`: every prerequisite of the article, and those that it does not name, looked at together. Changes nothing.
 
 use azsreg_model::{
-    BillingModel, CustomRole, IdentitySystem, Permission, Problem, RegisterRequest, RegistrationId, StampInformation,
-    code,
+    BillingModel, CustomRole, IdentitySystem, Permission, Problem, RegisterRequest, Registration, RegistrationId,
+    StampInformation, code,
 };
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::checks::{self, Needed};
 use crate::engine::retry::{self, Policy};
-use crate::ports::{Azure, Clock, PortError, Provider, Stamp, Subscription};
+use crate::ports::{Azure, Clock, PortError, Provider, Records, Stamp, Subscription};
 use crate::status::registrations;
 
 /// How one prerequisite stands.
@@ -67,9 +67,9 @@ impl List {
 }
 
 /// Looks at everything that registering with this request would need.
-pub async fn check<A: Azure, S: Stamp, C: Clock>(
+pub async fn check<A: Azure, S: Stamp, R: Records, C: Clock>(
     azure: Result<&A, Problem>,
-    stamp: &S,
+    (stamp, records): (&S, Option<&R>),
     clock: &C,
     request: &RegisterRequest,
 ) -> Vec<Prerequisite> {
@@ -88,9 +88,30 @@ pub async fn check<A: Azure, S: Stamp, C: Clock>(
     };
     match azure {
         Err(problem) => list.problem("sign-in", Verdict::Failed, problem),
-        Ok(azure) => of_azure(&mut list, azure, clock, request, information.as_ref()).await,
+        Ok(azure) => {
+            let recorded = recorded(&mut list, records, clock, information.as_ref()).await;
+            of_azure(&mut list, azure, clock, request, information.as_ref(), recorded.as_ref()).await;
+        }
     }
     list.0
+}
+
+/// The registration that the stamp is activated for, where its record can be read.
+async fn recorded<R: Records, C: Clock>(
+    list: &mut List,
+    records: Option<&R>,
+    clock: &C,
+    stamp: Option<&StampInformation>,
+) -> Option<RegistrationId> {
+    let (records, stamp) = (records?, stamp?);
+    match retry::read(clock, Policy::AZURE, async || records.activation(stamp).await).await {
+        Ok(record) => record.map(|record| record.registration),
+        Err(error) => {
+            let detail = format!("not to be seen: {}", error.problem.message);
+            list.push("activation record", Verdict::NotKnown, detail);
+            None
+        }
+    }
 }
 
 fn of_stamp(list: &mut List, request: &RegisterRequest, stamp: &StampInformation) {
@@ -174,6 +195,7 @@ async fn of_azure<A: Azure, C: Clock>(
     clock: &C,
     request: &RegisterRequest,
     stamp: Option<&StampInformation>,
+    recorded: Option<&RegistrationId>,
 ) {
     let visible = match retry::read(clock, Policy::AZURE, async || azure.subscriptions().await).await {
         Ok(visible) => visible,
@@ -213,8 +235,8 @@ async fn of_azure<A: Azure, C: Clock>(
     // Without the stamp the default name is not known; the locks above it are those of any name.
     let locked = id.clone().unwrap_or_else(|| request.id_for(Uuid::nil()));
     of_locks(list, azure, clock, &locked).await;
-    of_registrations(list, azure, clock, request, cloud_id, id.as_ref()).await;
-    of_location(list, azure, clock, request).await;
+    of_registrations(list, azure, clock, request, cloud_id, id.as_ref(), recorded).await;
+    of_location(list, azure, clock, request, &locked).await;
 }
 
 /// The public cloud asks every person who writes for a second factor: who is without it is told before.
@@ -264,24 +286,33 @@ async fn of_permissions<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &
     let there = matches!(there, Ok(Some(_)));
     let scope = if there { format!("{whole}/resourceGroups/{group}") } else { whole.clone() };
     let provider = retry::read(clock, Policy::AZURE, async || azure.provider(subscription).await).await;
-    let read = async |scope: &str| retry::read(clock, Policy::AZURE, async || azure.permissions(scope).await).await;
-    match (read(&scope).await, read(&whole).await) {
-        (Ok(here), Ok(above)) => {
-            let needed = Needed::by(there, provider.as_ref().map_or(Provider::NotRegistered, |state| *state), true);
-            for (action, needed_by) in CustomRole::ACTIONS {
-                let registers = *action == checks::REGISTER_PROVIDER;
-                let (permissions, at): (&[Permission], _) = if registers { (&above, &whole) } else { (&here, &scope) };
-                if Permission::allow(permissions, action) {
-                    list.push(action, Verdict::Ok, *needed_by);
-                    continue;
-                }
-                let fails = needed.in_group.contains(action) || needed.in_subscription.contains(action);
-                let message = format!("the caller lacks {action} on {at}: {needed_by}");
-                let problem = Problem::new(&code::ACTIONS_MISSING, message);
-                list.problem(action, if fails { Verdict::Failed } else { Verdict::Warning }, problem);
-            }
+    let mut read = async |scope: &str| match checks::allowed(azure, clock, scope).await {
+        Ok(Ok(permissions)) => Some(permissions),
+        Ok(Err(unchecked)) => {
+            list.problem("permissions", Verdict::Warning, unchecked);
+            None
         }
-        (Err(error), _) | (_, Err(error)) => list.failed("permissions", error),
+        Err(error) => {
+            list.failed("permissions", error);
+            None
+        }
+    };
+    let here = read(&scope).await;
+    let above = if there { read(&whole).await } else { here.clone() };
+    let needed = Needed::by(there, provider.as_ref().map_or(Provider::NotRegistered, |state| *state), true);
+    for (action, needed_by) in CustomRole::ACTIONS {
+        // What is of the subscription is judged there, whatever the caller may do in the group.
+        let of_subscription = *action == checks::REGISTER_PROVIDER || CustomRole::ONLY_TO_LOOK.contains(action);
+        let (permissions, at) = if of_subscription { (&above, &whole) } else { (&here, &scope) };
+        let Some(permissions) = permissions else { continue };
+        if Permission::allow(permissions, action) {
+            list.push(action, Verdict::Ok, *needed_by);
+            continue;
+        }
+        let fails = needed.in_group.contains(action) || needed.in_subscription.contains(action);
+        let message = format!("the caller lacks {action} on {at}: {needed_by}");
+        let problem = Problem::new(&code::ACTIONS_MISSING, message);
+        list.problem(action, if fails { Verdict::Failed } else { Verdict::Warning }, problem);
     }
     match provider {
         Ok(Provider::Registered) => list.push("provider", Verdict::Ok, "Microsoft.AzureStack is registered"),
@@ -291,6 +322,10 @@ async fn of_permissions<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &
         }
         Ok(Provider::NotRegistered) => {
             list.push("provider", Verdict::Ok, "Microsoft.AzureStack is not registered yet: register does that")
+        }
+        Ok(Provider::NotKnown) => {
+            let message = "whether Microsoft.AzureStack is registered could not be checked: register asks for it";
+            list.problem("provider", Verdict::Warning, Problem::new(&code::NOT_CHECKED, message));
         }
         Err(error) => list.failed("provider", error),
     }
@@ -315,42 +350,19 @@ async fn of_registrations<A: Azure, C: Clock>(
     clock: &C,
     request: &RegisterRequest,
     cloud_id: Option<Uuid>,
-    id: Option<&azsreg_model::RegistrationId>,
+    id: Option<&RegistrationId>,
+    recorded: Option<&RegistrationId>,
 ) {
     let mut principal = None;
     match registrations(azure, clock, request.subscription).await {
         Err(error) => list.failed("name", error),
         Ok(all) => {
-            let ours = all.iter().find(|r| Some(&r.id) == id);
             principal = all.iter().find(|r| r.cloud_id.is_some() && r.cloud_id == cloud_id).and_then(|r| r.object_id);
-            match (id, ours) {
-                (Some(id), None) => list.push("name", Verdict::Ok, format!("{} is free", id.name)),
-                (Some(id), Some(there)) if there.cloud_id == cloud_id => {
-                    list.push("name", Verdict::Ok, format!("{} is this stamp's already", id.name));
-                }
-                (Some(id), Some(there)) => {
-                    let owner = there.cloud_id.map(|id| id.to_string()).unwrap_or_default();
-                    let message = format!("{} belongs to the stamp {owner}", id.name);
-                    list.problem("name", Verdict::Failed, Problem::new(&code::NAME_TAKEN, message));
-                }
-                (None, _) => list.push("name", Verdict::NotKnown, "without the stamp its name is not known"),
-            }
+            of_name(list, azure, clock, (cloud_id, id, recorded), &all).await;
             let others: Vec<&str> = all.iter().filter(|r| r.cloud_id != cloud_id).map(|r| r.id.name.as_str()).collect();
             if !others.is_empty() {
                 let message = format!("the subscription has other stamps' registrations: {}", others.join(", "));
                 list.problem("other stamps", Verdict::Warning, Problem::new(&code::SEVERAL_STAMPS, message));
-            }
-            let elsewhere = all.iter().find(|r| r.cloud_id.is_some() && r.cloud_id == cloud_id && Some(&r.id) != id);
-            if let Some(other) = elsewhere.filter(|_| request.name.is_none()) {
-                // Nobody asks for another name: the prerequisites are those of renewing or changing what is there.
-                list.push("registration", Verdict::Ok, format!("the stamp is registered, as {}", other.id));
-            } else if let Some(other) = elsewhere {
-                let message = format!("the stamp is registered already, as {}", other.id);
-                list.problem(
-                    "other registration",
-                    Verdict::Failed,
-                    Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message),
-                );
             }
         }
     }
@@ -368,6 +380,13 @@ async fn of_registrations<A: Azure, C: Clock>(
         }
         None => list.push("directory", Verdict::NotKnown, "not allowed to see whether applications may be registered"),
     }
+    if let Some(ad_graph) = rights.ad_graph {
+        let name = "bridge application's Azure AD Graph";
+        match ad_graph.warning() {
+            Some(problem) => list.problem(name, Verdict::Warning, problem),
+            None => list.push(name, Verdict::Ok, "the directory lets it use Azure AD Graph"),
+        }
+    }
     match rights.bridge {
         Some(bridge) if bridge.owned => list.push("bridge application", Verdict::Ok, "the caller owns it"),
         Some(bridge) => {
@@ -379,18 +398,51 @@ async fn of_registrations<A: Azure, C: Clock>(
     }
 }
 
-async fn of_location<A: Azure, C: Clock>(list: &mut List, azure: &A, clock: &C, request: &RegisterRequest) {
-    let wanted = request.location.clone().unwrap_or_else(|| azure.default_location().to_owned());
-    let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-    match retry::read(clock, Policy::AZURE, async || azure.locations(request.subscription).await).await {
-        Err(error) => list.failed("location", error),
-        Ok(known) if known.iter().any(|known| plain(known) == plain(&wanted)) => {
-            list.push("location", Verdict::Ok, wanted);
+/// Whether the name is free, as `register` judges it.
+async fn of_name<A: Azure, C: Clock>(
+    list: &mut List,
+    azure: &A,
+    clock: &C,
+    (cloud_id, id, recorded): (Option<Uuid>, Option<&RegistrationId>, Option<&RegistrationId>),
+    all: &[Registration],
+) {
+    let (Some(cloud_id), Some(id)) = (cloud_id, id) else {
+        return list.push("name", Verdict::NotKnown, "without the stamp its name is not known");
+    };
+    let mut problems = Vec::new();
+    let judged = async {
+        let own = checks::free(azure, clock, (id, cloud_id), None, all, &mut problems).await?;
+        if let Some(other) = recorded.filter(|other| *other != id && problems.is_empty()) {
+            problems.extend(checks::activated_elsewhere(azure, clock, other, cloud_id).await?);
         }
-        Ok(known) => {
-            let message = format!("the subscription does not have {wanted}; it has {}", known.join(", "));
-            list.problem("location", Verdict::Failed, Problem::new(&code::LOCATION_NOT_AVAILABLE, message));
+        Ok::<_, PortError>(own)
+    };
+    match judged.await {
+        Err(error) => list.failed("name", error),
+        Ok(None) if problems.is_empty() => list.push("name", Verdict::Ok, format!("{} is free", id.name)),
+        Ok(Some(_)) if problems.is_empty() => {
+            list.push("name", Verdict::Ok, format!("{} is this stamp's already", id.name));
         }
+        Ok(_) => problems.into_iter().for_each(|problem| list.problem("name", Verdict::Failed, problem)),
+    }
+}
+
+async fn of_location<A: Azure, C: Clock>(
+    list: &mut List,
+    azure: &A,
+    clock: &C,
+    request: &RegisterRequest,
+    id: &RegistrationId,
+) {
+    let mut problems = Vec::new();
+    match checks::place(azure, clock, id, request.location.as_deref(), &mut problems).await {
+        Err(error) => return list.failed("location", error),
+        Ok((_, location)) if problems.is_empty() => list.push("location", Verdict::Ok, location),
+        Ok(_) => {}
+    }
+    for problem in problems {
+        let verdict = if problem.code == &code::NOT_CHECKED { Verdict::Warning } else { Verdict::Failed };
+        list.problem("location", verdict, problem);
     }
 }
 

@@ -38,8 +38,14 @@ pub async fn create<A: Azure, C: Clock>(
         let lacks = |ours: &[String], theirs: &[String]| {
             ours.iter().any(|one| !theirs.iter().any(|other| other.eq_ignore_ascii_case(one)))
         };
-        let same = !lacks(&wanted.actions, &role.actions) && !lacks(&role.actions, &wanted.actions);
-        if let (true, Some(id)) = (same, role.id) {
+        let enough: Vec<String> = wanted
+            .actions
+            .iter()
+            .filter(|action| update || !CustomRole::ONLY_TO_LOOK.contains(&action.as_str()))
+            .cloned()
+            .collect();
+        let does = !lacks(&enough, &role.actions) && !lacks(&role.actions, &wanted.actions);
+        if let (true, Some(id)) = (does, role.id) {
             return Ok(Some((id, format!("{OPERATOR_ROLE_NAME} is there"))));
         }
         known.set(role.id);

@@ -133,6 +133,7 @@ pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
     azure: &A,
     subscription: Uuid,
 ) -> Result<(), Failure> {
+    let unseen = Cell::new(false);
     steps
         .step(
             "provider",
@@ -143,12 +144,24 @@ pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
                     Provider::Registered => Some(((), "registered".to_owned())),
                     Provider::Registering => Some(((), REGISTERING.to_owned())),
                     Provider::NotRegistered => None,
+                    Provider::NotKnown => {
+                        unseen.set(true);
+                        None
+                    }
                 })
             },
-            // It takes hours at times, and creating works meanwhile: where it does not, the creation is tried again.
+            // It takes hours at times, and creating works meanwhile: where it does not, the creation is tried again. Asked for
+            // where it is registered already it changes nothing.
             async || {
-                azure.register_provider(subscription).await?;
-                Ok(Some(((), "asked for; Azure's registration of it is not waited for".to_owned())))
+                let said = match azure.register_provider(subscription).await {
+                    Ok(()) if unseen.get() => "asked for; whether it was registered before is not to be seen",
+                    Ok(()) => "asked for; Azure's registration of it is not waited for",
+                    Err(error) if unseen.get() && error.problem.code == &code::FORBIDDEN => {
+                        "not known: the sign-in may neither see it nor ask for it"
+                    }
+                    Err(error) => return Err(error),
+                };
+                Ok(Some(((), said.to_owned())))
             },
             nothing,
         )
@@ -208,7 +221,7 @@ pub(crate) async fn role<A: Azure, J: Journal, C: Clock>(
     principal: Option<Uuid>,
 ) -> Result<(), Failure> {
     let Some(principal) = principal else {
-        steps.not_needed("role", "the registration names no principal: a disconnected stamp has none");
+        steps.not_needed("role", "there is no principal to give it to: a disconnected stamp has none");
         return Ok(());
     };
     steps
@@ -404,6 +417,7 @@ pub(crate) async fn role_removal<A: Azure, J: Journal, C: Clock>(
     azure: &A,
     id: &RegistrationId,
 ) -> Result<(), Failure> {
+    let lifted = steps.has_begun("unlock");
     let ours = |roles: Vec<azsreg_model::RoleAssignment>| {
         roles.into_iter().filter(|role| role.role_id == REGISTRATION_OWNER_ROLE_ID).collect::<Vec<_>>()
     };
@@ -418,7 +432,7 @@ pub(crate) async fn role_removal<A: Azure, J: Journal, C: Clock>(
             },
             async || {
                 for role in ours(azure.role_assignments(id).await?) {
-                    azure.delete_role_assignment(id, &role.name).await?;
+                    lock::heeded(azure, id, lifted, azure.delete_role_assignment(id, &role.name).await).await?;
                 }
                 Ok(None)
             },
@@ -487,13 +501,14 @@ pub(crate) async fn remove<A: Azure, J: Journal, C: Clock>(
             return Err(lock::put_back(steps, azure, clock, &[id], failure).await);
         }
     }
+    let lifted = steps.has_begun("unlock");
     let removed = steps
         .step(
             "removal",
             title("removal"),
             Policy::AZURE,
             async || Ok(doomed.is_gone(azure).await?.then(|| ((), format!("{} is gone", id.name)))),
-            async || azure.delete_registration(id).await.map(|()| None),
+            async || lock::heeded(azure, id, lifted, azure.delete_registration(id).await).await.map(|()| None),
             nothing,
         )
         .await;

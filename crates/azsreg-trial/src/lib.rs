@@ -17,11 +17,11 @@ use std::fmt;
 
 use azsreg_lab::StampOptions;
 use azsreg_lab::world::Draw;
-use azsreg_lab::world::arm::{Arm, Subscription};
+use azsreg_lab::world::arm::{Arm, ArmError, Subscription};
 use azsreg_lab::world::directory::{Directory, Tenant, User};
 use azsreg_lab::world::stamp::Stamp;
-use azsreg_model::{BillingModel, RegisterRequest};
-use jiff::SignedDuration;
+use azsreg_model::{BillingModel, RegisterRequest, RegistrationId};
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 pub use chaos::{Chaos, VirtualClock};
@@ -63,9 +63,27 @@ pub struct World {
     pub operator: Uuid,
     /// The subscription, and another one of the same partner.
     pub subscriptions: [Uuid; 2],
+    /// How long Azure heeds a lock after it is gone, where it does.
+    pub heeds_locks_for: Option<SignedDuration>,
+    /// Until when it does.
+    pub heeded_until: Option<Timestamp>,
 }
 
 impl World {
+    /// Refuses a deletion or a move in the name of a lock that is gone.
+    fn forgotten(&self, id: &RegistrationId, now: Timestamp) -> Result<(), ArmError> {
+        match self.heeded_until {
+            Some(until) if now < until => Err(ArmError::new(
+                409,
+                "ScopeLocked",
+                format!(
+                    "The scope '{id}' cannot perform delete operation because following scope(s) are locked: '{id}'. Please remove the lock and try again."
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn new(seed: u64, options: StampOptions) -> Self {
         let mut draw = Draw::new(seed);
         let home = draw.guid();
@@ -96,7 +114,7 @@ impl World {
         }
         #[allow(clippy::expect_used)]
         let stamp = Stamp::new(&mut draw, options, home, &domain).expect("the builds of a trial are builds");
-        Self { draw, directory, arm, stamp, operator, subscriptions }
+        Self { draw, directory, arm, stamp, operator, subscriptions, heeds_locks_for: None, heeded_until: None }
     }
 
     /// What is wrong with the world, if the stamp is registered in it once, as asked. A disconnected stamp has no principal

@@ -42,6 +42,10 @@ fn arm(error: ArmError) -> PortError {
     if error.code == "ResourcesBeingMoved" {
         return PortError::new(Class::Busy, Problem::new(&code::AZURE_FAULT, error.message));
     }
+    if error.code == "ScopeLocked" {
+        let problem = Problem::new(&code::SCOPE_LOCKED, "a lock forbids the change");
+        return PortError::permanent(problem.detail(format!("{}: {}", error.code, error.message)));
+    }
     PortError::permanent(Problem::new(&code::AZURE_REFUSED, format!("{}: {}", error.code, error.message)))
 }
 
@@ -269,7 +273,9 @@ impl Azure for InProcess<'_> {
     }
 
     async fn delete_registration(&self, id: &RegistrationId) -> Result<(), PortError> {
+        let now = self.clock.now();
         self.azure("delete the registration", |world| {
+            world.forgotten(id, now)?;
             found(world.arm.delete_registration(id.subscription, &id.resource_group, &id.name)).map(drop)
         })
         .await
@@ -291,6 +297,7 @@ impl Azure for InProcess<'_> {
         let operation = self
             .azure("move the registration", |world| {
                 world.arm.settle_moves(now);
+                world.forgotten(id, now)?;
                 let operation = world.draw.guid();
                 let from = (id.subscription, id.resource_group.as_str());
                 let into = (to.subscription, to.resource_group.as_str());
@@ -329,9 +336,11 @@ impl Azure for InProcess<'_> {
     }
 
     async fn delete_lock(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
+        let now = self.clock.now();
         self.azure("delete the lock", |world| {
             if let Some(at) = world.arm.lock_at(&id.to_string(), name) {
                 world.arm.locks.remove(at);
+                world.heeded_until = world.heeds_locks_for.map(|so_long| now + so_long);
             }
             Ok(())
         })
@@ -339,8 +348,12 @@ impl Azure for InProcess<'_> {
     }
 
     async fn delete_role_assignment(&self, id: &RegistrationId, name: &str) -> Result<(), PortError> {
-        self.azure("delete the role assignment", |world| world.arm.delete_assignment(&id.to_string(), name).map(drop))
-            .await
+        let now = self.clock.now();
+        self.azure("delete the role assignment", |world| {
+            world.forgotten(id, now)?;
+            world.arm.delete_assignment(&id.to_string(), name).map(drop)
+        })
+        .await
     }
 
     async fn principal_exists(&self, principal: Uuid) -> Result<Option<bool>, PortError> {

@@ -301,11 +301,8 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
             let body = azure.arm.subscriptions.get(&call.subscription).map(subscription_body);
             Ok(http::json(200, &body.unwrap_or_default()))
         }
-        ("GET", ["locations"] | ["providers"] | ["providers", _]) if !azure.arm.can_see(call.me, call.subscription) => {
-            call.may(azure, "Microsoft.Resources/subscriptions/providers/read", &scope)?;
-            not_allowed()
-        }
         ("GET", ["locations"]) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/locations/read", &scope)?;
             let items = LOCATIONS.iter().map(|(name, shown)| {
                 json!({"id": format!("{scope}/locations/{name}"), "name": name, "type": "Region", "displayName": shown, "regionalDisplayName": shown, "metadata": {"regionType": "Physical", "regionCategory": "Recommended", "geographyGroup": "Lab"}})
             });
@@ -317,12 +314,14 @@ fn in_subscription(call: &Call<'_>, mut guard: Guard<'_>, names: &[String], part
             if going { Ok(accepted(call, id)) } else { Ok(text(StatusCode::NO_CONTENT, "")) }
         }
         ("GET", ["providers"]) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/providers/read", &scope)?;
             let items = ["Microsoft.AzureStack", "Microsoft.Authorization", "Microsoft.Resources"];
             let items = items.iter().map(|ns| provider_body(azure, call.subscription, ns)).collect();
             drop(guard);
             Ok(page(call.state, call.request, items))
         }
         ("GET", ["providers", ns]) => {
+            call.may(azure, "Microsoft.Resources/subscriptions/providers/read", &scope)?;
             let ns = known_namespace(ns)?;
             Ok(http::json(200, &provider_body(azure, call.subscription, ns)))
         }

@@ -33,7 +33,14 @@ pub(crate) fn handle(state: &State, request: &Read) -> Reply {
     match (request.method().as_str(), &parts[..]) {
         ("GET", ["v1.0", "applications"]) => {
             let found = azure.directory.applications.iter().filter(|a| a.tenant == tenant && selects(filter, a));
-            http::json(200, &json!({"value": found.map(application).collect::<Vec<_>>()}))
+            let mut found: Vec<Value> = found.map(application).collect();
+            // Only who selects it is shown it.
+            if value(&query, "$select").is_some_and(|names| names.contains("authenticationBehaviors")) {
+                for one in &mut found {
+                    one["authenticationBehaviors"] = json!({"blockAzureADGraphAccess": false});
+                }
+            }
+            http::json(200, &json!({"value": found}))
         }
         ("POST", ["v1.0", "applications"]) => {
             let name = body["displayName"].as_str().unwrap_or("application").to_owned();

@@ -318,4 +318,23 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_a_token_of_another_version_mends_is_advised_first() {
+        let refusal = of_azure("InvalidRegistrationToken", "The registration token is malformed.").unwrap();
+        assert!(refusal.next().contains("--token-version"), "{}", refusal.next());
+    }
+
+    #[test]
+    fn a_stamp_that_is_refused_azure_ad_graph_has_a_code_of_its_own() {
+        for words in [
+            "Access blocked to AAD Graph API for this application. https://aka.ms/AzureADGraphMigration.",
+            "Authorization_RequestDenied: Access blocked to AAD Graph API for this application.",
+            "The remote server returned an error: (403) Forbidden. Access blocked to AAD Graph API for this application.",
+        ] {
+            let refusal = of_stamp("New-AzureBridgeServicePrincipal", "", words).unwrap();
+            assert_eq!(refusal.code.id, "AZR4025", "{words}");
+            assert!(refusal.next().starts_with("Update the stamp first"), "{}", refusal.next());
+        }
+    }
 }

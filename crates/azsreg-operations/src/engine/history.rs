@@ -303,6 +303,17 @@ fn learn(known: &mut Known, events: &[Event], times: &[Timestamp]) {
         known.tenant = text("tenant").or(known.tenant.take());
         known.registration = text("id").and_then(|id| id.parse().ok()).or(known.registration.take());
     }
+    let done = |step: &str| succeeded(events, step).is_some();
+    if let Some(Event::Opened { operation, .. }) = events.first()
+        && operation != "adopt"
+        && (done("registration") || done("token") || done("activation"))
+    {
+        known.disconnected = match operation.as_str() {
+            // They are the same for both.
+            "move" | "repair" => known.disconnected,
+            other => other.starts_with("offline-"),
+        };
+    }
     if let Some(output) = succeeded(events, "move") {
         let text = |name: &str| output[name].as_str().map(str::to_owned);
         known.registration = text("id").and_then(|id| id.parse().ok()).or(known.registration.take());

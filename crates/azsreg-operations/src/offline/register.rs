@@ -59,6 +59,8 @@ struct Prepared {
     location: String,
     registration: Option<Registration>,
     remove: Option<Registration>,
+    /// What could not be checked, for the operator to know.
+    unchecked: Vec<Problem>,
 }
 
 impl Prepared {
@@ -180,6 +182,9 @@ async fn go_on<A: Azure, C: Clock, B: Books>(
     let mut agreed = Agreed::default();
     let prepared = loop {
         let prepared = prepare(azure, clock, &request, &past).await?;
+        if !agreed.asked() {
+            prepared.unchecked.iter().for_each(|problem| desk.watch.warning(problem));
+        }
         if desk.plan {
             let report = Report::new(name, Outcome::Planned, cloud_id, Some(request.id.clone()));
             return Ok(Report { plan: prepared.plan(&request), ..report });
@@ -356,15 +361,15 @@ async fn prepare<A: Azure, C: Clock>(
                 .next("At the stamp: azsreg offline renew start; then here: azsreg offline renew register FILE."),
         );
     }
-    if !problems.is_empty() {
-        return Err(refused(problems));
-    }
+    let unchecked = checks::judged(problems).map_err(refused)?;
+    found.unchecked.extend(unchecked);
     Ok(Prepared {
         provider: found.provider != Provider::NotRegistered,
         group: found.group.is_some(),
         location: found.location,
         registration: found.registration,
         remove,
+        unchecked: found.unchecked,
     })
 }
 

@@ -171,7 +171,8 @@ pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
         prepared.compare(agreed)?;
     }
     let unsaid = checks::unsaid(&prepared.stamp);
-    for warning in checks::warned(&prepared.found.subscription).iter().chain(&unsaid) {
+    let warnings = checks::warned(&prepared.found.subscription);
+    for warning in warnings.iter().chain(&unsaid).chain(&prepared.found.unchecked) {
         desk.watch.warning(warning);
     }
     if let Some(old) = prepared.remove.as_ref().filter(|old| old.id.subscription != request.subscription) {
@@ -360,8 +361,12 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
         Outcome::Verified => "verified",
         _ => NO_OPERATOR_SIGN_IN,
     })?;
+    // A directory that can't be asked is no reason to say nothing of the rest.
+    let rights = if created { azure.directory_rights(Some(owner.get())).await.ok() } else { None };
+    let blocked = rights.and_then(|rights| rights.ad_graph?.warning());
+    let warnings = steps.take_warnings().into_iter().chain(blocked).collect();
     Ok(Report {
-        warnings: steps.take_warnings(),
+        warnings,
         steps: steps.into_reports(),
         status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
         ..Report::new(operation, outcome, information.cloud_id, Some(id))

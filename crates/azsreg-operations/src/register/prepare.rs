@@ -15,7 +15,7 @@ use crate::engine::history::{Past, seen};
 use crate::engine::journal::{Event, Mark, Marked};
 use crate::engine::retry::{self, Policy};
 use crate::engine::session::changed_meanwhile;
-use crate::ports::{Azure, Class, Clock, Provider, Records, Stamp, World};
+use crate::ports::{Azure, Clock, Provider, Records, Stamp, World};
 use crate::status::{azure_side, stamp_side as read_stamp_side};
 use crate::steps::{REGISTERING, newest_activation, no_key_pair};
 
@@ -75,13 +75,13 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         Some(replaced) => to_remove(world, replaced, &id, &stamp, &mut problems).await?,
     };
     let remove = replaced.filter(|_| doomed.is_some()).cloned();
-    let found = match checked {
-        Ok(found) if problems.is_empty() => found,
-        Ok(_) => return Err(refused(problems)),
-        Err(more) => {
-            problems.extend(more);
-            return Err(refused(problems));
+    let found = match (checked, checks::judged(problems)) {
+        (Ok(mut found), Ok(more)) => {
+            found.unchecked.extend(more);
+            found
         }
+        (Ok(_), Err(problems)) | (Err(problems), Ok(_)) => return Err(refused(problems)),
+        (Err(more), Err(problems)) => return Err(refused(problems.into_iter().chain(more).collect())),
     };
     if let Some(registration) = found.registration.as_ref().filter(|_| remove.is_none()) {
         not_expired(world, registration).await?;
@@ -94,7 +94,8 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
 
     let other = stamp_side.activation.as_ref().map(|record| &record.registration).filter(|other| **other != id);
     if let Some(other) = other.filter(|other| replaced.is_none_or(|replaced| replaced.id != **other)) {
-        registered_elsewhere(world, other, &stamp).await?;
+        let alive = checks::activated_elsewhere(world.azure, world.clock, other, stamp.cloud_id).await?;
+        alive.map_or(Ok(()), |problem| Err(refused(vec![problem])))?;
     }
 
     // The world shows the cloud id, the model and the record's flags; the journal knows the rest.
@@ -194,31 +195,6 @@ async fn not_expired<A: Azure, S, R, C: Clock>(
     }
 }
 
-/// Refuses if the registration that the stamp is activated for is still alive: Azure allows one for each cloud id.
-async fn registered_elsewhere<A: Azure, S, R, C: Clock>(
-    world: World<'_, A, S, R, C>,
-    other: &RegistrationId,
-    stamp: &StampInformation,
-) -> Result<(), Failure> {
-    let World { azure, clock, .. } = world;
-    let seen = match retry::read(clock, Policy::AZURE, async || azure.registration(other).await).await {
-        // Gone: what is left is an activation without a registration, and registering mends it.
-        Ok(None) => return Ok(()),
-        Ok(Some(registration)) if registration.cloud_id.is_some_and(|id| id != stamp.cloud_id) => return Ok(()),
-        Ok(Some(registration)) => match checks::expiry(azure, clock, &registration).await? {
-            Some(end) if end <= clock.now() => return Ok(()),
-            _ => "is there",
-        },
-        Err(error) if error.class == Class::Permanent => "can't be seen with this sign-in",
-        Err(error) => return Err(error.into()),
-    };
-    let message = format!("the stamp is activated for {other}, which {seen}");
-    Err(refused(vec![Problem::new(&code::STAMP_REGISTERED_ELSEWHERE, message).next(format!(
-        "Register with --subscription {} --resource-group {} --name {}, or remove that registration first: azsreg unregister.",
-        other.subscription, other.resource_group, other.name
-    ))]))
-}
-
 /// Whether a run has written a registration that was there before.
 fn updated(events: &[Event]) -> bool {
     events.iter().any(|event| match event {
@@ -294,11 +270,14 @@ impl Prepared {
         plan.extend([
             step(
                 "provider",
-                self.found.provider == Provider::NotRegistered,
+                matches!(self.found.provider, Provider::NotRegistered | Provider::NotKnown),
                 match self.found.provider {
                     Provider::Registered => "registered already".into(),
                     Provider::Registering => REGISTERING.into(),
                     Provider::NotRegistered => "register Microsoft.AzureStack in the subscription".into(),
+                    Provider::NotKnown => {
+                        "register Microsoft.AzureStack, where it is not registered: that is not to be seen".into()
+                    }
                 },
             ),
             step(

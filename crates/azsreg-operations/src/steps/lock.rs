@@ -1,12 +1,53 @@
-//! The lock is put back on every way out on which the registration stays.
+//! The lock is put back on every way out on which the registration stays; and what a lock refuses after ours was lifted.
 
 use azsreg_model::{LOCK_NAME, Lock, Problem, RegistrationId, Report, code};
 
+use crate::checks;
 use crate::engine::history::{seen, started};
 use crate::engine::journal::{Event, Journal, request_of};
 use crate::engine::retry::{self, Policy};
 use crate::engine::{Failure, Steps};
-use crate::ports::{Azure, Clock, PortError};
+use crate::ports::{Azure, Class, Clock, PortError};
+
+/// What a call is refused for a lock, after this operation has lifted its own: Azure heeds a lock for up to a minute after it
+/// is gone, and that is waited for. Another lock is named.
+pub(crate) async fn heeded<A: Azure, T>(
+    azure: &A,
+    id: &RegistrationId,
+    lifted: bool,
+    result: Result<T, PortError>,
+) -> Result<T, PortError> {
+    let error = match result {
+        Err(error) if error.problem.code == &code::SCOPE_LOCKED => error,
+        other => return other,
+    };
+    // Azure's words name the scopes that are locked, also those that the caller may not look at.
+    let words = error.problem.details.join("\n");
+    let elsewhere: Vec<&str> =
+        locked_scopes(&words).filter(|scope| !scope.eq_ignore_ascii_case(&id.to_string())).collect();
+    let seen = azure.locks(id).await?;
+    let others = checks::lines(seen.iter().filter(|lock| !lock.is_ours()));
+    if lifted && elsewhere.is_empty() && others.is_empty() {
+        let message = format!("{LOCK_NAME} was lifted from {}, but Azure still heeds it", id.name);
+        let next = "Run the same command again in some minutes: it resumes.";
+        let mut problem = Problem::new(&code::SCOPE_LOCKED, message).next(next);
+        problem.cause = Some("Azure takes some seconds, a minute at times, to forget a lock.".into());
+        problem.details.clone_from(&error.problem.details);
+        return Err(PortError::new(Class::Busy, problem));
+    }
+    let mut problem = *error.problem;
+    if let Some(scope) = elsewhere.first() {
+        problem.message = format!("a lock on {scope} forbids the change");
+    }
+    problem.details.splice(0..0, others);
+    Err(PortError::permanent(problem))
+}
+
+/// The scopes that a refusal says are locked.
+fn locked_scopes(words: &str) -> impl Iterator<Item = &str> {
+    let scopes = words.split_once("are locked: ").map_or("", |(_, rest)| rest);
+    scopes.split('\'').skip(1).step_by(2).flat_map(|scopes| scopes.split(',')).map(str::trim)
+}
 
 /// Puts the lock back where this operation has lifted it and did not come to its end: the registration is in one of these
 /// places. That it could not be is said first.

@@ -73,6 +73,8 @@ struct Prepared {
     deactivate: bool,
     /// What is lost for good.
     lost: Vec<String>,
+    /// What could not be checked, for the operator to know.
+    unchecked: Vec<Problem>,
 }
 
 /// Removes a registration: what a person asked for, from the first look to the report.
@@ -179,6 +181,7 @@ pub async fn run_azure<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
                 activation: None,
                 deactivate: false,
                 lost: Vec::new(),
+                unchecked: Vec::new(),
             },
             other => other?,
         };
@@ -317,6 +320,9 @@ async fn go_on<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     let mut agreed = Agreed::default();
     let prepared = loop {
         let prepared = look(&past).await?;
+        if !agreed.asked() {
+            prepared.unchecked.iter().for_each(|problem| desk.watch.warning(problem));
+        }
         if desk.plan {
             return Ok(prepared.report(Outcome::Planned));
         }
@@ -432,7 +438,7 @@ async fn unregister<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let cloud_id = prepared.cloud_id();
     let mark = prepared.mark();
     let recorded = prepared.recorded().cloned();
-    let Prepared { stamp, id, registration, side, activation: before, deactivate, lost } = prepared;
+    let Prepared { stamp, id, registration, side, activation: before, deactivate, lost, .. } = prepared;
     let world = side.as_ref().map_or(world, |side| world.readable(side));
     let World { azure, clock, .. } = world;
     register::open(journal, clock, NAME, VERSION, request, cloud_id)?;

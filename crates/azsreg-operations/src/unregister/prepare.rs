@@ -84,9 +84,10 @@ pub(super) async fn both<A: Azure, S: Stamp, R: Records, C: Clock>(
     if let Some(id) = id.as_ref().filter(|_| registration.is_none() && mine && past.open.is_empty()) {
         return Err(activated_for_nothing(request, id));
     }
-    if registration.is_some() {
-        removable(azure, clock, id.as_ref()).await?;
-    }
+    let unchecked = match &registration {
+        Some(there) => removable(azure, clock, &there.id).await?,
+        None => Vec::new(),
+    };
     // A registration that the stamp is not activated for (an expired one, left behind) goes without touching the stamp.
     let deactivate = match (&registration, unread) {
         (Some(registration), true) => !left_behind(world, request.subscription, registration, &stamp).await?,
@@ -102,7 +103,7 @@ pub(super) async fn both<A: Azure, S: Stamp, R: Records, C: Clock>(
     };
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
     let activation = unread_activation(world, &side).await?;
-    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), activation, deactivate, lost })
+    Ok(Prepared { stamp: Some(stamp), id, registration, side: Some(side), activation, deactivate, lost, unchecked })
 }
 
 /// Refuses if the stamp is registered in another subscription that the sign-in sees; or may be, where `blind` says that nothing
@@ -189,13 +190,12 @@ fn ambiguous(several: &[Registration], cloud_id: Uuid) -> Failure {
     refused(vec![problem])
 }
 
-/// What would stop the removal half-way, before it begins.
-async fn removable<A: Azure, C: Clock>(azure: &A, clock: &C, id: Option<&RegistrationId>) -> Result<(), Failure> {
-    let Some(id) = id else { return Ok(()) };
+/// What would stop the removal half-way, before it begins. Gives what could not be checked.
+async fn removable<A: Azure, C: Clock>(azure: &A, clock: &C, id: &RegistrationId) -> Result<Vec<Problem>, Failure> {
     let mut problems = Vec::new();
     problems.extend(checks::missing_actions(azure, clock, &id.to_string(), checks::REMOVAL, "removing").await?);
     problems.extend(checks::foreign_locks(azure, clock, id, false).await?);
-    if problems.is_empty() { Ok(()) } else { Err(refused(problems)) }
+    checks::judged(problems).map_err(refused)
 }
 
 /// Azure's side alone, for a stamp that does not exist any more. The registration has to be named.
@@ -210,7 +210,7 @@ pub(super) async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registra
         let next = format!("azsreg list --subscription {}", id.subscription);
         return Err(Failure::before(Problem::new(&code::REGISTRATION_MISSING, message).next(next)));
     }
-    removable(azure, clock, Some(&id)).await?;
+    let unchecked = removable(azure, clock, &id).await?;
     Ok(Prepared {
         stamp: None,
         id: Some(id),
@@ -219,6 +219,7 @@ pub(super) async fn azure<A: Azure, C: Clock>(azure: &A, clock: &C, id: Registra
         activation: None,
         deactivate: false,
         lost: Vec::new(),
+        unchecked,
     })
 }
 
@@ -277,7 +278,17 @@ pub(super) async fn stamp<A: Azure, S: Stamp, R: Records, C: Clock>(
     let deactivate = side.activation.is_some() || side.unread.is_some();
     let lost = if deactivate { items(world.readable(&side), &stamp).await? } else { Vec::new() };
     let activation = unread_activation(world, &side).await?;
-    Ok(Prepared { stamp: Some(stamp), id: None, registration: None, side: Some(side), activation, deactivate, lost })
+    let unchecked = Vec::new();
+    Ok(Prepared {
+        stamp: Some(stamp),
+        id: None,
+        registration: None,
+        side: Some(side),
+        activation,
+        deactivate,
+        lost,
+        unchecked,
+    })
 }
 
 /// The registration of a stamp, wherever the sign-in sees one. What could not be looked at may have it, unless the operator

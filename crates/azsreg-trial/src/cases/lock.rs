@@ -68,3 +68,38 @@ fn a_registration_that_is_in_neither_place_is_said_to_be() {
     let ran = stage.relocate(&operator, Some("other"));
     assert_eq!(ran.refused("AZR6028").problems[0].code.id, "AZR6028");
 }
+
+/// Azure heeds a lock for some time after it is gone.
+#[test]
+fn a_lock_that_lingers_after_it_was_lifted_is_waited_for() {
+    for (run, call) in LIFTING {
+        let (stage, operator) = registered();
+        stage.world.borrow_mut().heeds_locks_for = Some(SignedDuration::from_secs(40));
+        run(&stage, &operator).ends();
+        assert!(stage.called("delete the role assignment") > 2, "{call}");
+    }
+    // One that does not go is no lock that lingers: the registration is not left without its own.
+    let (stage, operator) = registered();
+    stage.world.borrow_mut().heeds_locks_for = Some(SignedDuration::from_hours(1));
+    let ran = stage.unregister(&operator, Sides::Both);
+    assert!(ran.refused("AZR4010").problems[0].message.contains("still heeds it"));
+    assert!(stage.is_locked());
+}
+
+/// Another lock came while the command ran: it is named, and nothing waits for it.
+#[test]
+fn a_lock_that_is_another_one_is_named_at_once() {
+    for (run, call) in LIFTING {
+        let (stage, operator) = registered();
+        stage.at("delete the role assignment", |stage| {
+            let id = stage.registrations().remove(0).to_string();
+            let mut world = stage.world.borrow_mut();
+            let body = serde_json::json!({"properties": {"level": "CanNotDelete"}});
+            world.arm.put_lock(&id, "freeze", &body).unwrap();
+        });
+        let ran = run(&stage, &operator);
+        let problem = &ran.refused("AZR4010").problems[0];
+        assert!(problem.details.iter().any(|line| line.starts_with("freeze (CanNotDelete), on ")), "{problem:?}");
+        assert_eq!(stage.called("delete the role assignment"), 1, "{call}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `azsreg check`.
 
 use azsreg_model::{BillingModel, ExitCode, RegisterRequest, code};
+use azsreg_operations::ports::Nobody;
 use azsreg_operations::prerequisites::{self, Prerequisite, Verdict};
 use azsreg_pep::PrivilegedEndpoint;
 use serde_json::json;
@@ -49,7 +50,7 @@ pub(crate) async fn run(
     }
     let work = async |both: Both<'_, '_>| {
         let world = both.world;
-        let list = prerequisites::check(Ok(world.azure), world.stamp, world.clock, &request).await;
+        let list = prerequisites::check(Ok(world.azure), (world.stamp, world.records), world.clock, &request).await;
         if let Some(path) = &options.transcript {
             transcript::write(world.stamp, path).await?;
         }
@@ -117,7 +118,9 @@ async fn stamp_alone(
     let pep = super::shared::pep_options(global, &options.pep, &options.network, &authorities, sources)?;
     let stamp: PrivilegedEndpoint = super::shared::endpoint(pep, screen);
     let nobody: Result<&azsreg_arm::AzurePort<'_>, _> = Err(problem);
-    let list =
-        connect::watched(screen, async { Ok(prerequisites::check(nobody, &stamp, &CLOCK, request).await) }).await;
+    let list = connect::watched(screen, async {
+        Ok(prerequisites::check(nobody, (&stamp, None::<&Nobody>), &CLOCK, request).await)
+    })
+    .await;
     connect::closed(list, stamp.close().await)
 }

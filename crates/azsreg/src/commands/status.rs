@@ -165,12 +165,15 @@ pub(crate) async fn list(
                 notes.push("expired");
             }
             if principal == Some(false) {
-                notes.push("orphan: its stamp's principal is gone");
+                notes.push(match side.role {
+                    Some(_) => "orphan: its stamp's principal is gone",
+                    None => "its principal is not in the directory: an orphan, or of a disconnected stamp",
+                });
             }
             if side.lock.is_none() {
                 notes.push("not locked");
             }
-            if side.role.is_none() && registration.object_id.is_some() {
+            if side.role.is_none() && registration.object_id.is_some() && principal != Some(false) {
                 notes.push("no role");
             }
             let shown = match end {

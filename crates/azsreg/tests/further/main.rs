@@ -30,6 +30,87 @@ fn a_stamp_that_powershell_registered_is_adopted() {
     none.run(&["adopt"]).ends(3).says("AZR6001");
 }
 
+/// One function judges the name for both.
+#[test]
+fn check_and_register_agree_on_the_name_of_a_stamp_that_powershell_registered() {
+    let world = World::new();
+    world.run(&["register", "--billing-model", "development", "--name", "ByPowerShell"]).ends(0);
+    let free = |ran: &common::Ran| ran.stdout.contains("is free");
+    let cases: [&[&str]; 3] = [&[], &["--name", "another"], &["--resource-group", "elsewhere"]];
+    for more in cases {
+        let check = run(world.both(0, &world.state(), &["check"]).args(more)).ends(7).says("AZR4007");
+        assert!(!free(&check), "{}", check.stdout);
+        let mut register = world.both(0, &world.state(), &["register", "--billing-model", "development"]);
+        let refused = run(register.args(more)).ends(7).says("AZR4007");
+        for way_out in ["azsreg adopt", "azsreg renew", "azsreg status"] {
+            assert!(refused.stderr.contains(way_out) && check.stdout.contains(way_out), "{}", refused.stderr);
+        }
+    }
+    let check = world.run(&["check", "--name", "ByPowerShell"]).ends(0).says("this stamp's already");
+    assert!(!free(&check), "{}", check.stdout);
+    world.run(&["register", "--billing-model", "development", "--name", "ByPowerShell"]).ends(0).says("Nothing to do");
+    // In another subscription: only the stamp's record tells.
+    let other = world.lab.descriptor().fresh_subscription_id.to_string();
+    world.run(&["check", "--subscription", &other]).ends(7).says("AZR4007").says("is activated for");
+    world.run(&["register", "--billing-model", "development", "--subscription", &other]).ends(7).says("AZR4007");
+}
+
+/// What the directory says of the bridge application is a warning: to be known, and no more.
+#[test]
+fn an_application_that_is_blocked_from_azure_ad_graph_is_said_to_be() {
+    let world = World::new();
+    let blocked = |blocked: Value| {
+        let one = json!({"id": "a", "appId": "b", "authenticationBehaviors": {"blockAzureADGraphAccess": blocked}});
+        let when = json!({"plane": "graph", "method": "GET", "route": "/v1.0/applications"});
+        world.lab.fault(json!({"when": when, "then": {"body": {"value": [one]}}, "limit": 1})).unwrap();
+    };
+    blocked(json!(true));
+    world
+        .run(&["register", "--billing-model", "development"])
+        .ends(0)
+        .says("warning[AZR4025]")
+        .says("Update the stamp first");
+    let row = |ran: common::Ran| {
+        let checks = ran.json()["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["name"] == "bridge application's Azure AD Graph").unwrap()
+    };
+    for (said, verdict) in [(json!(true), "warning"), (json!(null), "warning"), (json!(false), "ok")] {
+        blocked(said.clone());
+        let row = row(world.run(&["check", "-o", "json"]));
+        assert_eq!(row["verdict"], verdict, "{said}: {row}");
+        assert_eq!(row["problem"]["code"] == "AZR4025", verdict == "warning", "{row}");
+    }
+    // The stamp's own words, where the directory refuses it.
+    let words = "Access blocked to AAD Graph API for this application. https://aka.ms/AzureADGraphMigration.";
+    let when = json!({"plane": "pep", "route": "New-AzureBridgeServicePrincipal"});
+    world.lab.fault(json!({"when": when, "then": {"error": words}})).unwrap();
+    let refused = world.run(&["renew"]).says("error[AZR4025]").says("Update the stamp first");
+    assert_ne!(refused.code, Some(0));
+}
+
+/// Azure may fill in an object id where the token has none: a disconnected stamp has no principal all the same.
+#[test]
+fn a_disconnected_registration_with_an_object_id_is_not_broken() {
+    let before = World::new();
+    let (token, key) = (before.path("token"), before.path("key"));
+    before.run(&["offline", "token", "--billing-model", "development", "--out", &token]).ends(0);
+    before.run(&["offline", "register", &token, "--out", &key]).ends(0);
+    before.run(&["offline", "activate", &key]).ends(0);
+    let mut snapshot: Value = serde_json::from_str(&before.lab.snapshot()).unwrap();
+    for object in ["00000000-0000-0000-0000-000000000000", "7d5a1c9e-1111-4222-8333-444444444444"] {
+        snapshot["azure"]["arm"]["registrations"][0]["token"]["object_id"] = json!(object);
+        let world = World::restored(&snapshot.to_string());
+        common::copy(&before.state(), &world.state());
+        let report = world.run(&["status", "-o", "json"]).ends(0).json();
+        assert_eq!(report["status"], "registered", "{report:#}");
+        assert_eq!(report["findings"], json!([]), "{report:#}");
+        // What a connected renewal would leave half-way is refused with the way that there is.
+        world.run(&["renew"]).ends(7).says("azsreg offline renew start");
+        world.run(&["repair"]).ends(0);
+        assert_eq!(world.lab.world()["role_assignments"], json!([]));
+    }
+}
+
 /// A caller with exactly these actions, as application and as the person whose refresh token the stamp gets.
 fn caller(world: &World, scopes: &[String], actions: &[String]) -> (String, String) {
     let condition = world.run(&["role", "show"]).json()["AssignmentCondition"].clone();
@@ -90,6 +171,60 @@ fn with_only_the_least_privilege_role_every_command_works() {
     ]);
     go(&["offline", "unregister", &file.display().to_string(), "--yes"]);
     assert_eq!(world.lab.world()["registrations"], json!([]));
+}
+
+/// The actions of the role that an earlier azsreg made.
+fn narrow(world: &World) -> Vec<String> {
+    let only_to_look = ["subscriptions/providers/read", "subscriptions/locations/read"];
+    let fewer: Vec<String> =
+        actions(world).into_iter().filter(|action| !only_to_look.iter().any(|end| action.ends_with(end))).collect();
+    assert_eq!(fewer.len(), 16);
+    fewer
+}
+
+#[test]
+fn what_a_narrow_role_may_not_look_at_is_not_known_and_goes_on() {
+    let world = World::new();
+    let scope = format!("/subscriptions/{}", world.lab.descriptor().subscription_id);
+    let who = caller(&world, std::slice::from_ref(&scope), &narrow(&world));
+    let go = |arguments: &[&str]| run(&mut limited(&world, &who, arguments)).ends(0);
+    let check = go(&["check"]).says("whether Microsoft.AzureStack is registered could not be checked");
+    assert!(check.stdout.contains("which locations the subscription has could not be checked"), "{}", check.stdout);
+    run(&mut limited(&world, &who, &["register", "--billing-model", "development", "--plan"])).ends(4).says("AZR4060");
+    go(&["register", "--billing-model", "development"]).says("warning[AZR4060]");
+    assert_registered_once(&world.lab.world(), "without a look at the provider");
+    go(&["unregister", "--yes"]);
+    // Such a role does; it is brought up to date where that is asked for.
+    let id = "49cad164-feb3-533a-947a-9cbde32c1910";
+    let properties =
+        json!({"roleName": "Azure Stack Hub registration role", "permissions": [{"actions": narrow(&world)}]});
+    let id_of_role = format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/{id}");
+    let list = json!({"value": [{"id": id_of_role, "name": id, "properties": properties}]});
+    let when = json!({"plane": "arm", "method": "GET", "route": "roledefinitions"});
+    world.lab.fault(json!({"when": when, "then": {"body": list}, "limit": 3})).unwrap();
+    world.run(&["role", "create"]).ends(0).says("Nothing to do").says(id);
+    world.run(&["role", "create", "--update"]).ends(0).says("Make the role");
+    world.run(&["role", "create", "--update"]).ends(0).says("Nothing to do");
+}
+
+#[test]
+fn permissions_that_cant_be_read_are_no_permissions_that_are_missing() {
+    let snapshot = World::new().lab.snapshot();
+    for (status, error) in [(403, "AuthorizationFailed"), (404, "ResourceNotFound"), (405, "MethodNotAllowed")] {
+        let world = World::restored(&snapshot);
+        let when = json!({"plane": "arm", "route": "microsoft.authorization/permissions"});
+        world.lab.fault(json!({"when": when, "then": {"status": status, "error": error}})).unwrap();
+        let go = |arguments: &[&str], code| {
+            let ran = world.run(arguments).ends(code).says("could not be checked").says("AZR4060");
+            assert!(!ran.stdout.contains("lacks") && !ran.stderr.contains("lacks"), "{}{}", ran.stdout, ran.stderr);
+        };
+        go(&["check"], 0);
+        go(&["register", "--billing-model", "development", "--plan"], 4);
+        go(&["register", "--billing-model", "development"], 0);
+        go(&["move", "--to-resource-group", "there"], 0);
+        go(&["unregister", "--yes"], 0);
+        assert_eq!(world.lab.world()["registrations"], json!([]));
+    }
 }
 
 #[test]

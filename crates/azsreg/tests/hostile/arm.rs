@@ -118,6 +118,40 @@ fn metadata_names_what_is_somebody_elses() {
     play(rows);
 }
 
+/// Azure's own metadata is a list of clouds; a tenant may stand behind the login endpoint.
+#[test]
+fn of_a_list_of_clouds_only_the_one_of_the_endpoint_counts() {
+    let own = |stage: &Stage, login: String| {
+        let mut own = stage.metadata(&login, &format!("{}/", stage.url(Who::Arm)));
+        own["resourceManager"] = json!(stage.url(Who::Arm));
+        own
+    };
+    let other = |stage: &Stage| {
+        let mut other = stage.metadata("https://login.other.example", "https://management.azure.com/");
+        other["resourceManager"] = json!(stage.url(Who::Other));
+        other
+    };
+    play(vec![
+        described("a list, another cloud first", "", move |stage| {
+            json!([other(stage), own(stage, stage.url(Who::Authority))])
+        })
+        .with(|row| row.secrets = 1),
+        described("a list of other clouds", "AZR4014", move |stage| json!([other(stage)])),
+        described("a tenant behind the login endpoint", "", move |stage| {
+            json!([own(stage, format!("{}/tenant-9/", stage.url(Who::Authority)))])
+        })
+        .with(|row| {
+            row.secrets = 1;
+            let inner = std::mem::replace(&mut row.scene, Box::new(|_, _, _| None));
+            // Two tenants in one address are no address of the directory's.
+            row.scene = Box::new(move |stage, who, request| {
+                let odd = who == Who::Authority && request.path.contains("tenant-9");
+                if odd { Some(answer(404, &json!({}))) } else { inner(stage, who, request) }
+            });
+        }),
+    ]);
+}
+
 #[test]
 fn metadata_names_addresses_that_are_not_https() {
     let own = |stage: &Stage| format!("{}/", stage.url(Who::Arm));
