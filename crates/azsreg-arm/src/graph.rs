@@ -54,13 +54,13 @@ pub(crate) async fn principal_exists(graph: &Manager<'_>, principal: Uuid) -> Re
 pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Result<DirectoryRights, ArmError> {
     let policy = get(graph, "policies/authorizationPolicy").await?;
     let allowed = policy.and_then(|policy| policy["defaultUserRolePermissions"]["allowedToCreateApps"].as_bool());
-    let may_register_applications = match allowed {
-        Some(false) => {
-            let mine = items(get(graph, "me/memberOf").await?);
-            let may = |role: &Value| role["displayName"].as_str().is_some_and(|name| ROLES.contains(&name));
-            mine.map(|mine| mine.iter().any(may))
-        }
-        other => other,
+    // What a directory lets its users do it does not let its guests do, unless a role does.
+    let may_register_applications = if allowed == Some(false) || allowed == Some(true) && is_guest(graph).await? {
+        let mine = items(get(graph, "me/memberOf").await?);
+        let may = |role: &Value| role["displayName"].as_str().is_some_and(|name| ROLES.contains(&name));
+        mine.map(|mine| mine.iter().any(may))
+    } else {
+        allowed
     };
     let application = application(graph, principal).await?;
     let ad_graph = application.as_ref().and_then(ad_graph);
@@ -69,6 +69,12 @@ pub(crate) async fn rights(graph: &Manager<'_>, principal: Option<Uuid>) -> Resu
         None => None,
     };
     Ok(DirectoryRights { may_register_applications, bridge, ad_graph })
+}
+
+/// Whether a guest of the directory is signed in; an application is none.
+async fn is_guest(graph: &Manager<'_>) -> Result<bool, ArmError> {
+    let me = get(graph, "me?$select=userType").await?;
+    Ok(me.is_some_and(|me| me["userType"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("guest"))))
 }
 
 /// The application of a principal.
@@ -107,9 +113,12 @@ async fn owners(graph: &Manager<'_>, application: &Value) -> Result<Option<Bridg
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::http::Http;
+    use crate::login::{Identity, SignIn};
+    use crate::place::{Known, Place};
+    use crate::testing::{Nobody, http, server};
+    use serde_json::json;
 
     #[test]
     fn what_is_null_is_not_set_and_what_is_not_said_is_not_known() {
@@ -122,5 +131,37 @@ mod tests {
         ] {
             assert_eq!(ad_graph(&application), expected, "{application}");
         }
+    }
+
+    /// What a directory lets its users do: whether the caller, of this kind and with this role, may do it too.
+    async fn may(allowed: bool, kind: &str, role: Option<&str>) -> Option<bool> {
+        let policy = json!({"defaultUserRolePermissions": {"allowedToCreateApps": allowed}});
+        let roles: Vec<Value> = role.into_iter().map(|name| json!({"displayName": name})).collect();
+        let (address, _) = server(vec![
+            ("/v1.0/policies/", policy.to_string()),
+            ("/v1.0/me/memberOf", json!({"value": roles}).to_string()),
+            ("/v1.0/me?$select=userType", json!({"userType": kind}).to_string()),
+            ("/tenant-1/oauth2/", json!({"access_token": "t", "expires_in": 3600}).to_string()),
+        ])
+        .await;
+        let http: Http = http(true);
+        let place = Place {
+            endpoint: address.clone(),
+            authority: address.clone(),
+            audience: "https://management.example/".into(),
+            graph: address,
+        };
+        let sign_in = SignIn::ClientSecret { client: Uuid::nil(), secret: "the secret".to_owned().into() };
+        let identity = Identity::new(&http, &place, &Known::default(), "tenant-1", sign_in, &Nobody);
+        let graph = Manager::new(&http, &identity).graph().unwrap();
+        rights(&graph, None).await.unwrap().may_register_applications
+    }
+
+    #[tokio::test]
+    async fn a_guest_is_not_told_that_it_may_register_applications() {
+        assert_eq!(may(true, "Member", None).await, Some(true));
+        assert_eq!(may(true, "Guest", None).await, Some(false));
+        assert_eq!(may(true, "Guest", Some("Application Developer")).await, Some(true));
+        assert_eq!(may(false, "Member", None).await, Some(false));
     }
 }

@@ -361,9 +361,12 @@ mod tests {
         let code = json!({"device_code": "d", "user_code": "u", "verification_uri": "https://login.example/device", "interval": 1});
         let token = json!({"access_token": "t", "refresh_token": "r", "expires_in": 3600});
         for (path, device, asked) in
-            [("tenant-1", "/tenant-1/oauth2/v2.0/devicecode", 3), ("adfs", "/adfs/oauth2/devicecode", 2)]
+            [("tenant-1", "/tenant-1/oauth2/v2.0/devicecode", 3), ("adfs", "/adfs/oauth2/devicecode", 3)]
         {
-            let (login, given) = server(vec![(device, code.to_string()), ("/", token.to_string())]).await;
+            let offer = json!({"device_authorization_endpoint": "https://adfs.example/adfs/oauth2/devicecode"});
+            let answers =
+                vec![(device, code.to_string()), ("/adfs/.well-known/", offer.to_string()), ("/", token.to_string())];
+            let (login, given) = server(answers).await;
             let metadata = metadata(&format!("{login}/{path}"), own);
             let (arm, _) = server(vec![("/metadata", metadata), ("/subscriptions", challenge.clone())]).await;
             let http = http(true);
@@ -378,6 +381,69 @@ mod tests {
             let all = given.iter().filter(|sent| sent.contains("claims=")).count();
             assert_eq!((with_claims, all, given.len()), (expected.0, expected.1, asked), "{given:?}");
         }
+    }
+
+    /// AD FS of before 2019 has no codes: its own metadata says what it has, and nothing else is tried.
+    #[tokio::test]
+    async fn a_code_is_asked_for_where_the_metadata_offers_it_alone() {
+        let own = "https://adminmanagement.contoso.example/8e2f1ee1-0000-4000-8000-000000000001";
+        for metadata_of_adfs in
+            [json!({"token_endpoint": "https://adfs.example/adfs/oauth2/token"}).to_string(), "-".into()]
+        {
+            let (login, given) = server(vec![("/adfs/.well-known/", metadata_of_adfs)]).await;
+            let (arm, _) = server(vec![("/metadata", metadata(&format!("{login}/adfs"), own))]).await;
+            let http = http(true);
+            let port = RecordsPort::new(&http, &http, SignIn::DeviceCode, &Nobody, Known::default());
+            let problem = port.activation(&stamp(&arm)).await.unwrap_err().problem;
+            assert_eq!(problem.code.id, "AZR2017", "{problem}");
+            assert!(problem.then().contains("--stamp-client-certificate"), "{}", problem.then());
+            assert_eq!(given.lock().unwrap().len(), 1, "no code was asked for");
+        }
+    }
+
+    /// An application of AD FS signs its assertion for AD FS's own token endpoint, and names its certificate by thumbprint.
+    #[tokio::test]
+    async fn an_application_of_ad_fs_signs_in_with_its_certificate() {
+        let key = rsa_key();
+        let own = "https://adminmanagement.contoso.example/8e2f1ee1-0000-4000-8000-000000000001";
+        let token = json!({"access_token": "t", "expires_in": 3600});
+        let (login, given) = server(vec![("/adfs/oauth2/token", token.to_string())]).await;
+        let (arm, asked) = server(vec![
+            ("/metadata", metadata(&format!("{login}/adfs"), own)),
+            ("/subscriptions", json!({"value": []}).to_string()),
+        ])
+        .await;
+        let http = http(true);
+        let client = uuid::Uuid::from_u128(7);
+        let sign_in = SignIn::ClientCertificate { client, certificate: b"certificate".to_vec(), key_pem: key.into() };
+        let port = RecordsPort::new(&http, &http, sign_in, &Nobody, Known::default());
+        // There is no Default Provider Subscription: it came as far as asking for it.
+        assert_eq!(port.activation(&stamp(&arm)).await.unwrap_err().problem.code.id, "AZR2017");
+        assert!(asked.lock().unwrap().iter().any(|sent| sent.contains("Bearer t")), "the token is used");
+        let given = given.lock().unwrap();
+        let field = |name: &str| {
+            given[0].split(['&', '\n']).find_map(|part| part.trim().strip_prefix(name)).unwrap().to_owned()
+        };
+        assert!(given[0].contains("resource="), "AD FS takes the resource by itself");
+        let assertion = field("client_assertion=");
+        let part = |at: usize| -> Value {
+            use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+            serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(assertion.split('.').nth(at).unwrap()).unwrap())
+                .unwrap()
+        };
+        assert_eq!(part(0)["alg"], "RS256");
+        assert!(part(0)["x5t"].is_string(), "AD FS finds the certificate by its thumbprint");
+        assert_eq!((&part(1)["iss"], &part(1)["sub"]), (&json!(client), &json!(client)));
+        assert_eq!(part(1)["aud"], json!(format!("{login}/adfs/oauth2/token")));
+    }
+
+    /// An RSA key that can sign.
+    fn rsa_key() -> String {
+        use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+        use base64::prelude::{BASE64_STANDARD, Engine as _};
+        let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der.as_ref()))
     }
 
     #[tokio::test]

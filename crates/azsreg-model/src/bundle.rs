@@ -150,6 +150,11 @@ pub enum BundleError {
         /// Where its first line ends, if it has several.
         line_end: Option<Odd>,
     },
+    /// What azsreg writes beside a key.
+    #[error(
+        "the file is the receipt of a registration, which azsreg wrote beside the key: it is to keep, and no step takes it"
+    )]
+    Receipt(Box<serde_json::Value>),
     /// JSON, but no bundle of ours.
     #[error("the file is cut off or is not a bundle: {0}")]
     NotBundle(String),

@@ -114,6 +114,9 @@ impl Carried {
             {
                 return Self::bare(inner);
             }
+            if value.get("azsreg_bundle").is_none() && value.get("key_sha256_16").is_some() {
+                return Err(Some(BundleError::Receipt(Box::new(value))));
+            }
             return Bundle::from_value(value).map(|bundle| Self::Bundle(Box::new(bundle))).map_err(Some);
         }
         if line.starts_with('{') {

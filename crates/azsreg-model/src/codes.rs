@@ -491,7 +491,7 @@ codes! {
     JOURNAL_DAMAGED "AZR5002" Failed "The journal is damaged",
         "A line of the journal does not follow from the one before: the file was edited or the disk is failing.",
         "A copy is kept beside it. Add --without-journal to go on from what both sides say; numbers that Azure does not show are asked for.";
-    STATE_UNWRITABLE "AZR5003" Failed "The state directory can't be written",
+    STATE_UNWRITABLE "AZR5003" Failed "A file or directory can't be written",
         "No permission, no space, or a path that does not exist.",
         "Mend the permissions of the path above or make room, then run the same command again.";
     FILE_UNREADABLE "AZR5004" Usage "A file can't be read",

@@ -61,8 +61,8 @@ pub use shell::quoted;
 pub use signin::{Signed, claims_problem};
 pub use stamp::{ActionRun, ActionState, ActivationRecord, Expiration, IdentitySystem, StampInformation};
 pub use status::{
-    AzureSide, Known, Remembered, Running, SOON, Searched, StampSide, Status, StatusReport, Written, days_of, finite,
-    offline_renewal,
+    AzureSide, Known, Remembered, Running, SOON, Searched, StampSide, Status, StatusReport, Wanted, Written, days_of,
+    finite, offline_renewal,
 };
 pub use text::{
     NotText, Odd, SecretFlaw, ValueKind, as_written, decode_log, decode_marked_text, decode_text, odd_in_json,

@@ -119,12 +119,11 @@ impl ActivationRecord {
     #[must_use]
     pub fn may_be_of(&self, claims: &crate::ActivationClaims) -> bool {
         let same = |ours: Option<bool>, theirs: Option<bool>| ours.is_none() || theirs.is_none() || ours == theirs;
-        let always = |at: Timestamp| at.strftime("%Y").to_string().as_str() >= "9999";
         let expiry = self.expiration.as_ref().is_none_or(|end| {
             let Some(of_key) = claims.expires else { return true };
             let apart = end.at.duration_since(of_key).as_secs().abs();
             let shifted = apart <= 14 * 3_600 && [0, 1, 899].contains(&(apart % 900));
-            always(end.at) && always(of_key) || shifted
+            [end.at, of_key].map(crate::finite) == [None, None] || shifted
         });
         expiry && same(self.usage_reporting, claims.usage_reporting) && same(self.marketplace, claims.marketplace)
     }

@@ -76,6 +76,9 @@ impl Status {
 /// What Azure shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct AzureSide {
+    /// It was not looked at, nor had to be: the machine is at a disconnected stamp.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_asked: bool,
     /// The registration, if there is one.
     pub registration: Option<Registration>,
     /// The lock, if there is one.
@@ -87,6 +90,9 @@ pub struct AzureSide {
     /// Until when the registration's key is good, where the caller may read it; year 9999 stands for always, which programs get as null.
     #[serde(serialize_with = "expiry")]
     pub expires: Option<Timestamp>,
+    /// The key was asked for, and may not be read or does not say until when it is good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub key_unread: bool,
     /// How many hosts were last registered, where the caller may read that.
     pub hosts: Option<usize>,
     /// The directory of the subscription.
@@ -298,10 +304,33 @@ fn expiry<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok,
     at.and_then(finite).serialize(serializer)
 }
 
-/// The renewal of a disconnected stamp's registration, as a command: it begins at the stamp, with the details that are known.
+/// What an operator wants of a renewal; what is not said stays.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The billing model.
+    pub billing_model: Option<BillingModel>,
+    /// The agreement.
+    pub agreement_number: Option<String>,
+    /// The asset tag.
+    pub ms_asset_tag: Option<String>,
+    /// Usage reporting.
+    pub usage_reporting: Option<bool>,
+    /// Marketplace items.
+    pub marketplace: Option<bool>,
+}
+
+/// The renewal of a disconnected stamp's registration, as a command: it begins at the stamp, with what is wanted and with the
+/// details that are known.
 #[must_use]
-pub fn offline_renewal(registration: &Registration, expires: Option<Timestamp>, known: &Known) -> String {
-    let model = registration.billing_model.parse().ok().or(known.details.as_ref().map(|details| details.billing_model));
+pub fn offline_renewal(
+    registration: &Registration,
+    expires: Option<Timestamp>,
+    known: &Known,
+    wanted: &Wanted,
+) -> String {
+    let registered = registration.billing_model.parse().ok();
+    let registered = registered.or(known.details.as_ref().map(|details| details.billing_model));
+    let model = wanted.billing_model.or(registered);
     let detail = |known: Option<&String>, unknown: &str| known.map_or_else(|| unknown.to_owned(), |text| quoted(text));
     let details = known.details.as_ref();
     // A number that somebody may have changed since is not written back: it is for the operator to say.
@@ -311,20 +340,22 @@ pub fn offline_renewal(registration: &Registration, expires: Option<Timestamp>, 
     };
     let more = match model {
         Some(BillingModel::Capacity) => {
-            format!(" --agreement-number {}", detail(held(&known.agreement_number).as_ref(), "NUMBER"))
+            let number = wanted.agreement_number.clone().or_else(|| held(&known.agreement_number));
+            format!(" --agreement-number {}", detail(number.as_ref(), "NUMBER"))
         }
         Some(BillingModel::Custom) => {
-            format!(" --ms-asset-tag {}", detail(held(&known.ms_asset_tag).as_ref(), "TAG"))
+            let tag = wanted.ms_asset_tag.clone().or_else(|| held(&known.ms_asset_tag));
+            format!(" --ms-asset-tag {}", detail(tag.as_ref(), "TAG"))
         }
         _ => String::new(),
     };
-    // What would be off without a word stays on.
-    let on = |known: fn(&RegisterRequest) -> bool, option: &str| match details.is_some_and(known) {
-        true => format!(" {option} on"),
-        false => String::new(),
+    // What would be off without a word stays on; with capacity billing usage reporting is off whatever is asked.
+    let on = |wanted: Option<bool>, known: fn(&RegisterRequest) -> bool, option: &str| {
+        if wanted.unwrap_or(details.is_some_and(known)) { format!(" {option} on") } else { String::new() }
     };
-    let usage = on(|details| details.usage_reporting, "--usage-reporting");
-    let more = format!("{more}{usage}{}", on(|details| details.marketplace, "--marketplace"));
+    let usage = wanted.usage_reporting.or((model == Some(BillingModel::Capacity)).then_some(false));
+    let usage = on(usage, |details| details.usage_reporting, "--usage-reporting");
+    let more = format!("{more}{usage}{}", on(wanted.marketplace, |details| details.marketplace, "--marketplace"));
     let model = model.filter(|model| !matches!(model, BillingModel::PayAsYouUse | BillingModel::Ruggedized));
     let model = model.map_or("MODEL", BillingModel::as_str);
     format!("azsreg offline renew start --billing-model {model}{more} --out FILE  (at the stamp)")
@@ -468,7 +499,7 @@ impl<'a> Views<'a> {
         // A disconnected stamp's registration has no principal: it is renewed by files that are carried.
         let renew = match registration {
             Some(registration) if self.bridge.is_none() => {
-                offline_renewal(registration, self.azure.and_then(|azure| azure.expires), known)
+                offline_renewal(registration, self.azure.and_then(|azure| azure.expires), known, &Wanted::default())
             }
             Some(_) => command("renew"),
             // Azure was not read, or has it no more: nobody says which of the two it is.

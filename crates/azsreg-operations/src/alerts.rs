@@ -1,6 +1,6 @@
 //! The alerts of a stamp: looked at, and closed.
 
-use azsreg_model::{Alert, Outcome, Problem, Report, StampInformation, code};
+use azsreg_model::{Alert, Outcome, PlannedStep, Problem, Report, StampInformation, code};
 use serde_json::json;
 
 use crate::engine::retry::{Policy, read};
@@ -33,7 +33,7 @@ pub async fn close<P: Alerts, C: Clock>(
     clock: &C,
     books: &FileBooks,
     stamp: &StampInformation,
-    names: &[String],
+    (names, plan): (&[String], bool),
     watch: &mut dyn Watch,
 ) -> Result<Report, Failure> {
     let all = list(port, clock, stamp).await?;
@@ -46,6 +46,11 @@ pub async fn close<P: Alerts, C: Clock>(
         .collect();
     if !problems.is_empty() {
         return Err(Failure { exit: problems[0].code.exit, ..refused(problems) });
+    }
+    if plan {
+        let close = |alert: &Alert| PlannedStep { step: "close", changes: alert.active, detail: alert.title.clone() };
+        let plan = names.iter().filter_map(find).map(close).collect();
+        return Ok(Report { plan, ..Report::new(CLOSE, Outcome::Planned, stamp.cloud_id, None) });
     }
     let mut report = Report::new(CLOSE, Outcome::NothingToDo, stamp.cloud_id, None);
     for alert in names.iter().filter_map(find) {

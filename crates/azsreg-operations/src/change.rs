@@ -3,7 +3,7 @@
 
 use azsreg_model::{
     ActivationClaims, BillingModel, Known, Problem, RegisterRequest, Registration, RegistrationId, Remembered,
-    Replaced, Report, StampInformation, StampSide, TokenVersion, code, offline_renewal,
+    Replaced, Report, RequestError, StampInformation, StampSide, TokenVersion, Wanted, code, offline_renewal,
 };
 use uuid::Uuid;
 
@@ -227,7 +227,7 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     if let Some(registration) =
         base.registration.as_ref().filter(|r| writes && (r.object_id.is_none() || known.disconnected))
     {
-        return Err(of_a_disconnected(registration, expires, change, known));
+        return Err(of_a_disconnected(registration, expires, (change, wishes), known));
     }
     let mut warnings = Vec::new();
     let mut missing = Vec::new();
@@ -253,6 +253,10 @@ pub async fn derive<A: Azure, S: Stamp, R: Records, C: Clock>(
     let Some(model) = wishes.billing_model.or(before) else {
         return Err(unknown(&base.id, &["--billing-model"], &[]));
     };
+    if writes && model == BillingModel::PayAsYouUse && wishes.usage_reporting == Some(false) {
+        let problem = Problem::new(&code::USAGE_REPORTING_REQUIRED, RequestError::UsageReporting.to_string());
+        return Err(Failure::before(problem));
+    }
     let changed = before.is_some_and(|before| before != model);
     let (mut agreement_number, mut ms_asset_tag, mut remembered) = (None, None, Vec::new());
     let mut take = |asked: Result<Option<String>, (&'static str, Option<Remembered>)>| match asked {
@@ -370,7 +374,7 @@ fn renew(request: &mut RegisterRequest, base: &Base, wishes: &Wishes, expired: b
 fn of_a_disconnected(
     registration: &Registration,
     expires: Option<jiff::Timestamp>,
-    change: Change,
+    (change, wishes): (Change, &Wishes),
     known: &Known,
 ) -> Failure {
     let message =
@@ -381,9 +385,26 @@ fn of_a_disconnected(
              register it anew in the other subscription"
                 .to_owned()
         }
-        _ => offline_renewal(registration, expires, known),
+        _ => {
+            let wanted = Wanted {
+                billing_model: wishes.billing_model,
+                agreement_number: wishes.agreement_number.clone(),
+                ms_asset_tag: wishes.ms_asset_tag.clone(),
+                usage_reporting: wishes.usage_reporting,
+                marketplace: wishes.marketplace,
+            };
+            offline_renewal(registration, expires, known, &wanted)
+        }
     };
-    refused(vec![Problem::new(&code::OF_A_DISCONNECTED, message).next(next)])
+    let problem = Problem::new(&code::OF_A_DISCONNECTED, message);
+    match wishes.billing_model {
+        Some(model @ (BillingModel::PayAsYouUse | BillingModel::Ruggedized)) => {
+            let message = format!("{}, and {model} can't be registered disconnected", problem.message);
+            let next = "Where the stamp reaches Azure by now: azsreg offline deactivate, azsreg offline unregister, then azsreg register.";
+            refused(vec![Problem { message, ..problem }.next(next)])
+        }
+        _ => refused(vec![problem.next(next)]),
+    }
 }
 
 fn unknown(id: &RegistrationId, options: &[&str], remembered: &[(&str, Remembered)]) -> Failure {

@@ -441,8 +441,11 @@ impl Prepared {
         plan.push(step("lock", moves || !self.locked(), format!("{LOCK_NAME}, CanNotDelete")));
         plan.push(step(
             "role",
-            moves || !self.has_role(),
-            format!("{REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+            self.registration.object_id.is_some() && (moves || !self.has_role()),
+            match self.registration.object_id {
+                Some(_) => format!("{REGISTRATION_OWNER_ROLE} to the stamp's principal"),
+                None => "a disconnected stamp has no principal".to_owned(),
+            },
         ));
         let detail = match (&self.stamp, self.activated()) {
             (None, _) => "the stamp can't be reached: this step is left to azsreg repair".to_owned(),

@@ -19,7 +19,8 @@ const CREATE: &str = "role-create";
 const ASSIGN: &str = "role-assign";
 const VERSION: u32 = 1;
 
-/// Makes the role in a subscription, or brings it up to date: whether anything was changed, and its id.
+/// Makes the role in a subscription, or brings it up to date: whether anything was (with `plan`: would be) changed, and its id,
+/// where it has one.
 ///
 /// # Errors
 /// A role of this name with other actions exists and `update` is false, or Azure refused.
@@ -27,9 +28,9 @@ pub async fn create<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     books: &FileBooks,
-    (subscription, update): (Uuid, bool),
+    (subscription, update, plan): (Uuid, bool, bool),
     watch: &mut dyn Watch,
-) -> Result<(bool, Uuid), Failure> {
+) -> Result<(bool, Option<Uuid>), Failure> {
     checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
     let wanted = CustomRole::for_operators(&[subscription]);
     let known = std::cell::Cell::new(None);
@@ -60,7 +61,10 @@ pub async fn create<A: Azure, C: Clock>(
     };
     // What is so already, or is refused, leaves no journal behind.
     if let Some((id, _)) = retry::read(clock, Policy::AZURE, async || observe().await).await? {
-        return Ok((false, id));
+        return Ok((false, Some(id)));
+    }
+    if plan {
+        return Ok((true, known.get()));
     }
     let request = json!({ "subscription": subscription, "actions": wanted.actions });
     let (_lock, mut journal) = begin_in(&books.within("roles"), subscription, (CREATE, VERSION), &request, clock)?;
@@ -72,7 +76,7 @@ pub async fn create<A: Azure, C: Clock>(
     };
     let id = steps.step("role", "Make the role", Policy::AZURE, observe, act, |id| json!({ "id": id })).await?;
     steps.finish("done")?;
-    Ok((steps.into_reports().iter().any(|step| step.state == StepState::Done), id))
+    Ok((steps.into_reports().iter().any(|step| step.state == StepState::Done), Some(id)))
 }
 
 /// Gives somebody the role on a subscription: with the condition, so that no other role can be given with it.
@@ -83,7 +87,7 @@ pub async fn assign<A: Azure, C: Clock>(
     azure: &A,
     clock: &C,
     books: &FileBooks,
-    (subscription, principal): (Uuid, Uuid),
+    (subscription, principal, plan): (Uuid, Uuid, bool),
     watch: &mut dyn Watch,
 ) -> Result<(), Failure> {
     checks::writable(azure, clock, subscription).await?.map_err(|problem| refused(vec![problem]))?;
@@ -96,6 +100,9 @@ pub async fn assign<A: Azure, C: Clock>(
             Problem::new(&code::REGISTRATION_MISSING, message).cause("It was not made yet.").next(next),
         ));
     };
+    if plan {
+        return Ok(());
+    }
     let request = json!({ "subscription": subscription, "role": id, "principal": principal });
     let (_lock, mut journal) = begin_in(&books.within("roles"), subscription, (ASSIGN, VERSION), &request, clock)?;
     let requests = || azure.take_request_ids();

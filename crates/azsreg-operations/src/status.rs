@@ -56,6 +56,7 @@ async fn closer<A: Azure, C: Clock>(azure: &A, clock: &C, side: AzureSide) -> Re
     let tenant = subscriptions.into_iter().find(|s| s.id == registration.id.subscription).map(|s| s.tenant);
     Ok(AzureSide {
         principal,
+        key_unread: claims.as_ref().is_none_or(|claims| claims.expires.is_none()),
         expires: claims.as_ref().and_then(|claims| claims.expires),
         hosts: claims.and_then(|claims| claims.hosts),
         tenant,

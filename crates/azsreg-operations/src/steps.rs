@@ -395,6 +395,7 @@ pub(crate) async fn unlock<A: Azure, J: Journal, C: Clock>(
     azure: &A,
     id: &RegistrationId,
 ) -> Result<(), Failure> {
+    let lifted = Cell::new(false);
     steps
         .step(
             "unlock",
@@ -402,10 +403,15 @@ pub(crate) async fn unlock<A: Azure, J: Journal, C: Clock>(
             Policy::AZURE,
             async || {
                 let locks = azure.locks(id).await?;
-                Ok((!locks.iter().any(azsreg_model::Lock::is_ours))
-                    .then(|| ((), "no lock of azsreg is on it".to_owned())))
+                let said = if lifted.get() { "lifted" } else { "is not on it" };
+                let free = !locks.iter().any(azsreg_model::Lock::is_ours);
+                Ok(free.then(|| ((), format!("{LOCK_NAME} {said}"))))
             },
-            async || azure.delete_lock(id, LOCK_NAME).await.map(|()| None),
+            async || {
+                azure.delete_lock(id, LOCK_NAME).await?;
+                lifted.set(true);
+                Ok(None)
+            },
             nothing,
         )
         .await

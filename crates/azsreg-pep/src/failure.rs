@@ -66,8 +66,8 @@ impl Failure {
         by_errors.or_else(by_said)
     }
 
-    /// With all that was said, each text once.
-    fn told_in(&self, mut problem: Problem) -> Problem {
+    /// With all that was said, each text once, but what only wraps `told`.
+    fn told_in(&self, mut problem: Problem, told: Option<&str>) -> Problem {
         let Self { record, before, said } = self;
         let of_record = record.words().into_iter().map(|words| {
             let what = if words == record.advice.trim() { "recommended action: " } else { "" };
@@ -77,7 +77,8 @@ impl Failure {
         let of_streams = said.iter().map(|line| ("said before: ", line.as_str()));
         for (what, words) in of_record.chain(of_others).chain(of_streams) {
             let shown = of_server(words);
-            if !problem.details.iter().any(|known| known.contains(&*shown)) {
+            let wraps = told.is_some_and(|told| shown.contains(told));
+            if !wraps && !problem.details.iter().any(|known| known.contains(&*shown)) {
                 problem = problem.detail(format!("{what}{words}"));
             }
         }
@@ -91,7 +92,9 @@ impl Failure {
             let problem = refusals::directory_problem(words, true);
             let problem = problem.unwrap_or_else(|| refusal.problem(format!("{cmdlet} failed"), words));
             let class = if refusal.class == refusals::Class::Again { Class::Again } else { Class::Refused };
-            return PortError::new(class, self.told_in(problem));
+            // Its trace ids and times are no part of the directory's sentence.
+            let sentence = problem.details.first().cloned();
+            return PortError::new(class, self.told_in(problem, sentence.as_deref()));
         }
         let message = match refusal.what() {
             Some(what) if refusal.code.id == code::STAMP_BUSY.id => {
@@ -107,7 +110,7 @@ impl Failure {
             refusals::Class::Ask => Class::Refused,
             refusals::Class::Refuse => Class::Permanent,
         };
-        PortError::new(class, self.with_id(self.told_in(refusal.problem(message, words))))
+        PortError::new(class, self.with_id(self.told_in(refusal.problem(message, words), None)))
     }
 
     fn not_known(&self, cmdlet: &str) -> PortError {
@@ -121,7 +124,7 @@ impl Failure {
                 "The stamp has {cmdlet}, and did not find {inner}, which that calls: a stamp that is busy or being updated may answer so."
             ));
         }
-        PortError::new(Class::Again, self.with_id(self.told_in(problem)))
+        PortError::new(Class::Again, self.with_id(self.told_in(problem, None)))
     }
 
     /// The id of what was thrown as text is that text, a second time.

@@ -85,7 +85,7 @@ fn a_cmdlet_that_is_missing_is_told_from_one_that_lacks_another() {
 
 #[test]
 fn the_cause_is_found_wherever_it_stands() {
-    let inner = ["AADSTS53003", "The bridge was not made.", "The first.", "Several errors."];
+    let inner = ["AADSTS53003", "The bridge was not made.", "The first."];
     fails("an inner exception", Class::Refused, "AZR3012", &inner);
     let details = ["The activation key is not good.", "recommended action: Ask for another.", "The exception.", "MyId"];
     fails("error details", Class::Permanent, "AZR2016", &details);

@@ -505,6 +505,7 @@ fn information(value: &Value) -> Result<StampInformation, PepError> {
 mod tests {
     use super::*;
     use crate::recorded::outcome;
+    use azsreg_psrp::clixml::Object;
 
     /// As real PowerShell gave them.
     #[test]
@@ -519,6 +520,22 @@ mod tests {
         assert_eq!((stamp.nodes, stamp.region.as_deref()), (Some(4), Some("east")));
         let listed = outcome("a principal in a list").unwrap();
         assert!(listed.objects().any(|value| value.get("ObjectId").and_then(guid) == Some(stamp.cloud_id)));
+    }
+
+    #[test]
+    fn a_stamps_information_needs_its_cloud_id_alone() {
+        let cloud_id = Uuid::from_u128(7);
+        let said = Object::custom([
+            ("CloudID", Value::from(cloud_id)),
+            ("StampVersion", Value::from("2601 (preview)")),
+            ("HardwareOEM", Value::from("Contoso")),
+        ]);
+        let found = information(&said.into()).unwrap();
+        assert_eq!((found.cloud_id, found.version, found.nodes), (cloud_id, None, None));
+        assert!(!found.has_key_pair(), "what is not known is not asked for");
+        assert_eq!(found.other.get("HardwareOEM").map(String::as_str), Some("Contoso"), "what is said besides is kept");
+        let nobody = Object::custom([("StampVersion", Value::from("1.2501.0.21"))]);
+        assert!(matches!(information(&nobody.into()), Err(PepError::Output { member: "CloudID", .. })));
     }
 
     #[test]

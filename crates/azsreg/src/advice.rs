@@ -25,6 +25,7 @@ const OF_AN_ENTRY: &[&str] = &[
     "transcript_password",
     "stamp_client_id",
     "stamp_client_secret",
+    "stamp_client_certificate",
 ];
 
 impl Advice {

@@ -33,6 +33,7 @@ pub(crate) struct Way {
     password: Option<SecretArgument>,
     client: Option<Uuid>,
     client_secret: Option<SecretArgument>,
+    client_certificate: Option<PathBuf>,
 }
 
 impl Way {
@@ -69,6 +70,7 @@ impl Way {
         (pep.transcript_share, pep.transcript_user, pep.transcript_password) = (None, None, None);
         sides.stamp_sign_in.stamp_client_id = self.client;
         sides.stamp_sign_in.stamp_client_secret.clone_from(&self.client_secret);
+        sides.stamp_sign_in.stamp_client_certificate.clone_from(&self.client_certificate);
         Ok(())
     }
 }
@@ -92,6 +94,7 @@ struct Written {
     subscription: Option<Uuid>,
     stamp_client_id: Option<Uuid>,
     stamp_client_secret: Option<serde_json::Value>,
+    stamp_client_certificate: Option<PathBuf>,
 }
 
 /// The stamps of the file; none where there is no file.
@@ -219,11 +222,16 @@ pub(crate) fn at(mut arguments: Vec<OsString>) -> Result<Line, Problem> {
     if let Some(SecretArgument(file)) = &way.password {
         add("--pep-password", file.clone());
     }
-    let sign_in = ["stamp_client_id", "stamp_client_secret", "stamp_device_code"];
+    let sign_in = ["stamp_client_id", "stamp_client_secret", "stamp_client_certificate", "stamp_device_code"];
     let has_own = !has(sign_in[0]) || sign_in.into_iter().any(on_line);
     if let (Some(client), Some(SecretArgument(file)), false) = (way.client, &way.client_secret, has_own) {
         add("--stamp-client-id", client.to_string());
         add("--stamp-client-secret", file.clone());
+    }
+    if let (Some(client), Some(file), None, false) = (way.client, &way.client_certificate, &way.client_secret, has_own)
+    {
+        add("--stamp-client-id", client.to_string());
+        add("--stamp-client-certificate", file.display().to_string());
     }
     if let Some(subscription) = way.subscription.filter(|_| has("subscription") && !on_line("subscription")) {
         add("--subscription", subscription.to_string());
@@ -295,8 +303,17 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
         let called = stamp["name"].as_str().map_or_else(|| format!("number {}", at + 1), |name| format!("{name:?}"));
         let stamp = plain(stamp, &called)?;
         let written = serde_json::from_value(stamp).map_err(|error| Wrong::Stamp(called, error))?;
-        let Written { name, pep, pep_user, pep_password, cloud_id, subscription, stamp_client_id, stamp_client_secret } =
-            written;
+        let Written {
+            name,
+            pep,
+            pep_user,
+            pep_password,
+            cloud_id,
+            subscription,
+            stamp_client_id,
+            stamp_client_secret,
+            stamp_client_certificate,
+        } = written;
         // A secret stands in a file of its own: beside this one, unless its path says otherwise.
         let secret = |member, text: &serde_json::Value| match text.as_str().and_then(|text| text.strip_prefix('@')) {
             Some(path) if !path.is_empty() => Ok(SecretArgument(format!("@{}", state_dir.join(path).display()))),
@@ -330,6 +347,7 @@ fn read(state_dir: &Path, bytes: &[u8]) -> Result<Vec<Way>, Wrong> {
             password,
             client: stamp_client_id,
             client_secret,
+            client_certificate: stamp_client_certificate.map(|path| state_dir.join(path)),
         });
     }
     Ok(ways)

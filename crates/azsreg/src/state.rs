@@ -45,8 +45,10 @@ pub(crate) fn log_file(path: &Path) -> Result<Option<File>, Problem> {
         let named = format!("--log-file {}", path.display());
         match files::no_descriptors(error) {
             true => files::out_of_descriptors(&named),
-            false => Problem::new(&code::STATE_UNWRITABLE, format!("{named}: {error}"))
-                .next("Name a file that can be written."),
+            false => Problem::new(&code::STATE_UNWRITABLE, format!("{named}: {error}")).next(match error.kind() {
+                std::io::ErrorKind::NotFound => "Make its directory, or name another: --log-file FILE.",
+                _ => "Name a file that can be written: --log-file FILE.",
+            }),
         }
     };
     match output::there(path).map_err(|error| failed(&error))? {
@@ -105,6 +107,14 @@ mod tests {
         assert_eq!(log_file(&token).unwrap_err().code.id, "AZR5006");
         assert_eq!(log_file(dir.path()).unwrap_err().code.id, "AZR5006");
         assert_eq!(std::fs::read(&token).unwrap(), b"{\"azsreg_bundle\":1}\n");
+    }
+
+    #[test]
+    fn a_log_in_a_directory_that_is_not_there_is_about_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let problem = log_file(&dir.path().join("missing/azsreg.log")).unwrap_err();
+        assert_eq!(problem.then(), "Make its directory, or name another: --log-file FILE.");
+        assert!(!problem.code.title.contains("state directory"), "{}", problem.code.title);
     }
 
     #[cfg(unix)]

@@ -58,6 +58,9 @@ fn sentence(report: &Report) -> &'static str {
         "marketplace-download" => "The items are downloaded.",
         "marketplace-import" => "Import marketplace product finished",
         "move" => "The registration is moved, locked, and known to the stamp under its new id.",
+        "repair" if report.steps.iter().any(|step| step.step == "role" && step.state == StepState::NotNeeded) => {
+            "The registration is locked, and the stamp activated for it."
+        }
         "repair" => "The registration is locked, its role assigned, and the stamp activated for it.",
         "adopt" => "What is registered is read and kept. Nothing was changed.",
         "offline-token" => "The registration token is collected.",
@@ -341,7 +344,11 @@ impl View {
     fn sides(self, report: &StatusReport) {
         let row = |side: &str, name: &str, value: &str| say!("{side:<7}{name:<19}{value}");
         match &report.azure {
-            Err(problem) => row("Azure", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
+            Err(problem) => {
+                row("Azure", "not readable", &format!("{}: {}", problem.code.id, problem.message));
+                row("", "next", problem.then());
+            }
+            Ok(azure) if azure.not_asked => row("Azure", "not asked", "this machine is at the stamp"),
             Ok(azure) => match &azure.registration {
                 None => row("Azure", "registration", "none"),
                 Some(registration) => {
@@ -350,8 +357,11 @@ impl View {
                     row("", "resource group", &registration.id.resource_group);
                     row("", "cloud id", &registration.cloud_id.map_or("-".into(), |id| id.to_string()));
                     row("", "billing model", &registration.billing_model);
-                    let end = azure.expires.map_or("not known".into(), |end| until(end, report.at));
-                    row("", "expires", &end);
+                    if let Some(end) = azure.expires {
+                        row("", "expires", &until(end, report.at));
+                    } else if azure.key_unread {
+                        row("", "expires", "not known");
+                    }
                     if let Some(hosts) = azure.hosts {
                         row("", "hosts registered", &hosts.to_string());
                     }
@@ -361,13 +371,20 @@ impl View {
                     let lock =
                         azure.lock.as_ref().map_or("none".into(), |lock| format!("{} ({:?})", lock.name, lock.level));
                     row("", "lock", &lock);
-                    let role = azure.role.as_ref().map_or("not assigned", |_| azsreg_model::REGISTRATION_OWNER_ROLE);
+                    let role = match (&azure.role, registration.object_id) {
+                        (Some(_), _) => azsreg_model::REGISTRATION_OWNER_ROLE,
+                        (None, Some(_)) => "not assigned",
+                        (None, None) => "not needed (the stamp has no principal)",
+                    };
                     row("", "role", role);
                 }
             },
         }
         match &report.stamp {
-            Err(problem) => row("Stamp", "not readable", &format!("{}: {}", problem.code.id, problem.message)),
+            Err(problem) => {
+                row("Stamp", "not readable", &format!("{}: {}", problem.code.id, problem.message));
+                row("", "next", problem.then());
+            }
             Ok(stamp) => {
                 row("Stamp", "cloud id", &stamp.information.cloud_id.to_string());
                 row("", "build", &stamp.information.build());
@@ -462,7 +479,7 @@ fn expiry(record: &ActivationRecord, at: Timestamp) -> String {
 
 /// A day and how far it is; the last year of the calendar stands for always.
 fn until(end: Timestamp, at: Timestamp) -> String {
-    if end.strftime("%Y").to_string().as_str() >= "9999" {
+    if azsreg_model::finite(end).is_none() {
         return "never".into();
     }
     let days = end.duration_since(at).as_secs() / 86_400;

@@ -493,3 +493,88 @@ fn a_token_and_a_key_of_an_unknown_form_are_carried() {
     at_azure(&["offline", "unregister", &bare, "--cloud-id", &cloud_id, "--yes"]).ends(0);
     assert_eq!(registered(), 0);
 }
+
+/// What was said to run next and led nowhere, or was not so.
+#[test]
+fn advice_that_was_wrong_is_right() {
+    let world = World::of(vec![StampOptions { identity: "adfs".into(), connected: false, ..StampOptions::default() }]);
+    let at_stamp = |arguments: &[&str]| run(&mut world.at_stamp(arguments));
+    let at_azure = |arguments: &[&str]| run(&mut world.at_azure(arguments));
+    let (token, key) = (world.path("token.json"), world.path("key.json"));
+    at_stamp(&["offline", "token", "--billing-model", "development", "--out", &token]).ends(0);
+    at_azure(&["offline", "register", &token, "--out", &key]).ends(0);
+    // The receipt beside the key is ours, and whole.
+    let receipt = format!("{key}.receipt.json");
+    let ran = at_azure(&["offline", "inspect", &receipt]).ends(0).says("the receipt of a registration");
+    assert!(!ran.stdout.contains("cut") && ran.stdout.contains("azurestack"), "{}", ran.stdout);
+    let ran = at_stamp(&["offline", "activate", &receipt]).ends(7).says("AZR5008");
+    assert!(ran.stderr.contains(&format!("azsreg offline activate {key}")), "{}", ran.stderr);
+    let damaged = world.file("damaged", "{\"azsreg_bundle\":1").display().to_string();
+    let ran = at_azure(&["offline", "inspect", &damaged]).ends(7).says("AZR5007");
+    assert!(!ran.stderr.contains("offline inspect"), "it does not send to itself: {}", ran.stderr);
+    // An activation has a plan, and shows no error code in its success.
+    let before = world.lab.export();
+    at_stamp(&["offline", "activate", &key, "--plan"]).ends(4).says("Nothing was changed");
+    assert_eq!(world.lab.export(), before);
+    let ran = at_stamp(&["offline", "activate", &key]).ends(0).says("not asked");
+    assert!(!ran.stdout.contains("AZR") && !ran.stderr.contains("AZR"), "{}{}", ran.stdout, ran.stderr);
+    let ran = at_stamp(&["offline", "activate", &key, "-o", "json"]).ends(0);
+    assert!(!ran.stdout.contains("AZR"), "{}", ran.stdout);
+    // A disconnected stamp needs no role: none is said to be assigned, nor missed.
+    world.control_with("DELETE", "/locks", &Value::Null);
+    let ran = world.run(&["repair"]).ends(0);
+    assert!(!ran.stdout.contains("role assigned") && !ran.stdout.contains("not assigned"), "{}", ran.stdout);
+    // What set asks for is what the renewal is to ask for.
+    let ran = world.run(&["set", "--billing-model", "capacity", "--agreement-number", "A-7"]).ends(7).says("AZR6026");
+    assert!(ran.stderr.contains("--billing-model capacity --agreement-number A-7"), "{}", ran.stderr);
+    let ran = world.run(&["set", "--billing-model", "pay-as-you-use"]).ends(7).says("AZR6026");
+    assert!(ran.stderr.contains("can't be registered disconnected"), "{}", ran.stderr);
+    // A wrong password is said with what to do, where the other side is shown.
+    let wrong = world.file("wrong", "wrong");
+    let mut command = world.both(0, &world.state(), &["status"]);
+    command.env("AZSREG_PEP_PASSWORD", format!("@{}", wrong.display()));
+    let name = world.lab.world()["registrations"][0]["name"].as_str().unwrap().to_owned();
+    let ran = run(command.args(["--name", &name])).says("AZR2002");
+    assert!(ran.stdout.contains("Check --pep-user and the password"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn what_a_second_registration_turns_is_said_before() {
+    let world = World::new();
+    world.run(&[REGISTER, &["--marketplace", "off"]].concat()).ends(0);
+    world.run(&[REGISTER, &["--plan"]].concat()).ends(4).says("marketplace off -> on");
+    let ran = world.run(REGISTER).ends(0);
+    assert!(ran.stderr.contains("is turned: marketplace off -> on"), "{}", ran.stderr);
+    // Pay-as-you-use reports usage, whoever asks otherwise.
+    world.run(&["register", "--billing-model", "pay-as-you-use"]).ends(0);
+    world.run(&["set", "--usage-reporting", "off"]).ends(2).says("AZR1003");
+    // What never ends is said so everywhere.
+    let ran = world.run(&["status"]).ends(0);
+    assert!(ran.stdout.contains("never") && !ran.stdout.contains("9999"), "{}", ran.stdout);
+    let name = world.lab.world()["registrations"][0]["name"].as_str().unwrap().to_owned();
+    let key = world.path("key.json");
+    run(&mut world.at_azure(&["offline", "key", "--name", &name, "--out", &key])).ends(0);
+    let ran = run(&mut world.at_azure(&["offline", "inspect", &key])).ends(0).says("never");
+    assert!(!ran.stdout.contains("9999"), "{}", ran.stdout);
+    // A lock that was lifted was there.
+    let ran = world.run(&["unregister", "--yes"]).ends(0);
+    let unlock = ran.stdout.lines().chain(ran.stderr.lines()).find(|line| line.contains("unlock ")).unwrap().to_owned();
+    assert!(unlock.contains("lifted"), "{unlock}");
+}
+
+#[test]
+fn all_that_changes_something_has_a_plan() {
+    let world = World::new();
+    let subscription = world.lab.descriptor().subscription_id.to_string();
+    let before = world.lab.export();
+    let license = world.file("license", "L").display().to_string();
+    world.run(&["stamp", "hci-license", &format!("@{license}"), "--plan"]).ends(4).says("Nothing was changed");
+    let role = ["role", "create", "--subscription", &subscription];
+    world.run(&[&role[..], &["--plan"]].concat()).ends(4).says("Nothing was changed");
+    assert_eq!(world.lab.export(), before);
+    world.run(&role).ends(0);
+    world.run(&[&role[..], &["--plan"]].concat()).ends(0).says("Nothing to do");
+    let before = world.lab.export();
+    world.run(&["role", "assign", "--to", &subscription, "--plan"]).ends(4).says("Nothing was changed");
+    assert_eq!(world.lab.export(), before);
+}

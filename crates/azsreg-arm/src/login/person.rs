@@ -6,6 +6,7 @@ use azsreg_model::{Problem, code};
 use azsreg_operations::waits;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::Method;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::browser;
 use crate::cache::Account;
 use crate::challenge::{Claims, requested};
 use crate::error::ArmError;
+use crate::http::{Body, host_of};
 
 /// How long a person has to enter a code at most, whatever the directory says: its own is a quarter of an hour.
 const CODE_LIFE: i64 = 1_800;
@@ -45,6 +47,9 @@ impl Identity<'_> {
     }
 
     async fn device_code(&self, scope: &str, audience: &str, claims: Option<&Claims>) -> Result<Value, ArmError> {
+        if self.is_adfs() {
+            self.offers_codes().await?;
+        }
         let client = AZURE_POWERSHELL.to_string();
         let form = [("client_id", client.as_str()), ("scope", scope)];
         let started = self.post("devicecode", &form, Some(audience), claims).await?;
@@ -95,6 +100,25 @@ impl Identity<'_> {
                 return Err(late());
             }
         }
+    }
+
+    /// Entra has codes always; AD FS where its own metadata says so (since Windows Server 2019).
+    async fn offers_codes(&self) -> Result<(), ArmError> {
+        let url = format!("{}/.well-known/openid-configuration", self.place.authority);
+        let answer = self.http.call(Method::GET, &url, None, Body::None).await;
+        let offered = match answer {
+            Ok(answer) => answer.body["device_authorization_endpoint"].as_str().is_some_and(|url| !url.is_empty()),
+            Err(ArmError::Unreadable { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if offered {
+            return Ok(());
+        }
+        let message = format!("the AD FS at {} does not offer sign-in with a code", host_of(&self.place.authority));
+        let problem = Problem::new(&code::STAMP_ARM, message)
+            .cause("Its metadata (.well-known/openid-configuration) names no device_authorization_endpoint.")
+            .next("Use an application of the stamp's directory: --stamp-client-id with --stamp-client-certificate or --stamp-client-secret.");
+        Err(problem.into())
     }
 
     async fn browser(&self, scope: &str, claims: Option<&Claims>, before: Option<&Account>) -> Result<Value, ArmError> {

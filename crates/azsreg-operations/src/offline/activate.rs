@@ -1,12 +1,12 @@
 //! At the stamp: the activation with a carried key.
 
 use azsreg_model::{
-    ActivationKey, ActivationRecord, Known, Outcome, Problem, RegistrationId, Report, StampInformation, StampSide,
-    StatusReport, code,
+    ActivationKey, ActivationRecord, AzureSide, Known, Outcome, Problem, RegistrationId, Report, StampInformation,
+    StampSide, StatusReport, code,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{VERSION, quiet};
+use super::{VERSION, planned, quiet};
 use crate::engine::history::Past;
 use crate::engine::journal::{Event, Journal, succeeded};
 use crate::engine::session::{Books, Desk, changed_meanwhile};
@@ -101,7 +101,9 @@ pub async fn run_activate<A, S: Stamp, R: Records, C: Clock, B: Books>(
     forms::key(key, known, world.clock.now(), desk.watch.strict()).map_err(Failure::before)?;
     let request = ActivateRequest { id, key: key.digest(), renewal };
     let session = desk.begin(world.clock, information.cloud_id, request.name())?;
-    connected::wait_for_running(world, desk.watch).await?;
+    if !desk.plan {
+        connected::wait_for_running(world, desk.watch).await?;
+    }
     if let (Some(newest), Some(of)) = (newest_token(&session.history.ended), token_digest)
         && newest != *of
     {
@@ -112,6 +114,17 @@ pub async fn run_activate<A, S: Stamp, R: Records, C: Clock, B: Books>(
     }
     let value = serde_json::to_value(&request).unwrap_or_default();
     let (past, open) = session.history.past(request.name(), VERSION, &value).map_err(Failure::before)?;
+    if desk.plan {
+        let side = stamp_side(world, information.clone()).await?;
+        let of_this = side.activation.as_ref().is_some_and(|record| record.is_of(&request.id));
+        let done = of_this && !past.finished.is_empty();
+        let detail = match done {
+            true => format!("the stamp is activated for {}", request.id),
+            false => format!("New-AzureStackActivation on the stamp, for {}", request.id),
+        };
+        let report = Report::new(request.name(), Outcome::Planned, information.cloud_id, Some(request.id.clone()));
+        return Ok(Report { plan: vec![planned("activation", !done, detail)], ..report });
+    }
     let mut journal = desk.journal(open, world.clock, information.cloud_id, request.name())?;
     activate(world, &request, key, information, &past, &mut journal, desk.watch).await
 }
@@ -160,7 +173,8 @@ async fn activate<A, S: Stamp, R: Records, C: Clock, J: Journal>(
 
 fn stamp_only<C: Clock>(clock: &C, side: StampSide) -> StatusReport {
     let unseen = Problem::new(&code::AZURE_UNREACHABLE, "not asked: this machine is at the stamp");
-    StatusReport::of(clock.now(), Err(unseen), Ok(side), &Known::default())
+    let report = StatusReport::of(clock.now(), Err(unseen), Ok(side), &Known::default());
+    StatusReport { azure: Ok(AzureSide { not_asked: true, ..AzureSide::default() }), ..report }
 }
 
 /// The digest of the newest token that this machine asked the stamp for, out of its journals.

@@ -184,6 +184,10 @@ pub(crate) async fn settle<A: Azure, S: Stamp, R: Records, C: Clock, B: Books>(
     if prepared.nothing_to_do() && open.is_none() {
         return Ok(Report { operation, ..nothing_to_do(prepared, world.clock) });
     }
+    let turns = prepared.turns(request);
+    if operation == NAME && !turns.is_empty() && !prepared.as_asked {
+        desk.watch.note(&format!("{} is there, and is turned: {turns}.", prepared.id.name));
+    }
     let mut journal = desk.journal(open, world.clock, cloud_id, operation)?;
     register(world, operation, request, prepared, &mut journal, desk.watch).await
 }

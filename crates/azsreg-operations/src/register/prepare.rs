@@ -43,6 +43,8 @@ pub struct Prepared {
     pub past: Past,
     /// What was agreed to, in this run or in the one that it goes on from.
     agreed: Mark,
+    /// Usage reporting and marketplace as they are, where the key or the record says it.
+    flags: (Option<bool>, Option<bool>),
 }
 
 pub(crate) fn refused(problems: Vec<Problem>) -> Failure {
@@ -149,8 +151,12 @@ pub async fn prepare<A: Azure, S: Stamp, R: Records, C: Clock>(
         None => (by_record && (open.is_empty() || !updated(open) || past.has("activation"))).then_some(None),
     };
     let agreed = seen(&past.open).cloned().unwrap_or_default();
+    let flags = (
+        claims.as_ref().and_then(|claims| claims.usage_reporting).or_else(|| record.and_then(|r| r.usage_reporting)),
+        claims.as_ref().and_then(|claims| claims.marketplace).or_else(|| record.and_then(|r| r.marketplace)),
+    );
     let mut prepared =
-        Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past, agreed };
+        Prepared { stamp, id, found, azure, stamp_side, as_asked, activated, remove, doomed, past, agreed, flags };
     let stops = std::mem::take(&mut prepared.found.stops);
     // Where nothing is to be written nothing stands in the way.
     if stops.is_empty() || prepared.nothing_to_do() { Ok(prepared) } else { Err(refused(stops)) }
@@ -254,6 +260,21 @@ impl Prepared {
         bare && (unactivated || deactivated)
     }
 
+    /// What a registration that is there is turned to: said before it is done.
+    #[must_use]
+    pub(super) fn turns(&self, request: &RegisterRequest) -> String {
+        let word = |on: bool| if on { "on" } else { "off" };
+        let flags = [
+            ("usage reporting", self.flags.0, request.usage_reporting),
+            ("marketplace", self.flags.1, request.marketplace),
+        ];
+        let turned = flags.into_iter().filter_map(|(name, now, asked)| {
+            let now = now.filter(|now| *now != asked)?;
+            Some(format!("{name} {} -> {}", word(now), word(asked)))
+        });
+        turned.collect::<Vec<_>>().join(", ")
+    }
+
     /// The steps that would run, with what was observed.
     #[must_use]
     pub fn plan(&self, request: &RegisterRequest) -> Vec<PlannedStep> {
@@ -325,11 +346,14 @@ impl Prepared {
                 !self.as_asked,
                 match (self.found.registration.as_ref().filter(|_| self.remove.is_none()), self.as_asked) {
                     (_, true) => format!("{} exists, {model}", self.id.name),
-                    (Some(now), false) if now.billing_model.eq_ignore_ascii_case(model.wire()) => {
-                        format!("update {} with a new token (billing stays {model})", self.id.name)
-                    }
                     (Some(now), false) => {
-                        format!("update {} with a new token ({} -> {})", self.id.name, now.billing_model, model.wire())
+                        let billing = match now.billing_model.eq_ignore_ascii_case(model.wire()) {
+                            true => format!("billing stays {model}"),
+                            false => format!("{} -> {}", now.billing_model, model.wire()),
+                        };
+                        let turns = Some(self.turns(request)).filter(|turns| !turns.is_empty());
+                        let turns = turns.map(|turns| format!(", {turns}")).unwrap_or_default();
+                        format!("update {} with a new token ({billing}{turns})", self.id.name)
                     }
                     (None, _) => format!("create {} with {model} billing", self.id.name),
                 },

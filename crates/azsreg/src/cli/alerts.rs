@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::shared::StampOptions;
+use super::shared::{PlanOptions, StampOptions};
 use super::values::{BoolishValueParser, name};
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,8 @@ pub(crate) struct AlertCloseOptions {
     /// The alerts' ids, as the list has them
     #[arg(required = true, value_name = "ID", value_parser = name())]
     pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,
 }

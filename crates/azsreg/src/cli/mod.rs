@@ -398,6 +398,8 @@ pub(crate) struct RoleCreateOptions {
     #[arg(long, env = "AZSREG_UPDATE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) update: bool,
     #[command(flatten)]
+    pub(crate) plan: PlanOptions,
+    #[command(flatten)]
     pub(crate) azure: AzureOptions,
 }
 
@@ -409,6 +411,8 @@ pub(crate) struct RoleAssignOptions {
     /// Who gets it: the object id of a user, group or service principal
     #[arg(long, value_name = "OBJECT-ID", env = "AZSREG_TO", value_parser = id())]
     pub(crate) to: Uuid,
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
     #[command(flatten)]
     pub(crate) azure: AzureOptions,
 }
@@ -428,6 +432,8 @@ pub(crate) struct HciLicenseOptions {
     /// The licence's text: @FILE, or - for standard input
     #[arg(value_name = "@FILE", allow_hyphen_values = true)]
     pub(crate) license: SecretArgument,
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
     #[command(flatten)]
     pub(crate) pep: PepOptions,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use azsreg_model::{BillingModel, TokenVersion};
 use clap::{ArgAction, Args, Subcommand};
 use uuid::Uuid;
 
-use super::shared::{AzureOptions, CareOptions, StampOptions, Switch};
+use super::shared::{AzureOptions, CareOptions, PlanOptions, StampOptions, Switch};
 use super::values::{BoolishValueParser, choice, id, name, path, word};
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +148,8 @@ pub(crate) struct OfflineActivateOptions {
     /// The resource group, with --name
     #[arg(long, value_name = "GROUP", env = "AZSREG_RESOURCE_GROUP", default_value = "azurestack", value_parser = name())]
     pub(crate) resource_group: String,
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
     #[command(flatten)]
     pub(crate) stamp: StampOptions,
 }

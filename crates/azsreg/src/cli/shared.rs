@@ -142,7 +142,10 @@ pub(crate) struct StampSignInOptions {
         allow_hyphen_values = true
     )]
     pub(crate) stamp_client_secret: Option<SecretArgument>,
-    /// An operator, with a code on any device
+    /// Its certificate and private key, in one PEM file: applications of AD FS have one
+    #[arg(long, value_name = "FILE", env = "AZSREG_STAMP_CLIENT_CERTIFICATE", value_parser = path())]
+    pub(crate) stamp_client_certificate: Option<PathBuf>,
+    /// An operator, with a code on any device (where the stamp's directory offers that)
     #[arg(long, env = "AZSREG_STAMP_DEVICE_CODE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub(crate) stamp_device_code: bool,
 }
@@ -233,10 +236,20 @@ pub(crate) struct CareOptions {
     pub(crate) yes: bool,
 }
 
+/// Looking before.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlanOptions {
+    /// Show what would be done and change nothing (exit 4 if there is something to do)
+    #[arg(long, env = "AZSREG_PLAN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub(crate) plan: bool,
+}
+
 /// A user's refresh token for the stamp's principal.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BridgeOptions {
-    /// A user's refresh token for the stamp, beside a client secret or certificate: @FILE or -
+    /// A user's refresh token for the stamp, beside a client secret or certificate: @FILE or -. It has to be of the client
+    /// 1950a258-227b-4e31-a9cf-717495945fc2, Azure PowerShell's: the stamp redeems it as that client, and one of another
+    /// (such as the CLI's) is refused. The guide says where to get one (register-connected.md)
     #[arg(
         long,
         value_name = "@FILE",

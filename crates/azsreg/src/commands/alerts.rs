@@ -79,7 +79,15 @@ async fn close(
     let mut screen = Screen::new(global, options.ids.len());
     let shown = screen.clone();
     let work = async |records: &RecordsPort<'_>, stamp: &StampInformation, state_dir: &std::path::Path| {
-        Ok(alerts::close(records, &CLOCK, &connect::books(global, state_dir), stamp, &options.ids, &mut screen).await?)
+        Ok(alerts::close(
+            records,
+            &CLOCK,
+            &connect::books(global, state_dir),
+            stamp,
+            (&options.ids, options.plan.plan),
+            &mut screen,
+        )
+        .await?)
     };
     let report = at_stamp(global, &options.stamp, sources, &shown, work).await?;
     Ok(view.report(&report))

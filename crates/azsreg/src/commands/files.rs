@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use azsreg_model::{
-    ActivationKey, Bundle, BundleKind, Carried, CarriedText, Problem, RegistrationId, RegistrationToken, code,
-    encode_module_text,
+    ActivationKey, Bundle, BundleError, BundleKind, Carried, CarriedText, Problem, RegistrationId, RegistrationToken,
+    code, encode_module_text,
 };
 use azsreg_operations::files::input::{self, Input, InputError};
 use azsreg_operations::files::{
@@ -21,21 +21,34 @@ use crate::view::View;
 
 /// A carried file. What is wrong with it is said before anything changes.
 pub(crate) fn carried(path: &Path) -> Result<Carried, Problem> {
-    let bytes = state::read("FILE", path, Input::Carried)?;
-    Carried::read(&bytes).map_err(|error| {
-        let message = format!("{}: {error}", path.display());
-        let entry = match error.part() {
-            Some(CarriedText::Token) => &code::MALFORMED_TOKEN,
-            Some(CarriedText::Key) => &code::MALFORMED_KEY,
-            _ => &code::BUNDLE_DAMAGED,
-        };
-        let problem = Problem::new(entry, message);
-        match error.part() {
-            Some(_) => problem
-                .next("Carry it again from where it was made, as a file: a screen or a mail may leave some of it out."),
-            None => problem,
+    read(path)?.map_err(|error| refused(path, &error))
+}
+
+/// The same, with what is wrong with it apart.
+pub(crate) fn read(path: &Path) -> Result<Result<Carried, BundleError>, Problem> {
+    Ok(Carried::read(&state::read("FILE", path, Input::Carried)?))
+}
+
+/// Why a file can't be taken.
+pub(crate) fn refused(path: &Path, error: &BundleError) -> Problem {
+    let message = format!("{}: {error}", path.display());
+    let entry = match error.part() {
+        Some(CarriedText::Token) => &code::MALFORMED_TOKEN,
+        Some(CarriedText::Key) => &code::MALFORMED_KEY,
+        None if matches!(error, BundleError::Receipt(_)) => &code::BUNDLE_KIND,
+        _ => &code::BUNDLE_DAMAGED,
+    };
+    let problem = Problem::new(entry, message);
+    match error.part() {
+        Some(_) => problem
+            .next("Carry it again from where it was made, as a file: a screen or a mail may leave some of it out."),
+        None if matches!(error, BundleError::Receipt(_)) => {
+            let key = path.display().to_string();
+            let key = key.strip_suffix(".receipt.json").unwrap_or("FILE");
+            problem.next(next(BundleKind::ActivationKey, Path::new(key)))
         }
-    })
+        None => problem,
+    }
 }
 
 /// Refuses a file that is for another step, and says for which.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use azsreg_model::{ActivationKey, BundleKind, Carried, ExitCode, RegistrationToken, UnknownForm};
+use azsreg_model::{ActivationKey, BundleError, BundleKind, Carried, ExitCode, RegistrationToken, UnknownForm, code};
 use serde_json::{Map, Value, json};
 
-use super::files::{carried, next};
+use super::files::{next, read, refused};
 use crate::Ended;
 use crate::view::View;
 
@@ -44,9 +44,43 @@ fn form(shown: &mut Map<String, Value>, unknown: Option<&UnknownForm>) {
     shown.insert("form".into(), json!(said));
 }
 
+/// What azsreg wrote beside a key, for keeping.
+fn receipt(receipt: &Value, view: &View) {
+    if view.is_json() {
+        view.json(receipt);
+        return;
+    }
+    view.line(&format!("{:<19}{}", "file", "the receipt of a registration, to keep: no step takes it"));
+    for (name, value) in receipt.as_object().into_iter().flatten() {
+        let name = match name.as_str() {
+            "key_sha256_16" => "key".to_owned(),
+            "token_sha256_16" => "token".to_owned(),
+            other => other.replace('_', " "),
+        };
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if !value.is_null() {
+            view.line(&format!("{name:<19}{text}"));
+        }
+    }
+}
+
 pub(crate) fn run(path: &Path, view: &View) -> Result<ExitCode, Ended> {
     let mut shown = Map::new();
-    let kind = match carried(path)? {
+    let read = match read(path)? {
+        Ok(read) => read,
+        Err(BundleError::Receipt(receipt)) => {
+            self::receipt(&receipt, view);
+            return Ok(ExitCode::Done);
+        }
+        Err(error) => {
+            let problem = refused(path, &error);
+            // This command has shown what there is to show.
+            let next = "Copy the file again from where it was made, as a file.";
+            let again = problem.code == &code::BUNDLE_DAMAGED;
+            return Err(if again { problem.next(next) } else { problem }.into());
+        }
+    };
+    let kind = match read {
         Carried::Token(found) => {
             shown.insert("file".into(), json!("a registration token as the PowerShell module writes it"));
             token(&mut shown, &found);

@@ -273,7 +273,7 @@ async fn activate(
         let Stamp { world, information, state_dir } = stamp;
         let books = connect::books(global, &state_dir);
         let (mut person, mut watch) = (Person::new(global, None, &screen), screen.clone());
-        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: false };
+        let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan: options.plan.plan };
         let carried = CarriedKey { key: &key, registration, token_digest: token_digest.as_deref() };
         Ok(offline::run_activate(world, &carried, renewal, &information, desk).await?)
     };

@@ -111,6 +111,7 @@ async fn rehearse(global: &Global, options: &RehearseOptions, screen: Screen) ->
             stamp_sign_in: StampSignInOptions {
                 stamp_client_id: Some(stamp.stamp_client_id),
                 stamp_client_secret: file(&stamp.stamp_client_secret_file),
+                stamp_client_certificate: None,
                 stamp_device_code: false,
             },
             network: NetworkOptions {

@@ -11,6 +11,16 @@ use crate::secrets::Sources;
 use crate::view::View;
 use crate::watch::Screen;
 
+/// With `--plan`: what would be done.
+pub(super) fn planned(view: &View, what: &str) -> ExitCode {
+    if view.is_json() {
+        view.json(&json!({"outcome": "planned", "plan": what}));
+    } else {
+        view.line(&format!("Plan: {what}. Nothing was changed."));
+    }
+    ExitCode::ChangesPlanned
+}
+
 pub(crate) async fn run(
     global: &Global,
     command: &RoleCommand,
@@ -39,13 +49,20 @@ pub(crate) async fn run(
                     azure.world.azure,
                     &CLOCK,
                     &connect::books(global, &azure.state_dir),
-                    (options.subscription, options.update),
+                    (options.subscription, options.update, options.plan.plan),
                     &mut screen.clone(),
                 )
                 .await?)
             };
             let (changed, id) =
                 connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+            if options.plan.plan && changed {
+                return Ok(planned(
+                    view,
+                    &format!("the role {OPERATOR_ROLE_NAME:?} would be made or brought up to date"),
+                ));
+            }
+            let id = id.unwrap_or_default();
             if view.is_json() {
                 view.json(&json!({"role": OPERATOR_ROLE_NAME, "id": id, "changed": changed}));
             } else if changed {
@@ -64,12 +81,16 @@ pub(crate) async fn run(
                     azure.world.azure,
                     &CLOCK,
                     &connect::books(global, &azure.state_dir),
-                    (options.subscription, options.to),
+                    (options.subscription, options.to, options.plan.plan),
                     &mut screen.clone(),
                 )
                 .await?)
             };
             connect::azure(global, &options.azure, sources, &screen, Some(options.subscription), work).await?;
+            if options.plan.plan {
+                let what = format!("the role {OPERATOR_ROLE_NAME:?} would be given to {}", options.to);
+                return Ok(planned(view, &what));
+            }
             if view.is_json() {
                 view.json(&json!({"role": OPERATOR_ROLE_NAME, "to": options.to, "condition": role_condition()}));
             } else {

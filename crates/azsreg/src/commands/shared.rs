@@ -263,16 +263,19 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
         ["--client-certificate"] => {
             let client = client()?;
             let Some(path) = &options.client_certificate else { return Ok(None) };
-            let bad = |why: &str| {
-                Problem::new(&code::SECRET_UNREADABLE, format!("--client-certificate {}: {why}", path.display()))
-            };
-            let pem = state::read("--client-certificate", path, Input::Certificate)?;
-            let pem = decode_text(&pem).map_err(|_| bad("it is not PEM"))?;
-            let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
-            Ok(Some(SignIn::ClientCertificate { client, certificate, key_pem }))
+            certificate("--client-certificate", path, client).map(Some)
         }
         _ => Err(Problem::new(&code::TWO_SIGN_INS, format!("more than one sign-in is given: {}", chosen.join(", ")))),
     }
+}
+
+/// An application's certificate and key, out of a file that an option names.
+fn certificate(option: &str, path: &Path, client: Uuid) -> Result<SignIn, Problem> {
+    let bad = |why: &str| Problem::new(&code::SECRET_UNREADABLE, format!("{option} {}: {why}", path.display()));
+    let pem = state::read(option, path, Input::Certificate)?;
+    let pem = decode_text(&pem).map_err(|_| bad("it is not PEM"))?;
+    let (certificate, key_pem) = certificate_from_pem(&pem).map_err(bad)?;
+    Ok(SignIn::ClientCertificate { client, certificate, key_pem })
 }
 
 /// The sign-in to the stamp's own Resource Manager, if there is one.
@@ -282,25 +285,54 @@ pub(crate) fn stamp_sign_in(options: &StampSignInOptions, sources: &Sources) -> 
     let options = &StampSignInOptions {
         stamp_client_id: options.stamp_client_id.filter(|_| counts("stamp_client_id")),
         stamp_client_secret: options.stamp_client_secret.clone().filter(|_| counts("stamp_client_secret")),
+        stamp_client_certificate: options
+            .stamp_client_certificate
+            .clone()
+            .filter(|_| counts("stamp_client_certificate")),
         stamp_device_code: options.stamp_device_code && counts("stamp_device_code"),
     };
-    if options.stamp_device_code {
-        if sources.on_command_line("stamp_client_secret") {
-            return Err(Problem::new(
-                &code::TWO_SIGN_INS,
-                "more than one sign-in to the stamp is given: --stamp-device-code, --stamp-client-secret",
-            ));
+    // What stands on the command line outweighs the environment.
+    let given = [
+        ("stamp_device_code", "--stamp-device-code", options.stamp_device_code),
+        ("stamp_client_secret", "--stamp-client-secret", options.stamp_client_secret.is_some()),
+        ("stamp_client_certificate", "--stamp-client-certificate", options.stamp_client_certificate.is_some()),
+    ];
+    let on_line = given.iter().any(|(id, _, set)| *set && sources.on_command_line(id));
+    let chosen: Vec<&str> = given
+        .iter()
+        .filter(|(id, _, set)| *set && (!on_line || sources.on_command_line(id)))
+        .map(|(_, option, _)| *option)
+        .collect();
+    let client = || {
+        options.stamp_client_id.ok_or_else(|| {
+            let message = "--stamp-client-id is missing: a secret or certificate belongs to an application";
+            Problem::new(&code::BAD_ARGUMENT, message).next("Add --stamp-client-id ID.")
+        })
+    };
+    match chosen[..] {
+        [] if options.stamp_client_id.is_some() => {
+            let message = "--stamp-client-id is given without a secret or certificate";
+            let next = "Add --stamp-client-secret @FILE or --stamp-client-certificate FILE.";
+            Err(Problem::new(&code::BAD_ARGUMENT, message).next(next))
         }
-        return Ok(Some(SignIn::DeviceCode));
-    }
-    match (options.stamp_client_id, &options.stamp_client_secret) {
-        (None, None) => Ok(None),
-        (Some(client), Some(given)) => {
+        [] => Ok(None),
+        // As before: of two variables the person's counts.
+        ["--stamp-device-code", ..] if !on_line => Ok(Some(SignIn::DeviceCode)),
+        ["--stamp-device-code"] => Ok(Some(SignIn::DeviceCode)),
+        ["--stamp-client-secret"] => {
+            let Some(given) = &options.stamp_client_secret else { return Ok(None) };
+            let client = client()?;
             let secret = secrets::read(sources, "stamp_client_secret", "--stamp-client-secret", given)?;
             Ok(Some(SignIn::ClientSecret { client, secret }))
         }
-        _ => Err(Problem::new(&code::BAD_ARGUMENT, "--stamp-client-id and --stamp-client-secret go together")
-            .next("Give both, or neither.")),
+        ["--stamp-client-certificate"] => {
+            let Some(path) = &options.stamp_client_certificate else { return Ok(None) };
+            certificate("--stamp-client-certificate", path, client()?).map(Some)
+        }
+        _ => {
+            let message = format!("more than one sign-in to the stamp is given: {}", chosen.join(", "));
+            Err(Problem::new(&code::TWO_SIGN_INS, message))
+        }
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) async fn hci_license(
             let message = format!("build {} with {} takes no HCI licence", information.build(), information.size());
             return Err(Problem::new(&code::HCI_LICENCE, message).into());
         }
+        if options.plan.plan {
+            return Ok(());
+        }
         screen.say("saving the licence");
         let state_dir = state::directory(global)?;
         Ok(licence::save(
@@ -71,6 +74,9 @@ pub(crate) async fn hci_license(
     };
     let saved = connect::watched(&screen, work).await;
     connect::closed(saved, stamp.close().await)?;
+    if options.plan.plan {
+        return Ok(super::role::planned(view, "Save-HCILicense on the stamp"));
+    }
     if view.is_json() {
         view.json(&serde_json::json!({"outcome": "done"}));
     } else {
