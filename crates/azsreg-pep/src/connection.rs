@@ -29,6 +29,7 @@ use crate::auth::{self, BadToken, Credentials, Gate, Security, Verdict};
 use crate::error::PepError;
 use crate::meter::{Meter, Metered};
 use crate::session::Options;
+use crate::wire::Wire;
 
 /// The largest answer that we take. We ask for envelopes of 150 KB at most.
 const MAX_ANSWER: usize = 2 << 20;
@@ -56,6 +57,8 @@ pub(crate) struct Connection {
     proven: bool,
     /// Whether the last request got no answer of use: no other can be made here.
     spent: bool,
+    /// For transcripts.
+    pub(crate) wire: Wire,
 }
 
 fn dropped(error: impl std::fmt::Display) -> PepError {
@@ -190,6 +193,7 @@ impl Connection {
             gate: None,
             proven: false,
             spent: false,
+            wire: Wire::default(),
         };
         opened.sign_in(&peer, gate).await?;
         Ok(opened)
@@ -229,6 +233,7 @@ impl Connection {
             (StatusCode::BAD_REQUEST, _) => return Err(self.of_first(PepError::Status(400))),
             (status, _) => return Err(PepError::Status(status.as_u16())),
         };
+        self.wire = Wire::of_challenge(self.address.tls, reply.headers(), &challenge);
         let host = peer.address.host.as_str();
         let proof =
             self.security.prove(&challenge, peer.credentials, host, peer.bindings).map_err(|why| self.of_token(why))?;
@@ -240,6 +245,7 @@ impl Connection {
                     Ok(proven) => {
                         self.gate = Some(gate);
                         self.proven = proven;
+                        self.wire.signed = proven;
                         return Ok(());
                     }
                     Err(why) => {

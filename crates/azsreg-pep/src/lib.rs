@@ -11,11 +11,13 @@ mod error;
 mod failure;
 mod meter;
 mod ntlm;
+mod probe;
 #[cfg(test)]
 mod recorded;
 mod session;
 mod spnego;
 mod stamp;
+mod wire;
 
 pub use address::{AddressError, PepAddress};
 pub use answered::Answered;
@@ -24,3 +26,4 @@ pub use error::PepError;
 pub use failure::Failure;
 pub use session::{Invocation, Options, Session, Transcript};
 pub use stamp::{Closed, News, PrivilegedEndpoint};
+pub use wire::Wire;

@@ -17,6 +17,7 @@ use crate::connection::Connection;
 use crate::error::PepError;
 use crate::failure::Failure;
 use crate::stamp::secrets_of;
+use crate::wire::Wire;
 
 /// How to reach a privileged endpoint.
 #[derive(Debug, Clone)]
@@ -225,6 +226,11 @@ impl Session {
             }
             deleted => deleted,
         }
+    }
+
+    /// How the connection came about.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire { protocol: self.pool.protocol().map(str::to_owned), ..self.connection.wire.clone() }
     }
 
     fn too_long(&self, cmdlet: String, patience: Duration) -> PepError {

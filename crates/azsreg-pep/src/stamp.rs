@@ -13,7 +13,6 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::answered::Answered;
 use crate::error::{Leaves, NO_SESSION, PepError, no_session};
 use crate::failure::Failure;
 use crate::session::{Invocation, Options, STOPPING, Session, Transcript};
@@ -49,7 +48,7 @@ pub struct Closed {
 /// A stamp's privileged endpoint. Opens a session when it is first needed and again when one has broken.
 pub struct PrivilegedEndpoint {
     options: Options,
-    session: Mutex<Option<Session>>,
+    pub(crate) session: Mutex<Option<Session>>,
     reached: Cell<bool>,
     /// What was warned of last: a cmdlet that is asked again and again says it each time.
     warned: RefCell<String>,
@@ -130,7 +129,7 @@ impl PrivilegedEndpoint {
     }
 
     /// Runs one command. What becomes of its session is known whenever the waiting for it ends: the session stays here.
-    async fn call(&self, command: Command) -> Result<Invocation, PepError> {
+    pub(crate) async fn call(&self, command: Command) -> Result<Invocation, PepError> {
         let mut slot = self.session.lock().await;
         tracing::debug!(cmdlet = command.name, arguments = ?shown(&command), "PEP command");
         let secrets = secrets_of(&command);
@@ -222,22 +221,6 @@ impl PrivilegedEndpoint {
                 continue;
             }
             (self.news)(News { activity: cmdlet.to_owned(), status, percent: -1, waits: false, warns: true });
-        }
-    }
-
-    /// Asks a reading cmdlet and gives the form of its answer: for transcripts.
-    ///
-    /// # Errors
-    /// The endpoint could not be asked; a cmdlet that fails is an answer.
-    pub async fn ask(&self, cmdlet: &str, arguments: &[(&str, &str)]) -> Result<Answered, PortError> {
-        let mut command = Command::new(cmdlet);
-        for (name, value) in arguments {
-            command = command.with(name, *value);
-        }
-        match self.call(command).await {
-            Ok(result) => Ok(Answered::of("completed", &result.output)),
-            Err(PepError::Cmdlet { failure, .. }) => Ok(Answered::of(&redact::of_server(&failure.record.id), &[])),
-            Err(error) => Err(error.into()),
         }
     }
 }
