@@ -1,12 +1,9 @@
-//! The form of a cmdlet's answer: names and types of members, and what kind of text each holds. Values stay behind, except
-//! the build and the number of nodes, which say nothing of anybody.
+//! The form of a cmdlet's answer: names and types of members, and what kind of text each holds.
 
 use std::collections::BTreeMap;
 
 use azsreg_psrp::clixml::{Content, Value};
 
-/// Members whose values are of no person and no place.
-const PLAIN: &[&str] = &["StampVersion", "NumberOfNodes"];
 /// No answer's form is deeper than this.
 const DEPTH: usize = 6;
 
@@ -17,44 +14,60 @@ pub struct Answered {
     pub ended: String,
     /// Member paths, such as `AdminExternalEndpoints.AdminResourceManager`, and the type of each.
     pub form: BTreeMap<String, String>,
-    /// The values of the members that may be shown.
-    pub values: BTreeMap<String, String>,
+    /// The values as they came: not for other people's eyes before they were replaced.
+    pub leaves: Vec<Leaf>,
+}
+
+/// A value of an answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// In which object of the output: the first one is 0.
+    pub object: usize,
+    /// Where in it.
+    pub path: String,
+    /// What stands there.
+    pub text: String,
+}
+
+/// Without what stands there.
+impl std::fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Leaf({} {})", self.object, self.path)
+    }
 }
 
 impl Answered {
     pub(crate) fn of(ended: &str, output: &[Value]) -> Self {
-        let mut answered = Self { ended: ended.to_owned(), form: BTreeMap::new(), values: BTreeMap::new() };
-        for value in output {
-            answered.walk("", value, DEPTH);
+        let mut answered = Self { ended: ended.to_owned(), form: BTreeMap::new(), leaves: Vec::new() };
+        for (object, value) in output.iter().enumerate() {
+            answered.walk(object, "", value, DEPTH);
         }
         answered
     }
 
-    fn walk(&mut self, path: &str, value: &Value, depth: usize) {
+    fn walk(&mut self, object: usize, path: &str, value: &Value, depth: usize) {
         let shown = if path.is_empty() { "." } else { path };
-        if PLAIN.contains(&path)
-            && let Some(text) = value.display()
-        {
-            self.values.insert(path.to_owned(), text);
+        if let Some(text) = value.display() {
+            self.leaves.push(Leaf { object, path: path.to_owned(), text });
         }
         self.form.insert(shown.to_owned(), kind(value));
-        let Some(object) = value.object().filter(|_| depth > 0) else { return };
+        let Some(inside) = value.object().filter(|_| depth > 0) else { return };
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        for (name, member) in object.extended.iter().chain(&object.adapted) {
+        for (name, member) in inside.extended.iter().chain(&inside.adapted) {
             // What a client's own plumbing adds is no member of the answer.
             if !["PSComputerName", "RunspaceId", "PSShowComputerName"].contains(&name.as_str()) {
-                self.walk(&below(name), member, depth - 1);
+                self.walk(object, &below(name), member, depth - 1);
             }
         }
-        match &object.content {
+        match &inside.content {
             Content::List(items) | Content::Stack(items) | Content::Queue(items) => {
                 for item in items {
-                    self.walk(&format!("{path}[]"), item, depth - 1);
+                    self.walk(object, &format!("{path}[]"), item, depth - 1);
                 }
             }
             Content::Dictionary(entries) => {
                 for (key, item) in entries {
-                    self.walk(&below(&key.display().unwrap_or_default()), item, depth - 1);
+                    self.walk(object, &below(&key.display().unwrap_or_default()), item, depth - 1);
                 }
             }
             Content::None | Content::Primitive(_) => {}

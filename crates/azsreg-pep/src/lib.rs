@@ -20,7 +20,7 @@ mod stamp;
 mod wire;
 
 pub use address::{AddressError, PepAddress};
-pub use answered::Answered;
+pub use answered::{Answered, Leaf};
 pub use auth::{Credentials, Mechanism, try_again};
 pub use error::PepError;
 pub use failure::Failure;

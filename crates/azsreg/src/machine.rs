@@ -48,7 +48,7 @@ pub(crate) fn look(global: &Global, command: &Command, sources: &Sources) -> Res
             // Their file says more about what may stand there: they look themselves.
             _ => {}
         },
-        Command::Check(options) => options.transcript.as_deref().map_or(Ok(()), transcript::check_file)?,
+        Command::Check(options) => transcript::check_options(global, options)?,
         Command::Marketplace(MarketplaceCommand::Download(options)) if !options.plan => {
             kept::usable(&options.to).map_err(|error| {
                 let message = format!("--to {}: {error}", options.to.display());

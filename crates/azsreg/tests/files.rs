@@ -82,12 +82,12 @@ fn a_transcript_is_not_written_over_something_else() {
     let (mine, link) = (world.file("mine", "mine"), world.path("link"));
     symlink(&mine, &link).unwrap();
     for name in [mine.display().to_string(), link, world.dir.path().display().to_string()] {
-        world.run(&["check", "--billing-model", "development", "--transcript", &name]).ends(2).says("AZR5006");
+        world.run(&["check", "--billing-model", "development", "--yes", "--transcript", &name]).ends(2).says("AZR5006");
     }
     assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
     let file = world.path("transcript.json");
     for _ in 0..2 {
-        let ran = world.run(&["check", "--billing-model", "development", "--transcript", &file]);
+        let ran = world.run(&["check", "--billing-model", "development", "--yes", "--transcript", &file]);
         assert!(Path::new(&file).exists(), "{}", ran.stderr);
     }
     run(world.command(0, &world.state()).args(["lab", "compare", &file])).ends(0);

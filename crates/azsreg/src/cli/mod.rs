@@ -175,7 +175,7 @@ pub(crate) enum LabCommand {
     /// Move the running lab's clock
     #[command(subcommand)]
     Clock(LabClockCommand),
-    /// Say where the lab differs from a transcript of a real stamp (azsreg check --transcript)
+    /// Say which rows of COMPAT.md a transcript of a real stamp (azsreg check --transcript) confirms, and where the lab differs
     Compare(LabCompareOptions),
 }
 
@@ -364,9 +364,16 @@ pub(crate) struct CheckOptions {
     /// The resource group's location [default: the cloud's]
     #[arg(long, value_name = "LOCATION", env = "AZSREG_LOCATION", value_parser = name())]
     pub(crate) location: Option<String>,
-    /// Write what the stamp answers to reading calls, redacted, to this file
+    /// Show how both sides answer to reading calls, without ids and secrets, and write it to this file if you agree
     #[arg(long, value_name = "FILE", env = "AZSREG_TRANSCRIPT", value_parser = path())]
     pub(crate) transcript: Option<PathBuf>,
+    /// With --transcript: leave the privileged endpoint silent for so many seconds, and see whether the connection is kept;
+    /// 180 takes three minutes
+    #[arg(long, value_name = "SECONDS", env = "AZSREG_SILENT_FOR", requires = "transcript", value_parser = read(seconds))]
+    pub(crate) silent_for: Option<Duration>,
+    /// With --transcript: write it without showing it first
+    #[arg(short, long, env = "AZSREG_YES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) bridge: BridgeOptions,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! `azsreg check`.
 
-use azsreg_model::{BillingModel, ExitCode, RegisterRequest, code};
+use azsreg_model::{BillingModel, ExitCode, Problem, RegisterRequest, code};
 use azsreg_operations::ports::Nobody;
 use azsreg_operations::prerequisites::{self, Prerequisite, Verdict};
 use azsreg_pep::PrivilegedEndpoint;
@@ -45,19 +45,13 @@ pub(crate) async fn run(
     let request = request(options);
     let bridge = connect::bridge(&options.bridge, sources)?;
     let needs = Needs { subscription: Some(options.subscription), bridge, ..Needs::default() };
-    if let Some(path) = &options.transcript {
-        transcript::check_file(path)?;
-    }
     let work = async |both: Both<'_, '_>| {
         let world = both.world;
         let list = prerequisites::check(Ok(world.azure), (world.stamp, world.records), world.clock, &request).await;
-        if let Some(path) = &options.transcript {
-            transcript::write(world.stamp, path).await?;
-        }
-        Ok(list)
+        Ok((list, transcript::take_for(options, world.stamp, Some(world.azure), world.records).await))
     };
-    let mut list = match connect::both(global, &options.sides, sources, &screen, needs, work).await {
-        Ok(list) => list,
+    let (mut list, taken) = match connect::both(global, &options.sides, sources, &screen, needs, work).await {
+        Ok(done) => done,
         // A sign-in that fails is one of the prerequisites: the stamp is looked at all the same.
         Err(ended) if signs_in_badly(&ended) => {
             let stamp = crate::cli::StampOptions {
@@ -66,8 +60,7 @@ pub(crate) async fn run(
                 network: options.sides.network.clone(),
             };
             let problem = ended.problems[0].clone();
-            let list = stamp_alone(global, &stamp, sources, &screen, &request, problem);
-            list.await?
+            stamp_alone(global, options, &stamp, sources, &screen, &request, problem).await?
         }
         Err(ended) => return Err(ended),
     };
@@ -95,8 +88,16 @@ pub(crate) async fn run(
             _ => format!("{failures} failed, {warnings}. Nothing was changed."),
         });
     }
+    match (taken, &options.transcript) {
+        (Ok(Some(taken)), Some(path)) => transcript::offer(options, path, &taken)?,
+        (Ok(_), _) => {}
+        (Err(problem), _) => View::note(&format!("there is no transcript: {}", problem.message)),
+    }
     Ok(exit)
 }
+
+/// What was looked at; and the transcript, where one is wanted.
+type Checked = (Vec<Prerequisite>, Result<Option<transcript::Taken>, Problem>);
 
 fn signs_in_badly(ended: &Ended) -> bool {
     let problem = ended.problems.first();
@@ -108,18 +109,20 @@ fn signs_in_badly(ended: &Ended) -> bool {
 
 async fn stamp_alone(
     global: &Global,
+    check: &CheckOptions,
     options: &crate::cli::StampOptions,
     sources: &Sources,
     screen: &Screen,
     request: &RegisterRequest,
-    problem: azsreg_model::Problem,
-) -> Result<Vec<Prerequisite>, Ended> {
+    problem: Problem,
+) -> Result<Checked, Ended> {
     let authorities = super::shared::ca(&options.network)?;
     let pep = super::shared::pep_options(global, &options.pep, &options.network, &authorities, sources)?;
     let stamp: PrivilegedEndpoint = super::shared::endpoint(pep, screen);
     let nobody: Result<&azsreg_arm::AzurePort<'_>, _> = Err(problem);
     let list = connect::watched(screen, async {
-        Ok(prerequisites::check(nobody, (&stamp, None::<&Nobody>), &CLOCK, request).await)
+        let list = prerequisites::check(nobody, (&stamp, None::<&Nobody>), &CLOCK, request).await;
+        Ok((list, transcript::take_for(check, &stamp, None, None).await))
     })
     .await;
     connect::closed(list, stamp.close().await)
