@@ -122,6 +122,25 @@ fn a_question_is_seen_where_stderr_goes_to_a_file() {
 }
 
 #[test]
+fn a_transcript_is_shown_whole_and_written_after_a_yes_alone() {
+    let world = World::new();
+    let file = world.path("transcript.json");
+    for (answer, written, said) in
+        [("no\r", false, "the transcript was not written"), ("yes\r", true, "Read it before you send it")]
+    {
+        let mut screen = Screen::of(&mut both(&world, &["check", "--transcript", &file]), 120, 3_000);
+        screen.shows("Type yes:");
+        let text = screen.text();
+        assert!(text.contains("\"azsreg_transcript\": 2") && text.contains("\"commands\": {"), "{text}");
+        assert!(!std::path::Path::new(&file).exists());
+        screen.types(answer);
+        let text = joined(&screen.ends(0));
+        assert_eq!(std::path::Path::new(&file).exists(), written, "{text}");
+        assert!(text.contains(&joined(said)), "{text}");
+    }
+}
+
+#[test]
 fn control_c_at_a_number_ends_it_too() {
     let world = World::new();
     world.run(&["register", "--billing-model", "capacity", "--agreement-number", "A-1"]).ends(0);
