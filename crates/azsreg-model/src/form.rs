@@ -20,10 +20,11 @@ pub enum UnknownForm {
     Algorithm(String),
 }
 
-/// What holds JSON, or held it before something of it was lost.
-pub(crate) fn begins_as_json(bytes: &[u8]) -> bool {
+/// What held JSON before something of it was lost, at its end or at its front: a text, not a cipher.
+pub(crate) fn was_json(bytes: &[u8]) -> bool {
     let mut seen = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
-    seen.next() == Some(&b'{') && seen.next().is_none_or(|second| *second == b'"')
+    let begins = seen.next() == Some(&b'{') && seen.next().is_none_or(|second| *second == b'"');
+    begins || bytes.trim_ascii_end().ends_with(b"}") && std::str::from_utf8(bytes).is_ok()
 }
 
 /// The member of this name, however its letters are written.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::BillingModel;
-use crate::form::{UnknownForm, begins_as_json, member};
+use crate::form::{UnknownForm, member, was_json};
 use crate::key::parts;
 
 /// A version of the token that has been seen: 2.0 and 5.0 never were.
@@ -138,7 +138,7 @@ impl RegistrationToken {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let object = match serde_json::from_slice(bytes) {
             Ok(serde_json::Value::Object(object)) => object,
-            Err(_) if begins_as_json(bytes) => return Err(TokenError::Broken),
+            Err(_) if was_json(bytes) => return Err(TokenError::Broken),
             _ => return Ok(TokenContents { unknown: Some(UnknownForm::NotJson), ..TokenContents::default() }),
         };
         let text = |name: &str| member(&object, name).and_then(|value| value.as_str());
