@@ -387,6 +387,20 @@ pub(crate) async fn location<A: Azure, C: Clock>(
     Ok(wanted.to_owned())
 }
 
+/// Azure does not update an expired registration.
+pub(crate) async fn expired<A: Azure, C: Clock>(
+    azure: &A,
+    clock: &C,
+    registration: &Registration,
+) -> Result<Option<Problem>, PortError> {
+    let end = expiry(azure, clock, registration).await?.filter(|end| *end <= clock.now());
+    Ok(end.map(|end| {
+        let message = format!("the registration {} expired at {end:.0}", registration.id.name);
+        let next = format!("azsreg renew --subscription {}", registration.id.subscription);
+        Problem::new(&code::EXPIRED_NOT_UPDATED, message).next(next)
+    }))
+}
+
 /// The actions that removing a registration needs.
 pub(crate) const REMOVAL: &[&str] = &[
     "Microsoft.AzureStack/registrations/read",

@@ -301,9 +301,17 @@ async fn prepare<A: Azure, S: Stamp, R, C: Clock>(
             }
         }
     }
-    let unchecked = checks::judged(problems).map_err(refused)?;
+    let mut unchecked = checks::judged(problems).map_err(refused)?;
     let azure_now = azure_side(azure, clock, &from).await?;
     let principal = principal(azure, clock, &registration).await;
+    if let (Some(named), None) = (registration.object_id, principal) {
+        let message = format!("the directory of the subscription does not have the stamp's principal {named}");
+        let next = format!(
+            "azsreg renew --subscription {}  (a disconnected stamp has no principal: nothing to do)",
+            from.subscription
+        );
+        unchecked.push(Problem::new(&code::PRINCIPAL_MISSING, message).next(next));
+    }
     let activated = match &side {
         None => None,
         Some(StampSide { unread: None, activation, .. }) => {

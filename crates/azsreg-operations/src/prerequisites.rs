@@ -394,7 +394,10 @@ async fn of_registrations<A: Azure, C: Clock>(
                 format!("the caller does not own the stamp's bridge application; {} does", bridge.owners.join(", "));
             list.problem("bridge application", Verdict::Failed, Problem::new(&code::NOT_OWNER, message));
         }
-        None => list.push("bridge application", Verdict::Ok, "none yet, or not to be seen: the stamp makes it"),
+        None if principal.is_some() => {
+            list.push("bridge application", Verdict::NotKnown, "the sign-in may not see who owns it");
+        }
+        None => list.push("bridge application", Verdict::Ok, "none yet: the stamp makes it"),
     }
 }
 
@@ -414,6 +417,9 @@ async fn of_name<A: Azure, C: Clock>(
         let own = checks::free(azure, clock, (id, cloud_id), None, all, &mut problems).await?;
         if let Some(other) = recorded.filter(|other| *other != id && problems.is_empty()) {
             problems.extend(checks::activated_elsewhere(azure, clock, other, cloud_id).await?);
+        }
+        if let Some(own) = own.as_ref().filter(|_| problems.is_empty()) {
+            problems.extend(checks::expired(azure, clock, own).await?);
         }
         Ok::<_, PortError>(own)
     };

@@ -127,13 +127,13 @@ pub(crate) fn no_key_pair(information: &StampInformation) -> String {
 /// What is said of a provider whose registration goes on.
 pub(crate) const REGISTERING: &str = "Azure is registering it; that is not waited for";
 
-/// The provider.
+/// The provider. Returns whether it is there or was asked for; where the sign-in may do neither, waiting for it is in vain.
 pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
     steps: &mut Steps<'_, J, C>,
     azure: &A,
     subscription: Uuid,
-) -> Result<(), Failure> {
-    let unseen = Cell::new(false);
+) -> Result<bool, Failure> {
+    let (unseen, comes) = (Cell::new(false), Cell::new(true));
     steps
         .step(
             "provider",
@@ -157,6 +157,7 @@ pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
                     Ok(()) if unseen.get() => "asked for; whether it was registered before is not to be seen",
                     Ok(()) => "asked for; Azure's registration of it is not waited for",
                     Err(error) if unseen.get() && error.problem.code == &code::FORBIDDEN => {
+                        comes.set(false);
                         "not known: the sign-in may neither see it nor ask for it"
                     }
                     Err(error) => return Err(error),
@@ -165,7 +166,21 @@ pub(crate) async fn provider<A: Azure, J: Journal, C: Clock>(
             },
             nothing,
         )
-        .await
+        .await?;
+    Ok(comes.get())
+}
+
+/// What writing a registration answered: a provider that is not registered is waited for where it `comes`.
+pub(crate) fn written<T>(answer: Result<T, PortError>, comes: bool) -> Result<T, PortError> {
+    answer.map_err(|error| match error.problem.code == &code::PROVIDER_NOT_REGISTERED && !comes {
+        true => {
+            let text = "the subscription's provider Microsoft.AzureStack is not registered, and the sign-in may not register it";
+            let next = "Have an owner of the subscription run: az provider register --namespace Microsoft.AzureStack";
+            let problem = Problem::new(&code::FORBIDDEN, text).next(next);
+            PortError::permanent(Problem { details: error.problem.details, ..problem })
+        }
+        false => error,
+    })
 }
 
 /// The resource group.

@@ -397,7 +397,7 @@ async fn register<A: Azure, C: Clock, J: Journal>(
     let mut steps = Steps::new(journal, clock, watch, &requests);
     steps.warn(odd);
     // What Azure can refuse comes before the old registration goes.
-    steps::provider(&mut steps, azure, id.subscription).await?;
+    let provider = steps::provider(&mut steps, azure, id.subscription).await?;
     steps::resource_group(&mut steps, azure, id, &prepared.location).await?;
     if let Some(old) = &prepared.remove {
         let doomed = Doomed { id: &old.id, cloud_id: Some(*cloud_id), etag: old.etag.as_deref() };
@@ -421,7 +421,7 @@ async fn register<A: Azure, C: Clock, J: Journal>(
                 let ours = now.filter(|now| now.cloud_id == Some(*cloud_id));
                 Ok(ours.map(line))
             },
-            async || Ok(Some(line(azure.put_registration(id, token).await?))),
+            async || Ok(Some(line(steps::written(azure.put_registration(id, token).await, provider)?))),
             |()| json!({ "hosts": connected::hosts_of(token), "id": id, "etag": *etag.borrow() }),
         )
         .await?;

@@ -217,7 +217,7 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     let mut steps = Steps::new(journal, clock, watch, &requests);
 
     // Azure before the stamp: what Azure alone can refuse comes first.
-    steps::provider(&mut steps, azure, found.subscription.id).await?;
+    let provider = steps::provider(&mut steps, azure, found.subscription.id).await?;
     steps::resource_group(&mut steps, azure, &id, &found.location).await?;
 
     if let Some(remove) = &remove {
@@ -304,7 +304,8 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
                     }
                 };
                 hosts.set(Some(hosts_of(&token)));
-                let now = azure.put_registration(&id, &token).await.inspect_err(|error| {
+                let answer = steps::written(azure.put_registration(&id, &token).await, provider);
+                let now = answer.inspect_err(|error| {
                     if error.class == Class::Busy {
                         waiting.replace(Some(token.clone()));
                     }
@@ -368,9 +369,9 @@ pub async fn register<A: Azure, S: Stamp, R: Records, C: Clock, J: Journal>(
     // A directory that can't be asked is no reason to say nothing of the rest.
     let rights = if created { azure.directory_rights(Some(owner.get())).await.ok() } else { None };
     let blocked = rights.and_then(|rights| rights.ad_graph?.warning());
-    let warnings = steps.take_warnings().into_iter().chain(blocked).collect();
+    steps.warn(blocked);
     Ok(Report {
-        warnings,
+        warnings: steps.take_warnings(),
         steps: steps.into_reports(),
         status: Some(StatusReport::of(clock.now(), Ok(azure_now), Ok(stamp_now), &Known::default())),
         ..Report::new(operation, outcome, information.cloud_id, Some(id))

@@ -3,7 +3,7 @@
 use azsreg_model::{
     ActivationRecord, AzureSide, BillingModel, ExitCode, LOCK_NAME, Outcome, PlannedStep, Problem,
     REGISTRATION_OWNER_ROLE, RegisterRequest, Registration, RegistrationId, Replaced, Report, StampInformation,
-    StampSide, StatusReport, StepState, code,
+    StampSide, StatusReport, StepState,
 };
 use serde_json::Value;
 
@@ -191,13 +191,9 @@ async fn not_expired<A: Azure, S, R, C: Clock>(
     world: World<'_, A, S, R, C>,
     registration: &Registration,
 ) -> Result<(), Failure> {
-    match checks::expiry(world.azure, world.clock, registration).await? {
-        Some(end) if end <= world.clock.now() => {
-            let message = format!("the registration {} expired at {end:.0}", registration.id.name);
-            let next = format!("azsreg renew --subscription {}", registration.id.subscription);
-            Err(refused(vec![Problem::new(&code::EXPIRED_NOT_UPDATED, message).next(next)]))
-        }
-        _ => Ok(()),
+    match checks::expired(world.azure, world.clock, registration).await? {
+        Some(problem) => Err(refused(vec![problem])),
+        None => Ok(()),
     }
 }
 
