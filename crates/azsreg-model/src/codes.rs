@@ -142,6 +142,9 @@ codes! {
     FORM_UNKNOWN "AZR1030" CheckFailed "A registration token or activation key of a form that azsreg does not know",
         "It is whole, but the stamp or Azure writes it in a newer or another way. What depends on reading it (expiry, hosts) is not known.",
         "Nothing: Azure and the stamp judge it. With --strict it is refused instead.";
+    SUBSCRIPTION_UNKNOWN "AZR1031" Usage "Nothing names the subscription that pays",
+        "It was not given, and neither the stamp's record nor this machine's journals name one.",
+        "Add --subscription ID.";
 
     PEP_UNREACHABLE "AZR2001" Failed "The privileged endpoint can't be reached",
         "No ERCS machine answers: a wrong address, a firewall, or the machines are down.",
@@ -184,7 +187,7 @@ codes! {
         "Run Test-AzureStack on the privileged endpoint.";
     ACTIVATION_REFUSED "AZR2016" Failed "The stamp refused the activation key",
         "The key's signature, cloud id or expiry did not satisfy the stamp.",
-        "Run the same command again: it fetches a new key. If that is refused too, check the stamp's clock.";
+        "Run the same command again: it fetches a new key. A carried key: fetch another one with azsreg offline key. If that is refused too, check the stamp's clock.";
     STAMP_ARM "AZR2017" Failed "The stamp's Resource Manager can't be read",
         "The admin Resource Manager refused or could not be reached with the operator sign-in given.",
         "Check --stamp-client-id and --stamp-client-secret; azsreg status shows what can be read.";
@@ -266,7 +269,7 @@ codes! {
         "The code expired, or cancel was chosen.", "azsreg login";
     MFA_REQUIRED "AZR3010" Failed "A second factor is required",
         "A policy of the tenant wants multi-factor sign-in for this resource.",
-        "azsreg login --browser  completes the second factor; then run the same command again.";
+        "azsreg login --browser  completes the second factor; of --bridge-refresh-token: put a new token into the file. Then run the same command again.";
     MFA_ENROLMENT "AZR3011" Failed "The account must enrol a second factor",
         "A policy of the tenant wants multi-factor sign-in, and this account has no second factor yet.",
         "Sign in once at https://aka.ms/mfasetup with this account, then azsreg login.";
@@ -274,7 +277,7 @@ codes! {
         "A policy wants a compliant or joined device, an approved application, or another place to sign in from. It also applies where the stamp redeems the token.",
         "Ask the tenant's administrator to exclude the account (or the stamp's addresses) from the policy for the registration, then azsreg login.";
     SIGN_IN_EXPIRED "AZR3013" Failed "The sign-in has expired",
-        "The refresh token was not used for too long.", "azsreg login";
+        "The refresh token was not used for too long.", "azsreg login  signs in anew; of --bridge-refresh-token: put a new token into the file.";
     SIGN_IN_REVOKED "AZR3014" Failed "The sign-in was revoked",
         "The password was changed or sessions were revoked after the sign-in.", "azsreg login";
     CONSENT_REQUIRED "AZR3015" Failed "Consent is missing",
@@ -349,7 +352,7 @@ codes! {
         "azsreg status  shows both sides; azsreg adopt  takes over what something else registered; azsreg renew  renews it.";
     TOKEN_REFUSED "AZR4008" Failed "Azure refused the registration token",
         "The service does not accept this token's version from this stamp, or the token was damaged.",
-        "Ask the stamp for a token of another version: the same command with --token-version 3.0, or 4.0.";
+        "Ask the stamp for a token of another version: the same command with --token-version 3.0, or 4.0; for a carried token, azsreg offline token with it, at the stamp.";
     FORBIDDEN "AZR4009" Failed "Azure forbids the call",
         "The account lacks the action that is named below, or is not the owner of the bridge service principal. A role that is eligible (PIM) counts only while it is active.",
         "Have the action granted (or be made owner), then run the same command again: it resumes.";
@@ -484,7 +487,7 @@ codes! {
         "See in the words who answered. A proxy: have the host allowed there. Azure: ask for the role that the call needs. Then run the same command again.";
     NOT_CHECKED "AZR4060" Failed "Something in Azure could not be checked",
         "The sign-in's roles do not let it be read, or this Azure does not offer it.",
-        "azsreg goes on: Azure judges each call itself. To have it checked, ask for the role of azsreg role create.";
+        "Nothing, if the rest went well: Azure judges each call itself. To have it checked, ask for the role of azsreg role create.";
 
     LOCKED "AZR5001" Locked "Another operation on this stamp is running",
         "One operation per stamp and machine at a time.", "Wait until it has ended, then run the same command again.";

@@ -228,9 +228,9 @@ pub(crate) struct RegisterOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SetOptions {
-    /// The subscription that pays
+    /// The subscription that pays [default: as the stamp's record, or this machine's journal, has it]
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
-    pub(crate) subscription: Uuid,
+    pub(crate) subscription: Option<Uuid>,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
     #[command(flatten)]
@@ -243,9 +243,9 @@ pub(crate) struct SetOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RenewOptions {
-    /// The subscription that pays
+    /// The subscription that pays [default: as the stamp's record, or this machine's journal, has it]
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
-    pub(crate) subscription: Uuid,
+    pub(crate) subscription: Option<Uuid>,
     /// Another name, beside an expired registration that stays as an orphan [default: the same name]
     #[arg(long, value_name = "NAME", value_parser = name())]
     pub(crate) name: Option<String>,
@@ -261,9 +261,9 @@ pub(crate) struct RenewOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeSubscriptionOptions {
-    /// The subscription that pays now
+    /// The subscription that pays now [default: as the stamp's record, or this machine's journal, has it]
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
-    pub(crate) subscription: Uuid,
+    pub(crate) subscription: Option<Uuid>,
     /// The subscription that shall pay
     #[arg(long, value_name = "ID", env = "AZSREG_TO_SUBSCRIPTION", value_parser = id())]
     pub(crate) to_subscription: Uuid,
@@ -338,9 +338,9 @@ pub(crate) struct RepairOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdoptOptions {
-    /// The subscription that pays
+    /// The subscription that pays [default: as the stamp's record, or this machine's journal, has it]
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
-    pub(crate) subscription: Uuid,
+    pub(crate) subscription: Option<Uuid>,
     #[command(flatten)]
     pub(crate) change: ChangeOptions,
     #[command(flatten)]
@@ -462,8 +462,8 @@ pub(crate) struct LabCompareOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusOptions {
-    /// The subscription that pays; with --web, of those stamps of which nothing else says it
-    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", required_unless_present = "web", value_parser = id())]
+    /// The subscription that pays [default: as the stamp's record, or this machine's journal, has it]
+    #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
     pub(crate) subscription: Option<Uuid>,
     /// The registration's name [default: found by the stamp's cloud id]
     #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]

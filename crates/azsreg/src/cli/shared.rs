@@ -214,9 +214,9 @@ pub(crate) struct ChangeOptions {
 /// A registration by its name.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NamedOptions {
-    /// The subscription that pays
+    /// The subscription that pays [default: as the stamp's record, or this machine's journal, has it]
     #[arg(long, value_name = "ID", env = "AZSREG_SUBSCRIPTION", value_parser = id())]
-    pub(crate) subscription: Uuid,
+    pub(crate) subscription: Option<Uuid>,
     /// The registration's name [default: found by the stamp's cloud id]
     #[arg(long, value_name = "NAME", env = "AZSREG_NAME", value_parser = name())]
     pub(crate) name: Option<String>,

@@ -1,14 +1,14 @@
 //! Opens the way to both sides, or to one, and hands the ports to an operation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use azsreg_arm::{AzurePort, Http, Identity, Manager, Place, RecordsPort, SignIn};
 use azsreg_model::{Problem, StampInformation, code};
 use azsreg_operations::FileJournal;
-use azsreg_operations::engine::history::OnDamage;
+use azsreg_operations::engine::history::{History, OnDamage};
 use azsreg_operations::engine::retry::{self, Policy};
 use azsreg_operations::engine::session::FileBooks;
-use azsreg_operations::ports::{Nobody, Stamp as _, World};
+use azsreg_operations::ports::{Nobody, Records as _, Stamp as _, World};
 use azsreg_pep::{Closed, PrivilegedEndpoint};
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -32,6 +32,8 @@ pub(crate) struct Both<'w, 'p> {
     pub(crate) world: World<'w, AzurePort<'p>, PrivilegedEndpoint, RecordsPort<'p>, SystemClock>,
     /// The stamp's information, where it was asked first.
     pub(crate) information: Option<StampInformation>,
+    /// The subscription that pays: as it was given, or as the stamp's record or a journal names it.
+    pub(crate) subscription: Uuid,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -51,7 +53,7 @@ pub(crate) struct Stamp<'w, 'p> {
 /// What an operation wants beside the ways themselves.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Needs {
-    /// The subscription that says which directory to sign in to.
+    /// The subscription that pays, which says which directory to sign in to; none where the stamp or a journal shall name it.
     pub(crate) subscription: Option<Uuid>,
     /// The stamp is asked before anybody signs in to Azure.
     pub(crate) stamp_first: bool,
@@ -92,7 +94,7 @@ pub(crate) async fn both<T>(
     let stamp = shared::endpoint(pep, screen);
     let prompt = screen.clone();
     let work = async {
-        let information = if needs.stamp_first || sources.expects() {
+        let information = if needs.stamp_first || sources.expects() || needs.subscription.is_none() {
             screen.say("asking the stamp");
             let information = retry::read(&CLOCK, Policy::AZURE, async || stamp.information().await).await?;
             sources.check_stamp(information.cloud_id)?;
@@ -106,18 +108,23 @@ pub(crate) async fn both<T>(
         screen.say("signing in to Azure");
         let known = shared::known(&state_dir);
         let cloud = shared::cloud(&options.cloud, sources, &http, &known).await?;
-        let tenant = shared::tenant(&options.cloud, &http, &cloud, needs.subscription).await?;
+        // It lives as long as what asks with it.
+        let identity;
+        let places = known.clone().and(Place::from(&cloud));
+        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt, places));
+        let subscription = match (needs.subscription, &information) {
+            (Some(subscription), _) => subscription,
+            (None, information) => recorded(&state_dir, information.as_ref(), records.as_ref()).await?,
+        };
+        let tenant = shared::tenant(&options.cloud, &http, &cloud, Some(subscription)).await?;
         let sign_in = shared::chosen_sign_in(asked, global, &state_dir, &cloud, &tenant)?;
         shared::warn_unkept(&state_dir, &sign_in, screen);
-        let identity =
-            shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
+        identity = shared::signed_in(&http, (&cloud, &known), &tenant, sign_in, &prompt, global, &state_dir).await?;
         let manager = Manager::new(&http, &identity);
         let azure = AzurePort::new(manager, &cloud, needs.bridge);
-        let known = known.and(Place::from(&cloud));
-        let records = stamp_sign_in.map(|sign_in| RecordsPort::new(&http, &direct, sign_in, &prompt, known));
         screen.say("checking");
         let world = World { azure: &azure, stamp: &stamp, records: records.as_ref(), clock: &CLOCK };
-        let outcome = work(Both { world, information, state_dir: state_dir.clone() }).await;
+        let outcome = work(Both { world, information, subscription, state_dir: state_dir.clone() }).await;
         keep(&identity, &state_dir).await;
         outcome
     };
@@ -125,9 +132,33 @@ pub(crate) async fn both<T>(
     closed(outcome, stamp.close().await)
 }
 
+/// The subscription that the stamp's record names, else the one that this machine's newest journal does.
+async fn recorded(
+    state_dir: &Path,
+    information: Option<&StampInformation>,
+    records: Option<&RecordsPort<'_>>,
+) -> Result<Uuid, Problem> {
+    let unknown = |why: String| Problem::new(&code::SUBSCRIPTION_UNKNOWN, format!("--subscription is needed: {why}"));
+    let Some(information) = information else { return Err(unknown("the stamp was not asked".into())) };
+    let (known, _) = History::look(state_dir, information.cloud_id);
+    let details = || known.details.map(|details| details.subscription).filter(|id| !id.is_nil());
+    let journalled = known.registration.map(|id| id.subscription).or_else(details);
+    let (recorded, says) = match records {
+        None => (None, "the stamp's record can't be read without an operator's sign-in"),
+        Some(records) => {
+            match retry::read(&CLOCK, Policy::AZURE, async || records.activation(information).await).await {
+                Ok(Some(record)) => (Some(record.registration.subscription), ""),
+                Ok(None) => (None, "the stamp has no activation record"),
+                Err(_) => (None, "the stamp's record could not be read"),
+            }
+        }
+    };
+    recorded.or(journalled).ok_or_else(|| unknown(format!("{says}, and no journal of this machine names it")))
+}
+
 /// A directory may hand out a new refresh token each time and forget the one before; and what Azure asked for in vain is asked
 /// for by the next `azsreg login`.
-async fn keep(identity: &Identity<'_>, state_dir: &std::path::Path) {
+async fn keep(identity: &Identity<'_>, state_dir: &Path) {
     if let Some(account) = identity.known_account().await {
         shared::keep(state_dir, &account);
     }
@@ -236,13 +267,13 @@ pub(crate) async fn stamp<T>(
 }
 
 /// Journals and locks of this machine.
-pub(crate) fn books(global: &Global, state_dir: &std::path::Path) -> FileBooks {
+pub(crate) fn books(global: &Global, state_dir: &Path) -> FileBooks {
     let on_damage = if global.without_journal { OnDamage::WorldOnly } else { OnDamage::Stop };
     FileBooks { directory: state_dir.to_owned(), on_damage }
 }
 
 /// Whether a command goes on from an interrupted run of the same operation.
-pub(crate) fn writer(state_dir: &std::path::Path, cloud_id: Uuid, operation: &str) -> Writer {
+pub(crate) fn writer(state_dir: &Path, cloud_id: Uuid, operation: &str) -> Writer {
     match FileJournal::newest(state_dir, cloud_id) {
         Some((newest, _, false)) if newest == operation => Writer::Resumed,
         _ => Writer::New,

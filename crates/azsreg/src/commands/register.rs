@@ -7,6 +7,8 @@ use azsreg_operations::change::{self, Change, Destination, Wishes};
 use azsreg_operations::engine::session::{Books as _, Desk};
 use azsreg_operations::register;
 
+use uuid::Uuid;
+
 use super::confirm::Person;
 use super::connect::{self, Both, CLOCK, Needs};
 use crate::Ended;
@@ -93,7 +95,7 @@ pub(crate) async fn operate(
     warn(&screen, &warnings);
     let sides = &options.sides;
     let work = async |both: Both<'_, '_>| {
-        let Both { world, information, state_dir } = both;
+        let Both { world, information, state_dir, .. } = both;
         let information = asked(information)?;
         let books = connect::books(global, &state_dir);
         let mut person = Person::new(global, None, &screen);
@@ -187,7 +189,7 @@ pub(crate) async fn change_subscription(
     view: &View,
     sources: &Sources,
 ) -> Result<ExitCode, Ended> {
-    if options.subscription == options.to_subscription {
+    if options.subscription == Some(options.to_subscription) {
         let message = "--to-subscription is the subscription that pays now";
         return Err(Problem::new(&code::BAD_ARGUMENT, message).next("Give another one.").into());
     }
@@ -209,7 +211,7 @@ pub(crate) async fn change_subscription(
 /// A change of what is registered.
 struct Changing<'c> {
     change: Change,
-    subscription: uuid::Uuid,
+    subscription: Option<Uuid>,
     wishes: Wishes,
     care: &'c CareOptions,
     bridge: Option<secrecy::SecretString>,
@@ -225,15 +227,15 @@ async fn changed(
     check_wishes(&changing.wishes)?;
     let screen = Screen::new(global, register::STEPS);
     let needs = Needs {
-        subscription: Some(changing.subscription),
+        subscription: changing.subscription,
         stamp_first: true,
         changes: !changing.care.plan,
         bridge: changing.bridge.clone(),
         user: true,
     };
     let work = async |both: Both<'_, '_>| {
-        let Changing { change, subscription, wishes, care, .. } = changing;
-        let Both { world, information, state_dir } = both;
+        let Changing { change, wishes, care, .. } = changing;
+        let Both { world, information, subscription, state_dir } = both;
         let information = asked(information)?;
         let books = connect::books(global, &state_dir);
         let mut person = Person::new(global, Some(care), &screen);
@@ -253,10 +255,9 @@ pub(crate) async fn adopt(
 ) -> Result<ExitCode, Ended> {
     let screen = Screen::new(global, 0);
     let wishes = wishes(&options.change);
-    let needs =
-        Needs { subscription: Some(options.subscription), stamp_first: true, changes: true, ..Needs::default() };
+    let needs = Needs { subscription: options.subscription, stamp_first: true, changes: true, ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
-        let Both { world, information, state_dir } = both;
+        let Both { world, information, subscription, state_dir } = both;
         let cloud_id = asked(information)?.cloud_id;
         let books = connect::books(global, &state_dir);
         let (mut person, mut watch) = (Person::new(global, None, &screen), screen.clone());
@@ -264,7 +265,7 @@ pub(crate) async fn adopt(
         let _session = desk.begin(&CLOCK, cloud_id, adopt::NAME)?;
         let mut journal = azsreg_operations::MemoryJournal::default();
         // Read first, written only when all was read.
-        let (_, report) = adopt::adopt(world, options.subscription, &wishes, &mut journal).await?;
+        let (_, report) = adopt::adopt(world, subscription, &wishes, &mut journal).await?;
         let now = azsreg_operations::ports::Clock::now(&CLOCK);
         let mut file = books.begin(cloud_id, adopt::NAME, now).map_err(|error| Ended::from(error.problem()))?;
         for event in azsreg_operations::Journal::events(&journal).to_vec() {

@@ -51,19 +51,20 @@ pub(crate) async fn look(
     screen: &Screen,
 ) -> Result<StatusReport, Ended> {
     screen.say("asking both sides");
-    let Some(subscription) = options.subscription else {
-        let none = Problem::new(&code::BAD_ARGUMENT, "the subscription that it is registered in is not known")
+    // The page looks for the subscription itself, in more places.
+    if options.web && options.subscription.is_none() {
+        let none = Problem::new(&code::SUBSCRIPTION_UNKNOWN, "the subscription that it is registered in is not known")
             .next("Write \"subscription\" into its entry of stamps.json, or give --subscription.");
         return stamp_alone(global, options, sources, screen, none.into()).await;
-    };
-    let needs = Needs { subscription: Some(subscription), ..Needs::default() };
-    let named = options.name.as_ref().map(|name| RegistrationId {
-        subscription,
-        resource_group: options.resource_group.clone(),
-        name: name.clone(),
-    });
+    }
+    let needs = Needs { subscription: options.subscription, ..Needs::default() };
     let work = async |both: Both<'_, '_>| {
-        let Both { world, state_dir, .. } = both;
+        let Both { world, subscription, state_dir, .. } = both;
+        let named = options.name.as_ref().map(|name| RegistrationId {
+            subscription,
+            resource_group: options.resource_group.clone(),
+            name: name.clone(),
+        });
         // A journal that can't be read is no reason to show nothing; it is shown too.
         let look = |cloud_id: Uuid| History::look(&state_dir, cloud_id);
         Ok(status::status(world, subscription, named, look).await)
@@ -71,7 +72,7 @@ pub(crate) async fn look(
     let report = match connect::both(global, &options.sides, sources, screen, needs.clone(), work).await {
         Ok(report) => report,
         // Without Azure there is still the stamp to look at.
-        Err(ended) if azure_is_away(&ended, options.web) => {
+        Err(ended) if azure_is_away(&ended, options.web || options.subscription.is_none()) => {
             stamp_alone(global, options, sources, screen, ended).await?
         }
         Err(ended) => return Err(ended),
@@ -79,13 +80,13 @@ pub(crate) async fn look(
     Ok(report)
 }
 
-/// Whether it is Azure alone that can't be asked. The page asks nobody to sign in, and shows what can be seen without.
-fn azure_is_away(ended: &Ended, web: bool) -> bool {
-    ended
-        .problems
-        .first()
-        .map(|problem| problem.code)
-        .is_some_and(|code| code.is_away() || web && (code.is_of_sign_in() || code.is_of_azure()))
+/// Whether it is Azure alone that can't be asked. The page asks for no sign-in, and shows what can be seen without; so does
+/// who names no subscription, as at a disconnected stamp.
+fn azure_is_away(ended: &Ended, without: bool) -> bool {
+    ended.problems.first().map(|problem| problem.code).is_some_and(|code| {
+        let unknown = code == &code::SUBSCRIPTION_UNKNOWN;
+        code.is_away() || without && (unknown || code.is_of_sign_in() || code.is_of_azure())
+    })
 }
 
 async fn stamp_alone(

@@ -4,6 +4,8 @@ use azsreg_model::{ExitCode, Problem, RegistrationId, code};
 use azsreg_operations::engine::session::Desk;
 use azsreg_operations::unregister::{self, AzureOrder, Sides, Target, UnregisterRequest};
 
+use uuid::Uuid;
+
 use super::confirm::Person;
 use super::connect::{self, Azure, Both, Needs};
 use super::register::asked;
@@ -14,9 +16,9 @@ use crate::view::View;
 use crate::watch::Screen;
 
 /// The registration that the options name, if they do.
-pub(crate) fn named(options: &NamedOptions) -> Option<RegistrationId> {
+pub(crate) fn named(options: &NamedOptions, subscription: Uuid) -> Option<RegistrationId> {
     options.name.as_ref().map(|name| RegistrationId {
-        subscription: options.subscription,
+        subscription,
         resource_group: options.resource_group.clone(),
         name: name.clone(),
     })
@@ -31,9 +33,13 @@ pub(crate) async fn run(
     let screen = Screen::new(global, unregister::STEPS);
     let mut watch = screen.clone();
     let mut person = Person::new(global, Some(&options.care), &screen);
-    let (subscription, plan) = (options.named.subscription, options.care.plan);
+    let plan = options.care.plan;
     let report = if options.orphan == Some(Orphan::Azure) {
-        let Some(id) = named(&options.named) else {
+        let Some(subscription) = options.named.subscription else {
+            let message = "--orphan azure needs --subscription: there is no stamp to ask";
+            return Err(Problem::new(&code::SUBSCRIPTION_UNKNOWN, message).into());
+        };
+        let Some(id) = named(&options.named, subscription) else {
             let problem = Problem::new(&code::BAD_ARGUMENT, "--orphan azure needs --name: there is no stamp to ask");
             return Err(problem.next(format!("azsreg list --subscription {subscription}  shows the names.")).into());
         };
@@ -57,10 +63,11 @@ pub(crate) async fn run(
         connect::azure(global, &azure, sources, &screen, Some(subscription), work).await?
     } else {
         let sides = if options.orphan.is_some() { Sides::Stamp } else { Sides::Both };
-        let request = UnregisterRequest { subscription, named: named(&options.named), sides };
-        let needs = Needs { subscription: Some(subscription), stamp_first: true, changes: !plan, ..Needs::default() };
+        let needs =
+            Needs { subscription: options.named.subscription, stamp_first: true, changes: !plan, ..Needs::default() };
         let work = async |both: Both<'_, '_>| {
-            let Both { world, information, state_dir } = both;
+            let Both { world, information, subscription, state_dir } = both;
+            let request = UnregisterRequest { subscription, named: named(&options.named, subscription), sides };
             let books = connect::books(global, &state_dir);
             let desk = &mut Desk { books: &books, consent: &mut person, watch: &mut watch, plan };
             Ok(unregister::run(world, &request, asked(information)?, desk).await?)
