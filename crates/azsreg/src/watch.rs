@@ -433,7 +433,9 @@ impl Watch for Screen {
     }
 
     fn warning(&mut self, problem: &Problem) {
-        self.aside(&format!("warning[{}]: {}", problem.code.id, problem.message));
+        let next = format!("\n next: {}", problem.then());
+        let next = if problem.then().is_empty() { "" } else { &next };
+        self.aside(&format!("warning[{}]: {}{next}", problem.code.id, problem.message));
     }
 }
 

@@ -73,9 +73,19 @@ pub(crate) async fn run(
     let failed = list.iter().filter(|one| one.verdict == Verdict::Failed).count();
     let warned = list.iter().filter(|one| one.verdict == Verdict::Warning).count();
     let exit = if failed == 0 { ExitCode::Done } else { ExitCode::CheckFailed };
+    let offer = || match (&taken, &options.transcript) {
+        (Ok(Some(taken)), Some(path)) => transcript::offer(options, path, taken),
+        (Ok(_), _) => Ok(()),
+        (Err(problem), _) => {
+            View::note(&format!("there is no transcript: {}", problem.message));
+            Ok(())
+        }
+    };
     if view.is_json() {
         let of = |one: &Prerequisite| one.problem.clone().filter(|_| one.verdict == Verdict::Failed);
         let problems: Vec<_> = list.iter().filter_map(of).collect();
+        // One document: what fails here is said in the one of the failure.
+        offer()?;
         view.document(&json!({ "value": list, "failed": failed, "warnings": warned }), exit, &problems);
     } else {
         view.prerequisites(&list);
@@ -87,11 +97,7 @@ pub(crate) async fn run(
             (0, _) => format!("Registering can begin; {warnings}. Nothing was changed."),
             _ => format!("{failures} failed, {warnings}. Nothing was changed."),
         });
-    }
-    match (taken, &options.transcript) {
-        (Ok(Some(taken)), Some(path)) => transcript::offer(options, path, &taken)?,
-        (Ok(_), _) => {}
-        (Err(problem), _) => View::note(&format!("there is no transcript: {}", problem.message)),
+        offer()?;
     }
     Ok(exit)
 }

@@ -61,7 +61,10 @@ impl Consent for Person<'_> {
         }
         match self.answer(&format!("{text}\nGo on? Type yes: "))? {
             Some(answer) if answer.eq_ignore_ascii_case("yes") => Ok(()),
-            _ => Err(Problem::new(&code::NOT_CONFIRMED, format!("{what} The answer was not yes."))),
+            _ => {
+                let problem = Problem::new(&code::NOT_CONFIRMED, format!("{what} The answer was not yes."));
+                Err(problem.next("Nothing. If it is what you want, run the same command again and type yes."))
+            }
         }
     }
 
@@ -79,9 +82,14 @@ impl Consent for Person<'_> {
         };
         let mut said = known;
         loop {
-            let answer = self.answer(&format!("{said}\nThe {what} ({option}), or nothing to stop: ")).ok().flatten()?;
+            let question = format!("{said}\nType the {what} ({option}); leave it empty to stop: ");
+            let answer = self.answer(&question).ok().flatten()?;
             match ValueKind::Word.read(&answer) {
                 Ok("") => return None,
+                // Elsewhere a question is answered so.
+                Ok(word) if ["no", "n", "yes", "y", "-"].contains(&word.to_lowercase().as_str()) => {
+                    said = format!("{word} is no {what}.");
+                }
                 Ok(number) => return Some(number.to_owned()),
                 Err(odd) => said = format!("It holds {odd}: type it by hand in place of copying it."),
             }

@@ -92,8 +92,7 @@ pub(crate) async fn compare(options: &LabCompareOptions, view: &View) -> Result<
             theirs.build
         );
         let problem = differs.then(|| Problem::new(&code::LAB_DIFFERS, message));
-        let document =
-            json!({"build": theirs.build, "value": rows.collect::<Vec<_>>(), "differences": differences});
+        let document = json!({"build": theirs.build, "value": rows.collect::<Vec<_>>(), "differences": differences});
         view.document(&document, exit, problem.as_slice());
     } else {
         view.line("Rows of COMPAT.md:");

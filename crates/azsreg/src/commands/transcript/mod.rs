@@ -74,7 +74,7 @@ struct Question {
 }
 
 /// How the connection to the privileged endpoint came about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Negotiated {
     tls: bool,
     server: String,

@@ -313,16 +313,26 @@ fn public_azure(transcript: &Transcript) -> Verdict {
 }
 
 fn proof(transcript: &Transcript) -> Verdict {
-    let Some(wire) = &transcript.wire else { return Open("it is a transcript of the form before") };
+    let Some(wire) = &transcript.wire else { return Open("the connection was not recorded") };
     let windows = if wire.windows.is_empty() { "unknown" } else { &wire.windows };
     let over = if wire.tls { "HTTPS" } else { "HTTP" };
     let flags = wire.flags.join(", ");
+    let demanded = ["sign", "seal", "128-bit keys", "key exchange"];
+    let missing = demanded.into_iter().find(|name| !wire.flags.iter().any(|flag| flag == name));
+    match missing {
+        Some(missing) => return Refuted(format!("the challenge is without {missing}")),
+        None if !wire.signed => return Refuted("the endpoint did not prove that it knows the password".into()),
+        None => {}
+    }
     Confirmed(format!("taken over {over} with {}: {flags}; version of Windows: {windows}", wire.mechanism))
 }
 
 fn silent(transcript: &Transcript) -> Verdict {
     match &transcript.silence {
         None => Open("it was not tried: --silent-for 180"),
+        Some(silence) if silence.came == "answered" && silence.seconds < 180 => {
+            Open("it was too short: --silent-for 180")
+        }
         Some(silence) if silence.came == "answered" => Confirmed(format!("kept for {} s", silence.seconds)),
         Some(silence) => Refuted(format!("{} after {} s", silence.came, silence.seconds)),
     }
@@ -375,6 +385,35 @@ mod tests {
     }
 
     /// What people report of real stamps is seen as such.
+    #[test]
+    fn a_short_silence_settles_nothing() {
+        let judge = |seconds, came: &str| {
+            silent(&Transcript {
+                silence: Some(super::super::Silence { seconds, came: came.into() }),
+                ..Transcript::default()
+            })
+        };
+        assert!(matches!(judge(1, "answered"), Open(_)));
+        assert!(matches!(judge(180, "answered"), Confirmed(_)));
+        assert!(matches!(judge(1, "dropped"), Refuted(_)));
+    }
+
+    #[test]
+    fn a_proof_without_what_is_demanded_is_refuted() {
+        let judge = |flags: &[&str], signed| {
+            let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            let wire = super::super::Negotiated { flags, signed, ..Default::default() };
+            proof(&Transcript { wire: Some(wire), ..Transcript::default() })
+        };
+        let all = ["sign", "seal", "128-bit keys", "key exchange"];
+        assert!(matches!(judge(&all, true), Confirmed(_)));
+        assert!(matches!(judge(&all, false), Refuted(_)));
+        for n in 0..all.len() {
+            let fewer: Vec<&str> = all.into_iter().filter(|flag| *flag != all[n]).collect();
+            assert!(matches!(judge(&fewer, true), Refuted(_)), "{fewer:?}");
+        }
+    }
+
     #[test]
     fn what_is_another_way_is_refuted() {
         let values = |path: &str, value: &str| std::iter::once((path.to_owned(), BTreeSet::from([value.to_owned()])));
