@@ -125,7 +125,7 @@ fn get_a_registration_token_from_the_azure_stack_environment() {
     let bytes = std::fs::read(&raw).unwrap();
     assert_eq!(&bytes[..2], b"\xff\xfe", "the module's files are UTF-16LE");
     assert_eq!(&bytes[bytes.len() - 4..], b"\r\0\n\0");
-    run(&mut world.at_azure(&["offline", "inspect", &raw])).ends(0).says("capacity").says("sha256:");
+    run(&mut world.at_azure(&["offline", "inspect", &raw])).ends(0).says("Capacity").says("sha256:");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn the_examples_of_the_specification_are_read() {
 
 #[test]
 fn limits_hold() {
-    let deep = format!("{}<Nil/>{}", "<Obj><LST>".repeat(40), "</LST></Obj>".repeat(40));
+    let deep = format!("{}<Nil/>{}", "<Obj><LST>".repeat(130), "</LST></Obj>".repeat(130));
     assert!(matches!(from_xml(&deep), Err(DecodeError::Limit { .. })));
     // Each level doubles the one before by two references: 2^40 values from 3 KB.
     let mut bomb = String::from(r#"<Obj RefId="0"><LST>"#);

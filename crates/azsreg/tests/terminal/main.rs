@@ -147,7 +147,7 @@ fn control_c_at_a_number_ends_it_too() {
     let fresh = world.dir.path().join("fresh");
     let before = world.lab.export();
     let mut screen = Screen::of(&mut world.both(0, &fresh, &["renew"]), 80, 24);
-    screen.shows("or nothing to stop:");
+    screen.shows("leave it empty to stop:");
     screen.stands_still();
     screen.types(CTRL_C);
     screen.ends(130);
