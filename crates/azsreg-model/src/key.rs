@@ -126,7 +126,7 @@ impl ActivationKey {
             _ => Ok(None),
         };
         // A header that can't be read is no reason not to compare what the key says.
-        let header = object(&header)?.unwrap_or_default();
+        let header = object(&header)?;
         let Some(payload) = object(&payload)? else {
             return Ok(ActivationClaims { unknown: Some(UnknownForm::NotJson), ..ActivationClaims::default() });
         };
@@ -144,10 +144,12 @@ impl ActivationKey {
             hosts: member(&payload, "hardwareInfo").and_then(Value::as_array).map(Vec::len),
             unknown: None,
         };
-        claims.unknown = match member(&header, "alg").and_then(Value::as_str) {
-            None => Some(UnknownForm::Member("alg")),
-            Some("RS256") => None,
-            Some(other) => Some(UnknownForm::Algorithm(other.to_owned())),
+        let algorithm = header.as_ref().map(|header| member(header, "alg").and_then(Value::as_str));
+        claims.unknown = match algorithm {
+            None => Some(UnknownForm::NotJson),
+            Some(None) => Some(UnknownForm::Member("alg")),
+            Some(Some("RS256")) => None,
+            Some(Some(other)) => Some(UnknownForm::Algorithm(other.to_owned())),
         }
         .or_else(|| {
             let known = [
@@ -261,5 +263,9 @@ mod tests {
             Err(KeyError::CloudId { .. })
         ));
         assert!(matches!(check(r#"{"expires":"1969-12-30T23:59:59Z"}"#), Err(KeyError::Expired(_))));
+        // Also where the header is not to be read; cut at its front it is damaged.
+        let without = key("encrypted", r#"{"registrationName":"r2"}"#);
+        assert!(matches!(without.check(Uuid::nil(), &id, Timestamp::UNIX_EPOCH), Err(KeyError::Registration { .. })));
+        assert_eq!(key(r#"lg":"RS256"}"#, PAYLOAD).decode(), Err(KeyError::Form));
     }
 }

@@ -203,6 +203,8 @@ mod tests {
         assert_eq!(damage(RegistrationToken::new("ab*d")), TokenError::NotBase64(3));
         assert_eq!(damage(encode(r#"{"version":"6.0","clo"#)), TokenError::Broken);
         assert_eq!(damage(encode(r#"{"version":"6.0"}{"version":"6.0"}"#)), TokenError::Broken);
+        // The first line is lost.
+        assert_eq!(damage(encode(r#"ion":"6.0","cloudId":"x"}"#)), TokenError::Broken);
         let unknown = |json: &str| encode(json).decode().unwrap().unknown;
         for other in ["\u{1f}\u{8b}compressed", "[1]", "<token/>", "{binary"] {
             assert_eq!(unknown(other), Some(UnknownForm::NotJson), "{other}");

@@ -433,9 +433,11 @@ impl Watch for Screen {
     }
 
     fn warning(&mut self, problem: &Problem) {
-        let next = format!("\n next: {}", problem.then());
-        let next = if problem.then().is_empty() { "" } else { &next };
-        self.aside(&format!("warning[{}]: {}{next}", problem.code.id, problem.message));
+        self.aside(&format!("warning[{}]: {}", problem.code.id, problem.message));
+        let next = problem.then();
+        if !next.is_empty() && !next.starts_with("Nothing") {
+            self.aside(&format!(" next: {next}"));
+        }
     }
 }
 
