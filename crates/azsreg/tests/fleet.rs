@@ -270,7 +270,7 @@ fn no_subscription_has_to_be_said_of_a_stamp_that_says_it() {
     let page = web.settled();
     let tile = |name: &str| page.split("<section").find(|tile| tile.contains(&format!("<h2>{name}"))).unwrap();
     assert!(tile("Lisbon").contains("Activated for this registration"), "{page}");
-    assert!(tile("Porto").contains("The subscription that it is registered in is not known (AZR1001)"), "{page}");
+    assert!(tile("Porto").contains("The subscription that it is registered in is not known (AZR1031)"), "{page}");
     // What the record said is not forgotten when the record is gone.
     let out = world.path("deactivation.json");
     run(world.nowhere().args(["offline", "deactivate", "--at", "Lisbon", "--out", &out, "--yes"])).ends(0);
