@@ -222,6 +222,14 @@ pub(crate) async fn cloud(
     }
 }
 
+/// The options that were given, of (id, option, whether it has a value), and whether any stands on the command line: that
+/// outweighs the environment.
+fn chosen<'o>(given: &[(&str, &'o str, bool)], sources: &Sources) -> (Vec<&'o str>, bool) {
+    let on_line = given.iter().any(|(id, _, set)| *set && sources.on_command_line(id));
+    let counts = |id: &str| !on_line || sources.on_command_line(id);
+    (given.iter().filter(|(id, _, set)| *set && counts(id)).map(|(_, option, _)| *option).collect(), on_line)
+}
+
 /// A sign-in as asked for; `None` where none was, so that a kept one is used.
 pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Option<SignIn>, Problem> {
     let given = [
@@ -230,13 +238,7 @@ pub(crate) fn sign_in(options: &SignInOptions, sources: &Sources) -> Result<Opti
         ("client_secret", "--client-secret", options.client_secret.is_some()),
         ("client_certificate", "--client-certificate", options.client_certificate.is_some()),
     ];
-    // What stands on the command line outweighs the environment.
-    let on_line = given.iter().any(|(id, _, set)| *set && sources.on_command_line(id));
-    let chosen: Vec<&str> = given
-        .iter()
-        .filter(|(id, _, set)| *set && (!on_line || sources.on_command_line(id)))
-        .map(|(_, option, _)| *option)
-        .collect();
+    let (chosen, _) = chosen(&given, sources);
     let client = || {
         options.client_id.ok_or_else(|| {
             Problem::new(
@@ -291,18 +293,12 @@ pub(crate) fn stamp_sign_in(options: &StampSignInOptions, sources: &Sources) -> 
             .filter(|_| counts("stamp_client_certificate")),
         stamp_device_code: options.stamp_device_code && counts("stamp_device_code"),
     };
-    // What stands on the command line outweighs the environment.
     let given = [
         ("stamp_device_code", "--stamp-device-code", options.stamp_device_code),
         ("stamp_client_secret", "--stamp-client-secret", options.stamp_client_secret.is_some()),
         ("stamp_client_certificate", "--stamp-client-certificate", options.stamp_client_certificate.is_some()),
     ];
-    let on_line = given.iter().any(|(id, _, set)| *set && sources.on_command_line(id));
-    let chosen: Vec<&str> = given
-        .iter()
-        .filter(|(id, _, set)| *set && (!on_line || sources.on_command_line(id)))
-        .map(|(_, option, _)| *option)
-        .collect();
+    let (chosen, on_line) = chosen(&given, sources);
     let client = || {
         options.stamp_client_id.ok_or_else(|| {
             let message = "--stamp-client-id is missing: a secret or certificate belongs to an application";
