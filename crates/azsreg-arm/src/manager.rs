@@ -233,7 +233,7 @@ impl<'a> Manager<'a> {
     /// A GET's answer as it is, a refusal too: for transcripts.
     ///
     /// # Errors
-    /// Nobody is signed in, or it is not to be reached.
+    /// No account is signed in, or it can't be reached.
     pub(crate) async fn answer(&self, path: &str, version: &str) -> Result<Answer, ArmError> {
         let token = self.identity.token(&self.endpoint, &self.audience).await?;
         self.http.call(Method::GET, &self.url(path, version), Some(token.expose_secret()), Body::None).await

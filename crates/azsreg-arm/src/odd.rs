@@ -225,7 +225,7 @@ async fn an_odd_answer_to_any_read_is_an_error() {
                 Ok(found) => panic!("{what}: {found}"),
                 Err(error) => error.problem.code.id,
             };
-            // A page is somebody else's, and said to be. What the caller may do need not be known.
+            // A page comes from something else, and is said to. What the caller may do need not be known.
             if *name == "permissions" && *status == 404 {
                 assert_eq!(error, "AZR4060", "{what}");
                 continue;

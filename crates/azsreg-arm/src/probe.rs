@@ -45,7 +45,7 @@ async fn all(
 }
 
 impl RecordsPort<'_> {
-    /// Asks the stamp's Resource Manager. Where nobody can sign in there, that is what came.
+    /// Asks the stamp's Resource Manager. Where no account can sign in there, that is what came.
     pub async fn probe(&self, stamp: &StampInformation) -> Vec<Asked> {
         let (manager, record) = match self.at(stamp).await {
             Ok(at) => at,

@@ -162,7 +162,7 @@ fn route(state: &Arc<State>, request: &Read, segments: &[String]) -> Reply {
             }
             Err(error) => refused(&error.to_string()),
         },
-        // Tokens and keys in a form that nobody but this lab reads: {"sealed": true}.
+        // Tokens and keys in a form that only this lab reads: {"sealed": true}.
         ("POST", ["forms"]) => {
             state.sealed.store(body["sealed"].as_bool() == Some(true), std::sync::atomic::Ordering::Relaxed);
             http::json(200, &json!({}))

@@ -62,7 +62,7 @@ impl PrivilegedEndpoint {
         Self { options, session: Mutex::new(None), reached: Cell::new(false), warned: RefCell::default(), news }
     }
 
-    /// A session: the one that is there, over a new connection where its own was let go while nobody asked, or a new one.
+    /// A session: the one that is there, over a new connection where its own was closed while it was idle, or a new one.
     async fn ready<'s>(&self, slot: &'s mut Option<Session>) -> Result<&'s mut Session, PepError> {
         if let Some(session) = slot.as_mut().filter(|session| !session.is_ready()) {
             // One in which the stamp is being changed takes nothing else, and is not stopped.
@@ -517,8 +517,8 @@ mod tests {
         assert_eq!((found.cloud_id, found.version, found.nodes), (cloud_id, None, None));
         assert!(!found.has_key_pair(), "what is not known is not asked for");
         assert_eq!(found.other.get("HardwareOEM").map(String::as_str), Some("Contoso"), "what is said besides is kept");
-        let nobody = Object::custom([("StampVersion", Value::from("1.2501.0.21"))]);
-        assert!(matches!(information(&nobody.into()), Err(PepError::Output { member: "CloudID", .. })));
+        let without = Object::custom([("StampVersion", Value::from("1.2501.0.21"))]);
+        assert!(matches!(information(&without.into()), Err(PepError::Output { member: "CloudID", .. })));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn encode(members: &Value) -> String {
     BASE64_STANDARD.encode(members.to_string())
 }
 
-/// A token or a key's claims in a form that nobody but this lab reads: what a newer service may hand out.
+/// A token or a key's claims in a form that only this lab reads: what a newer service may hand out.
 #[must_use]
 pub fn seal(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes.iter().map(|byte| byte ^ 0xa5).collect::<Vec<_>>())

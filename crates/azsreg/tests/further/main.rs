@@ -379,7 +379,7 @@ fn transcripts_are_delivered_and_licences_saved() {
 fn a_transcript_of_the_lab_is_as_the_lab() {
     let world = World::of(vec![StampOptions { build: "1.2301.2.58".into(), nodes: 8, ..StampOptions::default() }]);
     let file = world.path("transcript.json");
-    // It is shown before it is written: there is nobody to show it to.
+    // It is shown before it is written, and there is no person to show it to.
     world.run(&["check", "--transcript", &file]).ends(2).says("AZR1014").says("--yes");
     assert!(!std::path::Path::new(&file).exists());
     world.run(&["check", "--transcript", &file, "--yes"]).ends(0).says("Read it before you send it");
@@ -457,7 +457,7 @@ fn transcripts_of_the_lab_confirm_every_row_that_the_lab_can() {
 }
 
 #[test]
-fn a_stamp_that_nobody_is_signed_in_to_gives_a_transcript_all_the_same() {
+fn without_a_sign_in_the_stamp_gives_a_transcript_all_the_same() {
     let world = World::new();
     let file = world.path("alone.json");
     let mut command = world.at_stamp(&["check", "--transcript", &file, "--yes"]);
@@ -466,7 +466,7 @@ fn a_stamp_that_nobody_is_signed_in_to_gives_a_transcript_all_the_same() {
     run(&mut command).ends(7);
     let taken: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(taken["asked"], json!([]));
-    assert!(taken["left_out"].to_string().contains("Azure: nobody is signed in"), "{taken}");
+    assert!(taken["left_out"].to_string().contains("Azure: no account is signed in"), "{taken}");
     world.run(&["lab", "compare", &file]).ends(0).says("confirmed  cmdlets of a build");
 }
 

@@ -172,7 +172,7 @@ async fn take(stamp: &PrivilegedEndpoint, others: &Others<'_, '_>) -> Result<Tra
     }
     match others.azure {
         Some((azure, subscription, group)) => asked.extend(azure.probe(subscription, group).await),
-        None => transcript.left_out.push("Azure: nobody is signed in".into()),
+        None => transcript.left_out.push("Azure: no account is signed in".into()),
     }
     asked.iter().for_each(|asked| add_question(&mut transcript, &mut stand_ins, asked));
     match others.silent_for {
@@ -276,7 +276,7 @@ pub(crate) fn offer(options: &CheckOptions, path: &Path, taken: &Taken) -> Resul
     Ok(())
 }
 
-/// Looks beforehand at what a transcript needs: somebody to show it to, and a place.
+/// Looks beforehand at what a transcript needs: a person to show it to, and a place.
 pub(crate) fn check_options(global: &Global, options: &CheckOptions) -> Result<(), Problem> {
     let Some(path) = &options.transcript else { return Ok(()) };
     check_file(path)?;
